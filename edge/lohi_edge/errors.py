@@ -1,0 +1,42 @@
+"""What can go wrong for a user, and the exit code each kind ends in.
+
+Every message says what was expected, what was found and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class LohiError(Exception):
+    """Base of every error a user can cause or cure; ends in `exit_code`, never in a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(LohiError):
+    """The command was asked for something it cannot do."""
+
+    exit_code = 2
+
+
+class BadInput(LohiError):
+    """A scan that cannot be enhanced: unreadable, hostile, or outside what the model was made for."""
+
+    exit_code = 3
+
+
+class Held(LohiError):
+    """The quality check held the result back."""
+
+    exit_code = 4
+
+
+class BundleError(LohiError):
+    """A model bundle or engine that must not be used."""
+
+    exit_code = 5
+
+
+class DiskError(LohiError):
+    """The result could not be written: full disk or no permission."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""The workstation: networks, pairs of scans, training, ONNX, bundles."""
