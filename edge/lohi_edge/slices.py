@@ -125,19 +125,23 @@ def to_stack(data: Float32, placement: Placement, contract: SliceContract) -> Fl
     """Cut and scale: (X, Y, Z) intensities -> (N, C, H, W) in [-1, 1], one n per axial slice.
 
     Beyond the volume's edge in x and y lies air (-1); beyond its first and last slice, for C > 1,
-    that slice again.
+    that slice again. The result is a read-only view.
     """
     source, target = _overlap(placement, contract)
-    flat = np.full((data.shape[2], contract.height, contract.width), AIR, dtype=np.float32)
-    scaled = (data[source].transpose(2, 0, 1) - placement.low) * np.float32(
-        2 / (placement.high - placement.low)
-    ) - np.float32(1)
-    np.clip(scaled, -1, 1, out=flat[(slice(None), *target)])
-    if contract.channels == 1:
-        return flat[:, None]
     reach = contract.channels // 2
-    index = np.arange(len(flat))[:, None] + np.arange(-reach, reach + 1)[None, :]
-    return flat[np.clip(index, 0, len(flat) - 1)]
+    count = data.shape[2]
+    flat = np.full((count + 2 * reach, contract.height, contract.width), AIR, dtype=np.float32)
+    inner = flat[reach : reach + count]
+    window = inner[(slice(None), *target)]
+    np.subtract(data[source].transpose(2, 0, 1), np.float32(placement.low), out=window)
+    window *= np.float32(2 / (placement.high - placement.low))
+    window -= np.float32(1)
+    np.clip(window, -1, 1, out=window)
+    flat[:reach], flat[reach + count :] = inner[0], inner[-1]
+    # A view: each slice is held once, however many neighbours see it as a channel.
+    neighbours = np.lib.stride_tricks.sliding_window_view(flat, contract.channels, axis=0)
+    stack: Float32 = neighbours.transpose(0, 3, 1, 2)
+    return stack
 
 
 def from_stack(stack: Float32, placement: Placement, contract: SliceContract) -> Float32:

@@ -36,6 +36,7 @@ class Origin:
         sha256: of the file's bytes as stored.
         axcodes: orientation of the stored array, e.g. "LIA".
         shape: stored array shape, trailing singleton included.
+        affine: float64 (4, 4), stored voxel index -> mm, by the transform that was believed.
         header: the source's header object (NIfTI-1 or -2), read-only by convention.
         notes: what the reader had to decide, in words for the receipt.
         sidecar: BIDS JSON found beside the file, or empty.
@@ -45,6 +46,7 @@ class Origin:
     sha256: str
     axcodes: str
     shape: tuple[int, ...]
+    affine: Float64
     header: Any
     notes: tuple[str, ...] = ()
     sidecar: dict[str, Any] | None = None

@@ -1,0 +1,248 @@
+"""The model as shipped: a directory with a manifest, ONNX files and golden slices.
+
+Everything in a bundle is data from outside. Nothing is used before its sha256 matches the
+manifest, and the very bytes that were hashed are the bytes that are used.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import stat
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.files import read_bytes, sha256
+from lohi_edge.slices import SliceContract
+from lohi_edge.volume import Float32
+
+SCHEMA = 1
+INTENDED_USE = "research use only"
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+MAX_MANIFEST = 1 << 20
+MAX_FILE = 512 << 20
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")
+_SHIPPED = Path(__file__).parent / "bundles"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself; `to_dict` is manifest.json.
+
+    Attributes:
+        name, version: for people, e.g. "t1w-edge", "2026.11".
+        serial: grows with every release of this name; a device refuses to go back.
+        contrasts: of "T1w", "T2w", "FLAIR".
+        slice_contract: what the generator must be fed.
+        files: name -> sha256 (hex) of every file but the manifest.
+        tolerance: precision ("fp32", ...) -> largest |error| on the golden slices, in [-1, 1] units.
+        metrics, provenance: free-form records of training and evaluation.
+    """
+
+    name: str
+    version: str
+    serial: int
+    contrasts: tuple[str, ...]
+    slice_contract: SliceContract
+    files: Mapping[str, str]
+    tolerance: Mapping[str, float]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "intended_use": INTENDED_USE,
+            "name": self.name,
+            "version": self.version,
+            "serial": self.serial,
+            "contrasts": list(self.contrasts),
+            "slice_contract": self.slice_contract.to_dict(),
+            "files": dict(self.files),
+            "tolerance": dict(self.tolerance),
+            "metrics": dict(self.metrics),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Manifest:
+        """Raises BundleError where a field is missing, unknown or not what it should be."""
+        if not isinstance(values, dict):
+            raise BundleError(f"expected a JSON object in {MANIFEST}")
+        if values.get("schema") != SCHEMA:
+            raise BundleError(
+                f"expected manifest schema {SCHEMA}, got {values.get('schema')!r}; "
+                "this bundle needs another version of lohi-edge"
+            )
+        _check(values)
+        return cls(
+            name=values["name"],
+            version=values["version"],
+            serial=values["serial"],
+            contrasts=tuple(values["contrasts"]),
+            slice_contract=SliceContract.from_dict(values["slice_contract"]),
+            files=values["files"],
+            tolerance=values["tolerance"],
+            metrics=values["metrics"],
+            provenance=values["provenance"],
+        )
+
+
+def _check(values: dict[str, Any]) -> None:
+    def short_text(v: Any) -> bool:
+        return isinstance(v, str) and 0 < len(v) <= 100 and v.isprintable()
+
+    def hashes(v: Any) -> bool:
+        return isinstance(v, dict) and all(
+            _FILE_NAME.fullmatch(k) and re.fullmatch(r"[0-9a-f]{64}", str(h)) for k, h in v.items()
+        )
+
+    def tolerances(v: Any) -> bool:
+        return isinstance(v, dict) and all(
+            type(t) in (int, float) and 0 < t <= 2 and f"{p}.onnx" in values["files"]
+            for p, t in v.items()
+        )
+
+    def known(v: Any) -> bool:
+        return isinstance(v, list) and bool(v) and all(c in CONTRASTS for c in v)
+
+    rules = {
+        "schema": lambda v: v == SCHEMA,
+        "intended_use": lambda v: v == INTENDED_USE,
+        "name": short_text,
+        "version": short_text,
+        "serial": lambda v: type(v) is int and v >= 1,
+        "contrasts": known,
+        "slice_contract": lambda v: isinstance(v, dict),
+        "files": lambda v: hashes(v) and {"fp32.onnx", GOLDEN} <= v.keys(),
+        "tolerance": lambda v: tolerances(v) and "fp32" in v,
+        "metrics": lambda v: isinstance(v, dict),
+        "provenance": lambda v: isinstance(v, dict),
+    }
+    if values.keys() != rules.keys():
+        odd = sorted(values.keys() ^ rules.keys())
+        raise BundleError(f"missing or unknown fields in {MANIFEST}: {', '.join(odd)}")
+    for name, rule in rules.items():
+        if not rule(values[name]):
+            raise BundleError(f"unusable {name!r} in {MANIFEST}: {str(values[name])[:80]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Slices with known answers: input (n, C, H, W); output, truth (n, 1, H, W); float32."""
+
+    input: Float32
+    output: Float32
+    truth: Float32
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle on disk whose every file matched its manifest when it was loaded."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str  # of manifest.json, and through it of everything
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one file of the manifest, hashed again.
+
+        Raises:
+            BundleError: not in the manifest, unreadable, or changed.
+        """
+        wanted = self.manifest.files.get(name)
+        if wanted is None:
+            have = ", ".join(sorted(self.manifest.files))
+            raise BundleError(f"{self.path}: expected {name} in the bundle, it has {have}")
+        data = _read(self.path / name, MAX_FILE)
+        got = sha256(data)
+        if got != wanted:
+            raise BundleError(
+                f"{self.path / name}: expected sha256 {wanted[:12]}..., got {got[:12]}...; "
+                "the bundle was altered or damaged, install it again"
+            )
+        return data
+
+    def golden(self) -> Golden:
+        """The golden slices.
+
+        Raises:
+            BundleError: arrays missing, of other shapes than the slice contract's, or not finite.
+        """
+        contract = self.manifest.slice_contract
+        try:
+            with np.load(io.BytesIO(self.read(GOLDEN)), allow_pickle=False) as arrays:
+                golden = Golden(*(arrays[name] for name in ("input", "output", "truth")))
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{self.path / GOLDEN}: unreadable golden slices: {error}") from None
+        count = len(golden.input)
+        for name, channels in (("input", contract.channels), ("output", 1), ("truth", 1)):
+            array = getattr(golden, name)
+            wanted = (count, channels, contract.height, contract.width)
+            if array.shape != wanted or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise BundleError(
+                    f"{self.path / GOLDEN}: expected finite float32 {wanted} in {name!r}, "
+                    f"got {array.dtype} {array.shape}"
+                )
+        return golden
+
+
+def load(path: str | Path) -> Bundle:
+    """Open a bundle directory and check every file in it.
+
+    Raises:
+        BundleError: missing, malformed, damaged, or holding files its manifest does not name.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
+    raw = _read(path / MANIFEST, MAX_MANIFEST)
+    try:
+        manifest = Manifest.from_dict(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path / MANIFEST}: not JSON: {error}") from None
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}
+    if extra:
+        raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
+    bundle = Bundle(path, manifest, sha256(raw))
+    for name in manifest.files:
+        bundle.read(name)
+    return bundle
+
+
+def shipped(contrast: str) -> Path:
+    """Directory of the bundle in this package that serves a contrast.
+
+    Raises:
+        BundleError: none does.
+    """
+    path = _SHIPPED / f"{contrast.lower()}-edge"
+    if not path.is_dir():
+        have = ", ".join(sorted(p.name for p in _SHIPPED.glob("*-edge"))) or "none"
+        raise BundleError(
+            f"no bundle for {contrast} comes with this installation (it has: {have}); "
+            "name one with --bundle"
+        )
+    return path
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        if stat.S_ISLNK(path.lstat().st_mode):
+            raise BundleError(f"{path}: expected a regular file, got a link")
+        return read_bytes(path, limit)
+    except OSError:
+        raise BundleError(f"{path}: missing from the bundle; install it again") from None
+    except BadInput as error:
+        raise BundleError(str(error)) from None

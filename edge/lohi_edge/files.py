@@ -1,0 +1,127 @@
+"""Files: bounded reads of untrusted bytes, and writes that are whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lohi_edge.errors import BadInput, DiskError
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The whole of a regular file of at most `limit` bytes.
+
+    The type is checked on the open descriptor, so a file swapped for a pipe or device after a
+    look at its name is refused too, and opening a pipe never blocks.
+
+    Raises:
+        BadInput: missing, not a regular file, not permitted, larger than `limit`, or failing.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        what = "a link to nothing" if path.is_symlink() else "nothing"
+        raise BadInput(f"{path}: expected a file, found {what}; check the path") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be opened: {_words(error)}") from None
+    with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
+        if status.st_size > limit:
+            raise BadInput(
+                f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}; "
+                "this is no head scan"
+            )
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {_words(error)}") from None
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` complete and on disk, or not at all.
+
+    Written under a temporary dot-name in the same directory, fsynced, renamed over `path`; then
+    the directory is fsynced, so that the name survives a power cut as well.
+
+    Raises:
+        DiskError: full disk, no permission, or any other failure of the disk.
+    """
+    temporary: Path | None = None
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with open(fd, "wb") as file:  # noqa: PTH123
+            yield file
+            file.flush()
+            os.fsync(fd)
+            os.fchmod(fd, 0o666 & ~_umask())
+        temporary.replace(path)
+        temporary = None
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def fsync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """The directory `path` with its parents.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def disk_error(path: Path, error: OSError) -> DiskError:
+    """What to tell a user whose result could not be written."""
+    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
+    return DiskError(f"{path}: cannot be written: {_words(error)}; {advice} and run again")
+
+
+def _words(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _kind(mode: int) -> str:
+    names = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+    }
+    return names.get(stat.S_IFMT(mode), "something else")
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it; mkstemp's 0600 would hide results from their reader.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
