@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.errors import UsageError
+from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.slices import SliceContract
-from lohi_export.files import write_whole
 
 SPLITS = ("train", "validation", "test")
 
@@ -31,7 +31,7 @@ class TrainConfig:
         discriminator_width: channels of the discriminator's first layer.
         steps: generator updates in all; the cosine schedule ends there.
         batch, crop: slices a step and the side of a random square cut from each; 0 for no cut.
-        lr: learning rate at the start of the cosine schedule.
+        lr, discriminator_lr: learning rates at the start of the cosine schedule.
         adversarial, l1, ssim: weights of the generator's loss.
         ema: decay of the running average of the generator's weights.
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
@@ -51,6 +51,7 @@ class TrainConfig:
     batch: int = 4
     crop: int = 128
     lr: float = 1e-3
+    discriminator_lr: float = 2e-4
     adversarial: float = 1.0
     l1: float = 100.0
     ssim: float = 1.0
@@ -121,6 +122,11 @@ def check_split(split: dict[str, list[str]]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON, whole or not at all."""
-    text = json.dumps(value, indent=2) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text))
+    """Write readable JSON, whole or not at all.
+
+    Raises:
+        DiskError: the disk would not take it.
+    """
+    make_directory(path.parent)
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge import nifti
+from lohi_edge.errors import BadInput
+from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_edge.volume import Float32, Volume
-from lohi_export.files import sha256, write_whole
 
 LOW, HIGH = "ses-64mT", "ses-3T"
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
@@ -87,12 +87,6 @@ def describe(root: Path) -> dict[str, Any]:
     return {key: described[key] for key in keys if key in described}
 
 
-def read_volume(path: Path) -> Volume:
-    """One NIfTI file."""
-    image = nib.load(path)  # type: ignore[attr-defined]
-    return Volume.canonical(np.asarray(image.dataobj, dtype=np.float32), image.affine)  # type: ignore[attr-defined]
-
-
 @dataclass(frozen=True, eq=False)
 class SlicePair:
     """The slices of one pair.
@@ -100,12 +94,14 @@ class SlicePair:
     Attributes:
         source, target: uint16 (N, H, W), one plane a slice; 0 is -1 and 65535 is 1.
         head: (first, last), half-open: the slices that show a head in both scans.
+        digest: of the two files.
     """
 
     pair: Pair
     source: NDArray[np.uint16]
     target: NDArray[np.uint16]
     head: tuple[int, int]
+    digest: str
 
     def batch(self, indices: NDArray[np.intp], channels: int) -> tuple[Float32, Float32]:
         """Slices `indices` (n,) as source (n, channels, H, W) and target (n, 1, H, W)."""
@@ -163,25 +159,18 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
     Raises:
         BadInput: names the pair and says what is wrong with it.
     """
-    digest = f"{sha256(pair.low)[:16]}-{sha256(pair.high)[:16]}"
-    window = f"{contract.height}x{contract.width}-v{CACHE_VERSION}"
-    found = sorted(cache.glob(f"{digest}-{window}-*.npy"))
-    if not found:
+    digest = "-".join(sha256(read_bytes(p, nifti.MAX_FILE_BYTES))[:16] for p in (pair.low, pair.high))
+    key = f"{digest}-{contract.height}x{contract.width}-v{CACHE_VERSION}"
+    path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
+    if path is None:
         try:
-            source, target, (first, last) = cut(
-                read_volume(pair.low), read_volume(pair.high), contract
-            )
+            source, target, head = cut(nifti.read(pair.low), nifti.read(pair.high), contract)
         except BadInput as error:
             raise BadInput(f"{pair.low}: {error}") from error
-        levels = np.stack([encode(source), encode(target)])
-        path = cache / f"{digest}-{window}-{first}-{last}.npy"
-        write_whole(path, lambda temporary: _save(temporary, levels))
-        found = [path]
-    levels = np.load(found[0], mmap_mode="r")
-    head = found[0].stem.split("-")[-2:]
-    return SlicePair(pair, levels[0], levels[1], (int(head[0]), int(head[1])))
-
-
-def _save(path: Path, levels: NDArray[np.uint16]) -> None:
-    with path.open("wb") as file:
-        np.save(file, levels)
+        path = cache / f"{key}-{head[0]}-{head[1]}.npy"
+        make_directory(cache)
+        with atomic_write(path) as file:
+            np.save(file, np.stack([encode(source), encode(target)]))
+    levels = np.load(path, mmap_mode="r")
+    first, last = (int(part) for part in path.stem.split("-")[-2:])
+    return SlicePair(pair, levels[0], levels[1], (first, last), digest)

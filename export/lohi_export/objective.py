@@ -30,7 +30,10 @@ class Objective(Protocol):
     optimizers: dict[str, Optimizer]
 
     def step(self, source: Tensor, target: Tensor) -> dict[str, float]:
-        """Update all networks on one batch, (N, C, H, W) and (N, 1, H, W); losses by name."""
+        """Update all networks on one batch, (N, C, H, W) and (N, 1, H, W); losses by name.
+
+        Without randomness of its own: a resumed run repeats what an uninterrupted one would do.
+        """
         ...
 
 
@@ -55,7 +58,7 @@ class ConditionalGan:
         generator: nn.Module,
         discriminator: PatchDiscriminator,
         weights: LossWeights,
-        learning_rate: float,
+        learning_rates: dict[str, float],
     ) -> None:
         self.modules: dict[str, nn.Module] = {
             "generator": generator,
@@ -63,7 +66,7 @@ class ConditionalGan:
         }
         self.weights = weights
         self.optimizers: dict[str, Optimizer] = {
-            name: Adam(module.parameters(), lr=learning_rate, betas=(0.5, 0.999))
+            name: Adam(module.parameters(), lr=learning_rates[name], betas=(0.5, 0.999))
             for name, module in self.modules.items()
         }
 
