@@ -101,7 +101,8 @@ class Volume:
     @property
     def zooms(self) -> Float64:
         """Voxel sizes (3,), mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        zooms: Float64 = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return zooms
 
     def with_data(self, data: NDArray[Any]) -> Volume:
         """The same grid and origin with other voxel values (X, Y, Z)."""
@@ -126,9 +127,7 @@ class Volume:
             raise ValueError("the new grid's axes must run along the volume's own axes")
         data = self.data
         for axis in range(3):
-            matrix = _linear_weights(
-                data.shape[axis], shape[axis], scale[axis], to_source[axis, 3]
-            )
+            matrix = _linear_weights(data.shape[axis], shape[axis], scale[axis], to_source[axis, 3])
             if matrix is not None:
                 data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
         return Volume(np.ascontiguousarray(data), affine, self.origin)
