@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes, sha256
-from lohi_edge.volume import MAX_ZOOM_MM, MIN_ZOOM_MM, Float32, Float64, Origin, Volume
+from lohi_edge.volume import MAX_VOXELS, MAX_ZOOM_MM, MIN_ZOOM_MM, Float32, Float64, Origin, Volume
 
 Prefer = Literal["sform", "qform"]
-MAX_VOXELS = 256 << 20  # 1 GiB as float32
 MAX_FILE_BYTES = 9 << 30  # the above as uncompressed float64 with a margin
 MAX_EXTENSIONS = 16 << 20
 MAX_TRAILER = 1 << 20  # bytes tolerated behind the voxels
