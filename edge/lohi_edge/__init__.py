@@ -1,1 +1,29 @@
-"""lohi-edge: synthetic 3 T-like images from portable 64 mT head scans. Research use only."""
+"""lohi-edge: synthetic 3 T-like images from portable 64 mT head scans. Research use only.
+
+>>> import lohi_edge
+>>> result = lohi_edge.enhance("scan.nii.gz", out="results")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lohi_edge.pipeline import Models, Result, enhance
+    from lohi_edge.volume import Volume
+
+__all__ = ["Models", "Result", "Volume", "enhance"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `lohi-edge --help` must not wait for numpy.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(
+        "lohi_edge.volume" if name == "Volume" else "lohi_edge.pipeline"
+    )
+    value = getattr(module, name)
+    globals()[name] = value
+    return value

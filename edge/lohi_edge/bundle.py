@@ -44,7 +44,7 @@ class Manifest:
         contrasts: of "T1w", "T2w", "FLAIR".
         slice_contract: what the generator must be fed.
         files: name -> sha256 (hex) of every file but the manifest.
-        tolerance: precision ("fp32", ...) -> largest |error| on the golden slices, in [-1, 1] units.
+        tolerance: precision ("fp32", ...) -> largest |error| on the golden slices.
         metrics, provenance: free-form records of training and evaluation.
     """
 

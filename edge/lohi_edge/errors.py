@@ -19,7 +19,7 @@ class UsageError(LohiError):
 
 
 class BadInput(LohiError):
-    """A scan that cannot be enhanced: unreadable, hostile, or outside what the model was made for."""
+    """A scan that cannot be enhanced: unreadable, hostile, or not what the model is made for."""
 
     exit_code = 3
 

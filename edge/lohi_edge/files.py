@@ -101,7 +101,9 @@ def make_directory(path: Path) -> None:
 
 def disk_error(path: Path, error: OSError) -> DiskError:
     """What to tell a user whose result could not be written."""
-    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
+    advice = (
+        "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
+    )
     return DiskError(f"{path}: cannot be written: {_words(error)}; {advice} and run again")
 
 

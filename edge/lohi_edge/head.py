@@ -62,9 +62,11 @@ def find_head(data: Float32) -> Head:
     largest = 1 + int(np.argmax(np.bincount(labels.ravel(), minlength=count + 1)[1:]))
     cells = ndi.binary_fill_holes(labels == largest)
     boxes = ndi.find_objects(cells.astype(np.int8))[0]
-    low = tuple(int(s.start) * BLOCK for s in boxes)
-    high = tuple(min(int(s.stop) * BLOCK, n) for s, n in zip(boxes, data.shape, strict=True))
-    return Head(cells, low, high)
+    x, y, z = (
+        (int(s.start) * BLOCK, min(int(s.stop) * BLOCK, n))
+        for s, n in zip(boxes, data.shape, strict=True)
+    )
+    return Head(cells, (x[0], y[0], z[0]), (x[1], y[1], z[1]))
 
 
 def _block_means(data: Float32) -> Float32:

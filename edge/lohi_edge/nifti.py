@@ -10,7 +10,6 @@ import io
 import json
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -19,12 +18,12 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
+from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes, sha256
-from lohi_edge.volume import MAX_ZOOM_MM, MIN_ZOOM_MM, Float32, Float64, Origin, Volume
+from lohi_edge.volume import MAX_VOXELS, MAX_ZOOM_MM, MIN_ZOOM_MM, Float32, Float64, Origin, Volume
 
 Prefer = Literal["sform", "qform"]
-MAX_VOXELS = 256 << 20  # 1 GiB as float32
 MAX_FILE_BYTES = 9 << 30  # the above as uncompressed float64 with a margin
 MAX_EXTENSIONS = 16 << 20
 MAX_TRAILER = 1 << 20  # bytes tolerated behind the voxels
@@ -38,6 +37,11 @@ def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def is_synthetic(header: Any) -> bool:
+    """Whether an image was written by this package."""
+    return bytes(header["descrip"].item()).startswith(SYNTHETIC_MARK.encode())
+
+
 def stem(path: Path) -> str:
     """File name without .nii or .nii.gz."""
     name = path.name
@@ -47,43 +51,54 @@ def stem(path: Path) -> str:
     return name
 
 
-def read(path: str | Path, *, prefer: Prefer | None = None, max_voxels: int = MAX_VOXELS) -> Volume:
+def read(
+    path: str | Path,
+    *,
+    prefer: Prefer | None = None,
+    max_voxels: int = MAX_VOXELS,
+    clock: Clock | None = None,
+) -> Volume:
     """One head scan from a .nii or .nii.gz file.
 
     Args:
         path: the file; a JSON file of the same stem beside it is read as its BIDS sidecar.
         prefer: which of two contradictory transforms to believe.
         max_voxels: largest grid accepted.
+        clock: gets the phases "read" (bytes, inflating) and "validate" (everything else).
 
     Raises:
         BadInput: anything this reader will not vouch for; the message names the file, what was
             expected, what was found and what to do.
     """
     path = Path(path)
-    stored = read_bytes(path, MAX_FILE_BYTES)
+    clock = clock or Clock()
     try:
-        header, values = _parse(stored, max_voxels)
-        affine, notes = _affine(header, prefer)
-        data = _intensities(header, values)
-        origin = Origin(
-            name=path.name,
-            sha256=sha256(stored),
-            axcodes="".join(nib.aff2axcodes(affine)),
-            shape=tuple(values.shape),
-            affine=affine,
-            header=header,
-            notes=notes,
-            sidecar=_sidecar(path),
-        )
-        return Volume.canonical(data.reshape(values.shape[:3]), affine, origin)
+        with clock("read"):
+            stored = read_bytes(path, MAX_FILE_BYTES)
+            header, values = _parse(stored, max_voxels)
+        with clock("validate"):
+            affine, notes = _affine(header, prefer)
+            data = _intensities(header, values)
+            origin = Origin(
+                name=path.name,
+                sha256=sha256(stored),
+                axcodes="".join(nib.aff2axcodes(affine)),
+                shape=tuple(values.shape),
+                affine=affine,
+                header=header,
+                notes=notes,
+                sidecar=_sidecar(path),
+            )
+            return Volume.canonical(data.reshape(values.shape[:3]), affine, origin)
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+        text = str(error)
+        raise BadInput(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
 def _parse(stored: bytes, max_voxels: int) -> tuple[Any, NDArray[Any]]:
     """The header and the stored voxel values, as (header, array in Fortran order)."""
     zipped = stored[:2] == b"\x1f\x8b"
-    stream: BinaryIO = io.BytesIO(stored)
+    stream: Any = io.BytesIO(stored)
     if zipped:
         stream = igzip.GzipFile(fileobj=stream)
     try:
@@ -95,8 +110,10 @@ def _parse(stored: bytes, max_voxels: int) -> tuple[Any, NDArray[Any]]:
         raw = bytearray(math.prod(shape) * dtype.itemsize)
         _fill(stream, raw)
         if len(stream.read(MAX_TRAILER + 1)) > MAX_TRAILER:
-            raise BadInput(f"more than {MAX_TRAILER:,} bytes behind the voxels; not a scan as saved")
-    except (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile) as error:
+            raise BadInput(
+                f"more than {MAX_TRAILER:,} bytes behind the voxels; not a scan as saved"
+            )
+    except (EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:
         raise BadInput(f"truncated or damaged gzip ({error}); copy the file again") from None
     return header, np.frombuffer(raw, dtype=dtype).reshape(shape, order="F")
 
@@ -111,7 +128,9 @@ def _header(stream: BinaryIO) -> Any:
     if len(block) < size:
         raise BadInput(f"truncated: expected a {size}-byte header, got {len(block)} bytes")
     kind, magics = (
-        (nib.Nifti1Header, (b"n+1", b"ni1")) if size == 348 else (nib.Nifti2Header, (b"n+2", b"ni2"))
+        (nib.Nifti1Header, (b"n+1", b"ni1"))
+        if size == 348
+        else (nib.Nifti2Header, (b"n+2", b"ni2"))
     )
     endianness = "<" if start == struct.pack("<i", size) else ">"
     header = kind(block, endianness=endianness, check=False)
@@ -119,7 +138,9 @@ def _header(stream: BinaryIO) -> Any:
     if magic == magics[1]:
         raise BadInput("a header/image pair (.hdr/.img); convert it to a single .nii file")
     if magic != magics[0]:
-        raise BadInput(f"expected NIfTI magic {magics[0]!r}, got {magic!r}; convert it with dcm2niix")
+        raise BadInput(
+            f"expected NIfTI magic {magics[0]!r}, got {magic!r}; convert it with dcm2niix"
+        )
     return header
 
 
@@ -145,11 +166,13 @@ def _shape(header: Any, max_voxels: int) -> tuple[int, ...]:
 def _dtype(header: Any) -> np.dtype[Any]:
     code = int(header["datatype"])
     try:
-        dtype = np.dtype(header.get_data_dtype())
+        dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
     except (KeyError, ValueError, nib.spatialimages.HeaderDataError):
         raise BadInput(f"unknown NIfTI data type code {code}; the header is damaged") from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise BadInput(f"expected real voxels of at most 64 bits, got {dtype}; save a magnitude image")
+        raise BadInput(
+            f"expected real voxels of at most 64 bits, got {dtype}; save a magnitude image"
+        )
     if int(header["bitpix"]) != dtype.itemsize * 8:
         raise BadInput(
             f"expected {dtype.itemsize * 8} bits per {dtype} voxel, header says {header['bitpix']}"
@@ -173,7 +196,7 @@ def _fill(stream: BinaryIO, raw: bytearray) -> None:
         got = stream.readinto(view[done : done + (8 << 20)])  # type: ignore[attr-defined]
         if not got:
             raise BadInput(
-                f"truncated: expected {len(raw):,} bytes of voxels, got {done:,}; copy the file again"
+                f"truncated: expected {len(raw):,} bytes of voxels, got {done:,}; copy it again"
             )
         done += got
 
@@ -248,7 +271,9 @@ def _affine(header: Any, prefer: Prefer | None) -> tuple[Float64, tuple[str, ...
     if prefer:
         if prefer not in found:
             raise BadInput(f"expected a coded {prefer}, this file has only {', '.join(found)}")
-        return found[prefer], ((f"geometry: {prefer} preferred by request",) if len(found) > 1 else ())
+        return found[prefer], (
+            (f"geometry: {prefer} preferred by request",) if len(found) > 1 else ()
+        )
     if len(found) == 2:
         apart = _farthest(found["sform"], found["qform"], header["dim"][1:4])
         if apart > 1.0:
@@ -273,7 +298,9 @@ def _sidecar(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(read_bytes(beside, MAX_SIDECAR))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"its sidecar {beside.name} is not JSON ({error}); mend or remove it") from None
+        raise BadInput(
+            f"its sidecar {beside.name} is not JSON ({error}); mend or remove it"
+        ) from None
     if not isinstance(values, dict):
         raise BadInput(f"its sidecar {beside.name} is not a JSON object; mend or remove it")
     return values

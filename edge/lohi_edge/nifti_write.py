@@ -1,4 +1,4 @@
-"""Volume -> NIfTI file: int16 with an explicit slope, in the frame and orientation of its source."""
+"""Volume -> NIfTI file: int16 with an explicit slope, in the frame and axes of its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slice contract: Volume <-> the generator's input, exactly the same in training and on the device.
+"""The slice contract: Volume <-> the generator's input, the same in training and on the device.
 
 A slice is axial: stack[n, c, x, y] with x towards the patient's right and y towards anterior,
 centred on the head, at 1 mm, without aspect distortion.
@@ -16,6 +16,8 @@ from lohi_edge.head import Head, find_head
 from lohi_edge.volume import Float32, Volume
 
 AIR = np.float32(-1)  # what lies outside the volume or the window
+INTENSITY_MAX = 1000.0
+INTENSITY_MEANING = "arbitrary 3 T-like units: 0 is air, 1000 the brightest tissue"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,7 @@ def place(volume: Volume, contract: SliceContract, head: Head | None = None) -> 
             f"expected a head of at most {window[0]} x {window[1]} mm (left-right x front-back), "
             f"got {head.size[0]} x {head.size[1]} mm; check voxel sizes and orientation"
         )
-    corner = tuple(
-        (head.low[axis] + head.high[axis]) // 2 - window[axis] // 2 for axis in range(2)
-    )
+    corner = tuple((head.low[axis] + head.high[axis]) // 2 - window[axis] // 2 for axis in range(2))
     low, high = intensity_range(volume.data, head, contract)
     return Placement(volume.shape, (corner[0], corner[1]), low, high)
 
@@ -132,7 +132,7 @@ def to_stack(data: Float32, placement: Placement, contract: SliceContract) -> Fl
     count = data.shape[2]
     flat = np.full((count + 2 * reach, contract.height, contract.width), AIR, dtype=np.float32)
     inner = flat[reach : reach + count]
-    window = inner[(slice(None), *target)]
+    window = inner[:, target[0], target[1]]
     np.subtract(data[source].transpose(2, 0, 1), np.float32(placement.low), out=window)
     window *= np.float32(2 / (placement.high - placement.low))
     window -= np.float32(1)
@@ -151,8 +151,14 @@ def from_stack(stack: Float32, placement: Placement, contract: SliceContract) ->
         raise ValueError(f"expected a stack of shape {expected}, got {stack.shape}")
     source, target = _overlap(placement, contract)
     data = np.full(placement.shape, AIR, dtype=np.float32)
-    data[source] = stack[(slice(None), 0, *target)].transpose(1, 2, 0)
+    data[source] = stack[:, 0, target[0], target[1]].transpose(1, 2, 0)
     return data
+
+
+def to_intensity(data: Float32) -> Float32:
+    """[-1, 1] -> [0, INTENSITY_MAX], what a synthetic image is saved as."""
+    scaled: Float32 = (data + np.float32(1)) * np.float32(INTENSITY_MAX / 2)
+    return scaled
 
 
 def _overlap(

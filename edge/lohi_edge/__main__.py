@@ -1,0 +1,3 @@
+from lohi_edge.cli import main
+
+main()

@@ -1,0 +1,214 @@
+"""lohi-edge: the commands of the device."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from lohi_edge.errors import LohiError
+
+RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
+app = typer.Typer(
+    name="lohi-edge",
+    help=f"Synthetic 3 T-like images from portable 64 mT head scans.\n\n{RESEARCH}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+
+
+class Contrast(str, Enum):
+    T1w = "T1w"
+    T2w = "T2w"
+    FLAIR = "FLAIR"
+
+
+class Grid(str, Enum):
+    isotropic = "1mm"
+    native = "native"
+
+
+class Prefer(str, Enum):
+    sform = "sform"
+    qform = "qform"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+BundleOption = Annotated[
+    Optional[Path],
+    typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
+]
+Threads = Annotated[
+    Optional[int],
+    typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
+]
+
+
+@app.command()
+def enhance(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or a folder of them.")
+    ],
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", "-o", help="Folder for results.  [default: beside each scan]"),
+    ] = None,
+    bundle: BundleOption = None,
+    contrast: Annotated[
+        Optional[Contrast],
+        typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
+    ] = None,
+    grid: Annotated[
+        Grid, typer.Option(help="1 mm isotropic along the scan's axes, or the scan's own grid.")
+    ] = Grid.isotropic,
+    prefer: Annotated[
+        Optional[Prefer],
+        typer.Option(help="Transform to believe where sform and qform contradict each other."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
+    as_json: Json = False,
+    threads: Threads = None,
+) -> None:
+    """Turn 64 mT head scans into synthetic 3 T-like images.
+
+    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan.
+    A result that is there already is left alone, so an interrupted run can simply be repeated.
+
+    Exit codes: 0 done, 2 usage, 3 bad input, 4 held by quality, 5 bundle or engine, 6 disk.
+
+    Examples:
+
+      lohi-edge enhance scan.nii.gz
+
+      lohi-edge enhance scans/ -o results/ --json
+
+      lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
+    """
+    from lohi_edge import batch
+    from lohi_edge.console import Reporter
+    from lohi_edge.pipeline import Models
+
+    with Reporter(quiet=as_json) as reporter:
+        outcomes = []
+        for outcome in batch.run(
+            batch.expand(inputs),
+            _folder(out),
+            reporter.begin,
+            bundle=Models(bundle, threads),
+            contrast=contrast and contrast.value,
+            grid=grid.value,
+            prefer=prefer and prefer.value,
+            overwrite=overwrite,
+        ):
+            reporter.end(outcome)
+            outcomes.append(outcome)
+    if as_json:
+        _print_json([outcome.to_dict() for outcome in outcomes])
+    raise typer.Exit(batch.exit_code(outcomes))
+
+
+@bundle_app.command()
+def show(
+    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a bundle says of itself, after checking every file's sha256.
+
+    Example: lohi-edge bundle show my-bundle/
+    """
+    from lohi_edge import bundle, console
+
+    found = bundle.load(path or bundle.shipped("T1w"))
+    manifest = found.manifest.to_dict() | {"sha256": found.sha256, "path": str(found.path)}
+    _print_json(manifest) if as_json else console.show_mapping(manifest)
+
+
+@bundle_app.command()
+def verify(
+    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
+
+    Example: lohi-edge bundle verify my-bundle/
+    """
+    from lohi_edge import acceptance, bundle, console
+
+    record = acceptance.accept(bundle.load(path or bundle.shipped("T1w")))
+    _print_json(record) if as_json else console.show_mapping(record)
+    raise typer.Exit(0 if record["accepted"] else 5)
+
+
+@app.command()
+def bench(
+    scan: Annotated[
+        Optional[Path],
+        typer.Argument(help="NIfTI file.  [default: the demo scan]"),
+    ] = None,
+    bundle: BundleOption = None,
+    runs: Annotated[int, typer.Option(min=1, help="Warm runs.")] = 5,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Time every phase of an enhancement, cold and warm, on this machine.
+
+    Example: lohi-edge bench scan.nii.gz --runs 10 --threads 2
+    """
+    from lohi_edge import bench as benchmark
+    from lohi_edge import console, demo
+
+    report = benchmark.measure(scan or demo.SCAN, bundle, runs, threads)
+    _print_json(report) if as_json else console.show_bench(report)
+
+
+@app.command(name="demo")
+def run_demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results.")] = Path(
+        "demo-out"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Enhance the simulated scan that ships, and compare with the truth it was simulated from.
+
+    Example: lohi-edge demo -o demo-out
+    """
+    from lohi_edge import console, demo
+
+    report = demo.run(out)
+    _print_json(report) if as_json else console.show_demo(report)
+
+
+def _folder(out: Path | None) -> Path | None:
+    from lohi_edge.errors import UsageError
+
+    if out and (out.name.endswith((".nii", ".nii.gz")) or (out.exists() and not out.is_dir())):
+        raise UsageError(f"expected a folder for --out, got {out}; results name themselves")
+    return out
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def run_app(command: Callable[..., Any]) -> None:
+    """Run a Typer app; a user's error becomes one line on stderr and its exit code."""
+    try:
+        command()
+    except LohiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def main() -> None:
+    run_app(app)

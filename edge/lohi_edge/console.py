@@ -1,0 +1,117 @@
+"""What a person sees: progress and tables on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lohi_edge.batch import Outcome
+from lohi_edge.runtime import Progress as Callback
+
+BENCH_TITLE = "{scan} on {runtime} {version}, {precision}, {threads} threads, {device}"
+
+
+class Reporter:
+    """Progress of a batch on stderr and one line per scan on stdout; silent when `quiet`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} slices"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+
+    def __enter__(self) -> Reporter:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, scan: Path) -> Callback:
+        """Announce a scan; returns the callback that moves its bar."""
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        task = self._bar.add_task(escape(scan.name), total=None)
+        return lambda done, total: self._bar.update(task, completed=done, total=total)
+
+    def end(self, outcome: Outcome) -> None:
+        """One line: what became of the scan."""
+        if outcome.error:
+            self._say(f"error: {outcome.error}", sys.stderr)
+        elif not self._quiet:
+            assert outcome.result
+            self._say(f"{outcome.scan}: {_summary(outcome)}", sys.stdout)
+
+    def _say(self, line: str, stream: Any) -> None:
+        self._bar.console.file.flush()
+        stream.write(line + "\n")
+
+
+def _summary(outcome: Outcome) -> str:
+    assert outcome.result
+    receipt, path = outcome.result.receipt, outcome.result.path
+    if outcome.result.done_before:
+        return f"done before -> {path}"
+    seconds = receipt["timings"]["total"]
+    contrast = receipt["contrast"]
+    reasons = "; ".join(reason["text"] for reason in receipt["reasons"])
+    return (
+        f"{receipt['verdict']} in {seconds:.1f} s -> {path}\n"
+        f"  {contrast['name']} ({contrast['rule']}); SYNTHETIC, {receipt['intended_use']}"
+        + (f"\n  {receipt['verdict']}: {reasons}" if reasons else "")
+        + (f"\n  fallback: {receipt['fallback']}" if receipt["fallback"] else "")
+    )
+
+
+def show_mapping(values: dict[str, Any], indent: int = 0) -> None:
+    """Nested key: value lines."""
+    for key, value in values.items():
+        pad = "  " * indent
+        if isinstance(value, dict) and value:
+            sys.stdout.write(f"{pad}{key}:\n")
+            show_mapping(value, indent + 1)
+        else:
+            sys.stdout.write(f"{pad}{key}: {value}\n")
+
+
+def show_bench(report: dict[str, Any]) -> None:
+    """The table of `lohi-edge bench`."""
+    table = Table(title=BENCH_TITLE.format(**report))
+    for column in ("phase", "p50 ms", "p95 ms", "share"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for phase, row in report["phases"].items():
+        table.add_row(
+            phase, f"{row['p50'] * 1e3:.1f}", f"{row['p95'] * 1e3:.1f}", f"{row['share']:.1%}"
+        )
+    Console().print(table)
+    for name in ("cold_start_s", "cold_first_slice_s", "slices_per_second", "peak_rss_mb"):
+        sys.stdout.write(f"{name}: {report[name]}\n")
+
+
+def show_demo(report: dict[str, Any]) -> None:
+    """Where the demo's files are, and its figures."""
+    for name in ("result", "receipt", "picture"):
+        sys.stdout.write(f"{name}: {report[name]}\n")
+    for name, before in report["before"].items():
+        after = report["after"][name]
+        sys.stdout.write(f"{name}: {before:.3f} before, {after:.3f} after\n")
+    sys.stdout.write(f"{report['note']}\n")

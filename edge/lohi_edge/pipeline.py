@@ -1,0 +1,179 @@
+"""`enhance`, the one verb: a scan in, an enhanced volume with its verdict and receipt out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from lohi_edge import bundle as bundles
+from lohi_edge import contrast as contrasts
+from lohi_edge import delivery, nifti, receipt
+from lohi_edge.clock import Clock
+from lohi_edge.errors import BadInput, BundleError, Held, UsageError
+from lohi_edge.head import find_head
+from lohi_edge.nifti_write import Grid
+from lohi_edge.runtime import Choice, Progress, choose
+from lohi_edge.slices import from_stack, place, to_intensity, to_stack
+from lohi_edge.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An enhanced scan.
+
+    Attributes:
+        volume: synthetic 3 T-like volume; intensities 0 to 1000, see `receipt["result"]`.
+        receipt: how it came about (see docs/reference/receipt.md).
+        path: the image file, None when nothing was written.
+        done_before: the same result was on disk already and was left as it is.
+    """
+
+    volume: Volume | None
+    receipt: dict[str, Any]
+    path: Path | None = None
+    done_before: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A checked bundle on a runtime."""
+
+    bundle: bundles.Bundle
+    choice: Choice
+
+
+class Models:
+    """Bundles loaded once and kept; which one runs depends on a scan's contrast.
+
+    Args:
+        path: the only bundle to use; None for the one that ships for each contrast.
+        threads: of the CPU runtime; None for one per core.
+    """
+
+    def __init__(self, path: str | Path | None = None, threads: int | None = None) -> None:
+        self._path = Path(path) if path is not None else None
+        self._threads = threads
+        self._loaded: dict[Path, Model] = {}
+
+    def get(self, contrast: str) -> Model:
+        """The model for a contrast, loaded on first use.
+
+        Raises:
+            BundleError: no bundle serves the contrast, or it cannot be trusted or loaded.
+        """
+        path = self._path or bundles.shipped(contrast)
+        if path not in self._loaded:
+            bundle = bundles.load(path)
+            self._loaded[path] = Model(bundle, choose(bundle, self._threads))
+        model = self._loaded[path]
+        served = model.bundle.manifest.contrasts
+        if contrast not in served:
+            raise BundleError(
+                f"{path}: this bundle enhances {', '.join(served)}, the scan is {contrast}; "
+                "name another with --bundle, or the scan's true contrast with --contrast"
+            )
+        return model
+
+
+def enhance(
+    scan: str | Path | Volume,
+    *,
+    out: str | Path | None = None,
+    bundle: str | Path | Models | None = None,
+    contrast: str | None = None,
+    grid: Grid = "1mm",
+    prefer: nifti.Prefer | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Turn one 64 mT head scan into a synthetic 3 T-like volume. Research use only.
+
+    Args:
+        scan: a .nii or .nii.gz file, or a Volume.
+        out: folder for `<name>_desc-synthetic.nii.gz` and its receipt; None writes nothing.
+        bundle: a bundle directory, or Models that stay loaded between calls.
+        contrast: "T1w", "T2w" or "FLAIR"; None lets the file name, then its sidecar decide.
+        grid: "1mm" (isotropic, the scan's own axes) or "native" (the scan's own grid).
+        prefer: "sform" or "qform", where a file's two transforms contradict each other.
+        overwrite: replace a different result that is there already.
+        threads: of the CPU runtime; None for one per core.
+        progress: called with (slices done, slices in all).
+
+    Raises:
+        UsageError: an unknown option value, or a different result is in the way.
+        BadInput: the scan cannot be read or enhanced.
+        BundleError: the model cannot be used.
+        Held: the result is not fit to be seen.
+        DiskError: the result cannot be written.
+    """
+    _check_options(contrast, grid, prefer)
+    clock = Clock()
+    volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
+    _refuse_synthetic(volume)
+    name = volume.origin.name if volume.origin else ""
+    sidecar = volume.origin.sidecar if volume.origin else None
+    contrast, rule = contrasts.decide(contrast, nifti.stem(Path(name)), sidecar)
+    models = bundle if isinstance(bundle, Models) else Models(bundle, threads)
+    model = models.get(contrast)
+    record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
+    target = delivery.target(scan, out)
+    if target and not overwrite and (found := delivery.existing(target, record, grid)):
+        return Result(None, found, target, done_before=True)
+    image = _compute(volume, model, grid, clock, record, progress)
+    with clock("quality"):
+        receipt.judge(record, image, volume)
+    if record["verdict"] == "hold":
+        raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}")
+    if target:
+        delivery.deliver(target, image, record, scan, grid, clock)
+    record["timings"] = clock.seconds()
+    if target:
+        delivery.write_receipt(target, record, sidecar)
+    return Result(image, record, target)
+
+
+def _compute(
+    volume: Volume,
+    model: Model,
+    grid: Grid,
+    clock: Clock,
+    record: dict[str, Any],
+    progress: Progress | None,
+) -> Volume:
+    contract = model.bundle.manifest.slice_contract
+    with clock("prepare"):
+        fine = volume.isotropic(contract.spacing_mm)
+        head = find_head(fine.data)
+        placement = place(fine, contract, head)
+        stack = to_stack(fine.data, placement, contract)
+        record["metrics"] = {
+            "head_mm": list(head.size),
+            "input_range": [placement.low, placement.high],
+        }
+    with clock("infer"):
+        slices = model.choice.runtime.run(stack, progress)
+    with clock("restore"):
+        image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
+        if grid == "native":
+            image = image.resampled(volume.shape, volume.affine)
+    return image
+
+
+def _check_options(contrast: str | None, grid: str, prefer: str | None) -> None:
+    for name, value, known in (
+        ("contrast", contrast, bundles.CONTRASTS),
+        ("grid", grid, get_args(Grid)),
+        ("prefer", prefer, get_args(nifti.Prefer)),
+    ):
+        if value is not None and value not in known:
+            raise UsageError(f"expected {name} to be one of {', '.join(known)}, got {value!r}")
+
+
+def _refuse_synthetic(volume: Volume) -> None:
+    if volume.origin and nifti.is_synthetic(volume.origin.header):
+        raise BadInput(
+            f"{volume.origin.name}: this image is synthetic already (its header says so); "
+            "enhance the acquired scan it was made from"
+        )

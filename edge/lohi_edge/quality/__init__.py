@@ -1,0 +1,1 @@
+"""Measures of images: against a truth, and (to come) without one."""

@@ -1,0 +1,118 @@
+"""The receipt: what was done to a scan, with what, and how it turned out. Schema 1."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from lohi_edge.bundle import INTENDED_USE, Bundle
+from lohi_edge.runtime import Choice
+from lohi_edge.volume import Volume
+
+SCHEMA = 1
+_LIBRARIES = ("lohi-edge", "numpy", "scipy", "nibabel")
+
+
+def start(
+    volume: Volume,
+    scan: Any,
+    contrast: str,
+    rule: str,
+    bundle: Bundle,
+    choice: Choice,
+) -> dict[str, Any]:
+    """A receipt with all that is known before the generator runs."""
+    runtime = choice.runtime
+    return {
+        "schema": SCHEMA,
+        "intended_use": INTENDED_USE,
+        "synthetic": True,
+        "source": _source(volume),
+        "result": None,
+        "contrast": {"name": contrast, "rule": rule},
+        "bundle": {
+            "name": bundle.manifest.name,
+            "version": bundle.manifest.version,
+            "serial": bundle.manifest.serial,
+            "sha256": bundle.sha256,
+        },
+        "onnx": {"file": choice.onnx, "sha256": bundle.manifest.files[choice.onnx]},
+        "engine": None,
+        "runtime": {
+            "name": runtime.name,
+            "version": runtime.version,
+            "device": runtime.device,
+            "threads": runtime.threads,
+        },
+        "precision": runtime.precision,
+        "fallback": choice.fallback,
+        "device": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "software": {
+            **{name: metadata.version(name) for name in _LIBRARIES},
+            "python": platform.python_version(),
+        },
+        "timings": {},
+        "metrics": {},
+        "verdict": None,
+        "reasons": [],
+    }
+
+
+def judge(record: dict[str, Any], image: Volume, volume: Volume) -> None:
+    """Set verdict and reasons in the receipt."""
+    reasons = [
+        {"name": "input", "text": note} for note in (volume.origin.notes if volume.origin else ())
+    ]
+    finite = bool(np.isfinite(image.data).all())
+    if not finite:
+        reasons.insert(
+            0, {"name": "output", "text": "the model produced values that are not numbers"}
+        )
+    reasons.append(
+        {
+            "name": "quality",
+            "text": "fitness of the scan and plausibility of the result were not assessed",
+        }
+    )
+    record["verdict"] = "warn" if finite else "hold"
+    record["reasons"] = reasons
+
+
+def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str, Any]:
+    """The JSON that goes beside an image: BIDS keys on top, the receipt under `LohiEdge`.
+
+    Of the acquired scan's sidecar only the field strength comes along: it stays the source's, and
+    free text may name a patient.
+    """
+    keys: dict[str, Any] = {
+        "Description": "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. "
+        "Research use only.",
+        "Sources": [record["source"]["path"]] if record["source"]["path"] else [],
+    }
+    strength = (acquired or {}).get("MagneticFieldStrength")
+    if isinstance(strength, int | float):
+        keys["MagneticFieldStrength"] = strength
+    return {**keys, "LohiEdge": record}
+
+
+def _source(volume: Volume) -> dict[str, Any]:
+    origin = volume.origin
+    return {
+        "path": origin.name if origin else None,
+        "sha256": origin.sha256 if origin else None,
+        "shape": list(origin.shape if origin else volume.shape),
+        "zooms": [round(float(z), 6) for z in volume.zooms],
+        "affine": (origin.affine if origin else volume.affine).tolist(),
+        "axcodes": origin.axcodes if origin else "".join(nib.aff2axcodes(volume.affine)),
+    }
+
+
+def relative(path: Path, to: Path) -> str:
+    """`path` as seen from the folder `to`, so that a data set can be moved as a whole."""
+    return Path(os.path.relpath(path.resolve(), to.resolve())).as_posix()
