@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 DataOption = Annotated[Path, typer.Option(help="Paired data set (BIDS layout).")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads [default: all].")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder of `lohi-export train`.")]
 
 
@@ -36,8 +38,8 @@ def train(
         Path | None, typer.Option(help="JSON file: train, validation and test subjects.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
 ) -> None:
     """Train a generator on pairs, or go on where a killed run stopped.
@@ -69,8 +71,8 @@ def evaluate(
     run: RunArgument,
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """PSNR and SSIM of a trained run on one part of its split, before and after, by subject.
 
@@ -109,19 +111,26 @@ def bundle(
     name: Annotated[str | None, typer.Option(help="[default: CONTRAST-edge or -study]")] = None,
     version: Annotated[str, typer.Option(help="For people, e.g. 2026.11.")] = "0.1",
     serial: Annotated[int, typer.Option(help="Grows with every release of this name.")] = 1,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Bundle a trained run for the device: ONNX, golden slices, figures and provenance.
 
     Example: lohi-export bundle runs/t1w t1w-edge --version 2026.11 --serial 1
     """
-    from lohi_export import bundling
+    from lohi_export import bundling, session
     from lohi_export.run import open_run
 
-    bundling.write_bundle(open_run(run), out, name, version, serial)
+    session.set_up_cpu(threads)
+    opened = open_run(run)
+    figures = {part: session.evaluate(opened, part, device) for part in ("validation", "test")}
+    bundling.write_bundle(opened, out, figures, name, version, serial)
     sys.stdout.write(f"{out}\n")
 
 
 def register(app: typer.Typer) -> None:
     """Put every command on the app."""
-    for command in (train, evaluate, onnx, bundle):
+    from lohi_export.pairs.command import simulate
+
+    for command in (simulate, train, evaluate, onnx, bundle):
         app.command()(command)
