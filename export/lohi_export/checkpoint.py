@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lohi_edge.errors import BadInput
+from lohi_edge.files import atomic_write
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -97,5 +96,3 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: Path) -
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
         raise BadInput(f"{source}: holds the weights of another model: {why}") from None
-
-

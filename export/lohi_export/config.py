@@ -66,7 +66,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name} {getattr(self, name)} is not positive"
-            for name in ("width", "depth", "discriminator_width", "steps", "batch", "lr", "interval")
+            for name in (
+                "width",
+                "depth",
+                "discriminator_width",
+                "steps",
+                "batch",
+                "lr",
+                "interval",
+            )
             if not getattr(self, name) > 0
         ]
         if self.crop < 0 or self.crop % 2**self.depth:

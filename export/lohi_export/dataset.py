@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_edge.volume import Float32, Volume
+from numpy.typing import NDArray
 
 LOW, HIGH = "ses-64mT", "ses-3T"
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
@@ -50,7 +49,9 @@ def find_pairs(root: Path, contrast: str) -> list[Pair]:
     Raises:
         BadInput: no scan of that contrast, or one without its partner.
     """
-    pattern = re.compile(rf"sub-([0-9A-Za-z]+)_{LOW}(?:_run-([0-9A-Za-z]+))?_{contrast}\.nii(\.gz)?")
+    pattern = re.compile(
+        rf"sub-([0-9A-Za-z]+)_{LOW}(?:_run-([0-9A-Za-z]+))?_{contrast}\.nii(\.gz)?"
+    )
     pairs = []
     for low in sorted(root.glob(f"sub-*/{LOW}/anat/*_{contrast}.nii*")):
         match = pattern.fullmatch(low.name)
@@ -82,7 +83,7 @@ def describe(root: Path) -> dict[str, Any]:
     path = root / "dataset_description.json"
     if not path.is_file():
         return {}
-    keys = ("Name", "License", "Authors", "Acknowledgements", "HowToAcknowledge", "ReferencesAndLinks")
+    keys = ("Name", "License", "Authors", "Acknowledgements", "ReferencesAndLinks")
     described = json.loads(path.read_text())
     return {key: described[key] for key in keys if key in described}
 
@@ -113,15 +114,19 @@ class SlicePair:
 
 def encode(stack: Float32) -> NDArray[np.uint16]:
     """[-1, 1] -> uint16."""
-    return np.rint((stack + 1) * np.float32(LEVELS / 2)).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint((stack + 1) * np.float32(LEVELS / 2)).astype(np.uint16)
+    return levels
 
 
 def decode(levels: NDArray[np.uint16]) -> Float32:
     """uint16 -> [-1, 1], within 2e-5 of what was encoded."""
-    return levels.astype(np.float32) * np.float32(2 / LEVELS) - np.float32(1)
+    stack: Float32 = levels.astype(np.float32) * np.float32(2 / LEVELS) - np.float32(1)
+    return stack
 
 
-def cut(low: Volume, high: Volume, contract: SliceContract) -> tuple[Float32, Float32, tuple[int, int]]:
+def cut(
+    low: Volume, high: Volume, contract: SliceContract
+) -> tuple[Float32, Float32, tuple[int, int]]:
     """Slices of a pair: source and target (N, H, W) in [-1, 1], and (first, last) of the head.
 
     The low-field scan gives the window, as on the device; each scan has its own intensity range.
@@ -133,8 +138,7 @@ def cut(low: Volume, high: Volume, contract: SliceContract) -> tuple[Float32, Fl
     if low.shape != high.shape or np.abs(low.affine - high.affine).max() > MAX_MISMATCH_MM:
         raise BadInput(
             f"expected the 3 T scan on the grid {low.shape} of the resampled 64 mT scan, got "
-            f"{high.shape}" + (" at another position" if low.shape == high.shape else "")
-            + "; register the pair first"
+            f"{high.shape}{' elsewhere' * (low.shape == high.shape)}; register the pair first"
         )
     flat = SliceContract(contract.height, contract.width, 1)
     low_head, high_head = find_head(low.data), find_head(high.data)
@@ -159,7 +163,9 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
     Raises:
         BadInput: names the pair and says what is wrong with it.
     """
-    digest = "-".join(sha256(read_bytes(p, nifti.MAX_FILE_BYTES))[:16] for p in (pair.low, pair.high))
+    digest = "-".join(
+        sha256(read_bytes(p, nifti.MAX_FILE_BYTES))[:16] for p in (pair.low, pair.high)
+    )
     key = f"{digest}-{contract.height}x{contract.width}-v{CACHE_VERSION}"
     path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
     if path is None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from lohi_edge.quality.reference import psnr, ssim
+from lohi_edge.volume import Float32
 from numpy.typing import NDArray
 from torch import nn
 
-from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair
-from lohi_edge.quality.reference import psnr, ssim
 
 SLAB = 10  # slices on either side of the head's middle that make the middle slab
 FIGURES = ("psnr_raw", "ssim_raw", "psnr", "ssim")

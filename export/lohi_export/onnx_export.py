@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import io
+import logging
 import warnings
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-
 from lohi_edge.errors import BundleError
 from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Float32
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 OPSET = 20
 IR_VERSION = 9  # of ONNX 1.15, which brought opset 20
@@ -30,7 +29,7 @@ def export(generator: nn.Module, contract: SliceContract) -> bytes:
     """
     folded = fold_batch_norm(generator).to("cpu")
     shape = (2, contract.channels, contract.height, contract.width)
-    stream = io.BytesIO()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own use of deprecated interfaces
         program = torch.onnx.export(
@@ -45,9 +44,8 @@ def export(generator: nn.Module, contract: SliceContract) -> bytes:
             verbose=False,
         )
     assert program is not None
-    program.save(stream)
-    model = onnx.load_from_string(stream.getvalue())
-    return _tidy(model).SerializeToString(deterministic=True)
+    model: bytes = _tidy(program.model_proto).SerializeToString(deterministic=True)
+    return model
 
 
 def export_checked(generator: nn.Module, contract: SliceContract) -> bytes:
@@ -97,7 +95,7 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     names = {"": "", INPUT: INPUT, OUTPUT: OUTPUT}
     for tensor in graph.initializer:
-        names[tensor.name] = f"weight_{len(names)}"
+        names[tensor.name] = f"weight_{len(names) - 3}"
         tensor.name = names[tensor.name]
     for number, node in enumerate(graph.node):
         node.name = f"{node.op_type.lower()}_{number}"
@@ -105,18 +103,19 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
             names.setdefault(name, f"value_{number}_{index}")
         node.input[:] = [names[name] for name in node.input]
         node.output[:] = [names[name] for name in node.output]
-        node.doc_string = ""
+        node.ClearField("doc_string")
         del node.metadata_props[:]
     for field in ("value_info", "metadata_props", "quantization_annotation"):
         graph.ClearField(field)
     for tensor in graph.initializer:
-        tensor.doc_string = ""
+        tensor.ClearField("doc_string")
         del tensor.metadata_props[:]
     for value in (*graph.input, *graph.output):
-        value.doc_string = ""
+        value.ClearField("doc_string")
         del value.metadata_props[:]
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-    graph.name, graph.doc_string = "generator", ""
+    graph.name = "generator"
+    graph.ClearField("doc_string")
     clean = onnx.helper.make_model(
         graph,
         producer_name="lohi-export",

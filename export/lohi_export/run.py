@@ -1,10 +1,10 @@
 """A run folder: what a training run was given and what came out of it.
 
-    config.json             configuration, data set, software
-    checkpoint.safetensors  everything needed to go on
-    weights.safetensors     the best averaged generator so far
-    curves.csv, curves.png  losses and validation figures, one row an interval
-    evaluation.json         figures on validation and test subjects, by `lohi-export evaluate`
+config.json             configuration, data set, software
+checkpoint.safetensors  everything needed to go on
+weights.safetensors     the best averaged generator so far
+curves.csv, curves.png  losses and validation figures, one row an interval
+evaluation.json         figures on validation and test subjects, by `lohi-export evaluate`
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import sha256
+from torch import nn
+
 from lohi_export.checkpoint import load_weights, read_tensors
 from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
@@ -102,8 +102,9 @@ def start_run(folder: Path, config: TrainConfig, data: Path, cache: Path | None)
     if (folder / "config.json").is_file():
         former = read_record(folder)
         TrainConfig.from_dict(former["config"])
-        asked, had = (r["config"] | {"data": r["data"]} for r in (record, former))
-        odd = [f"{key} {had.get(key)!r}, not {asked[key]!r}" for key in asked if asked[key] != had.get(key)]
+        asked = {**config.to_dict(), "data": str(run.data)}
+        had = {**former["config"], "data": former["data"]}
+        odd = [f"{k} {had.get(k)!r}, not {v!r}" for k, v in asked.items() if v != had.get(k)]
         if odd:
             raise UsageError(
                 f"{folder} holds a run with {'; '.join(odd)}; "

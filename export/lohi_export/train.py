@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from lohi_edge.errors import BadInput, UsageError
 from torch import Tensor, nn
 
-from lohi_edge.errors import BadInput, UsageError
 from lohi_export.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from lohi_export.config import TrainConfig
 from lohi_export.curves import Row, write_curves
@@ -69,7 +68,12 @@ class Trainer:
         self.run, self.config, self.device = run, run.config, device
         config = run.config
         self.sampler = Sampler(
-            run.slices("train"), config.channels, config.batch, config.crop, config.gamma, config.seed
+            run.slices("train"),
+            config.channels,
+            config.batch,
+            config.crop,
+            config.gamma,
+            config.seed,
         )
         self.validation = run.slices("validation")
         torch.manual_seed(config.seed)
@@ -138,7 +142,7 @@ class Trainer:
         self._sums = {}
         self.rows.append(row)
         score = row["psnr"] + SSIM_IN_DB * row["ssim"]
-        # The weights go first: a kill between the two writes repeats the interval and rewrites them.
+        # The weights first: a kill between the writes repeats the interval and writes them again.
         if score > self._best:
             self._best = score
             metadata = {"model": self.config.model, "step": str(self.step)}

@@ -8,6 +8,8 @@ neighbours before a 3 x 3 convolution, which leaves no checkerboard (Odena et al
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,8 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(x + self.second(self.first(x)))
+        out: Tensor = self.relu(x + self.second(self.first(x)))
+        return out
 
 
 class UpBlock(nn.Module):
@@ -51,7 +54,8 @@ class UpBlock(nn.Module):
         self.mix = conv_norm(2 * outputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.mix(torch.cat([self.upsample(self.reduce(x)), skip], dim=1))
+        out: Tensor = self.mix(torch.cat([self.upsample(self.reduce(x)), skip], dim=1))
+        return out
 
 
 class LoHiResGenerator(nn.Module):
@@ -77,7 +81,7 @@ class LoHiResGenerator(nn.Module):
             else nn.Identity()
             for level, w in enumerate(widths)
         )
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(conv_norm(fine, coarse, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(UpBlock(coarse, fine) for fine, coarse in reversed(pairs))
         self.head = nn.Conv2d(widths[0], 1, 3, padding=1)

@@ -41,4 +41,5 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
         """(N, C, H, W) and (N, 1, H, W) -> scores (N, 1, h, w), one a patch; high is real."""
-        return self.layers(torch.cat([condition, image], dim=1))
+        scores: Tensor = self.layers(torch.cat([condition, image], dim=1))
+        return scores
