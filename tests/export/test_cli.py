@@ -53,6 +53,8 @@ def test_evaluate_prints_json(
     assert set(json.loads(capsys.readouterr().out)["subjects"]) == {"03"}
 
 
-def test_onnx_writes_a_model(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_writes_a_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(["onnx", str(trained), str(tmp_path / "model.onnx")], monkeypatch) == 0
     assert (tmp_path / "model.onnx").stat().st_size > 1000
