@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes, sha256
-from lohi_edge.volume import MAX_VOXELS, MAX_ZOOM_MM, MIN_ZOOM_MM, Float32, Float64, Origin, Volume
+from lohi_edge.volume import (
+    MAX_VOXELS,
+    MAX_ZOOM_MM,
+    MIN_ZOOM_MM,
+    Float32,
+    Float64,
+    Origin,
+    Volume,
+    check_affine,
+)
 
 Prefer = Literal["sform", "qform"]
 MAX_FILE_BYTES = 9 << 30  # the above as uncompressed float64 with a margin
@@ -78,6 +87,7 @@ def read(
             header, values = _parse(stored, max_voxels)
         with clock("validate"):
             affine, notes = _affine(header, prefer)
+            check_affine(affine)
             data = _intensities(header, values)
             origin = Origin(
                 name=path.name,
@@ -105,15 +115,14 @@ def _parse(stored: bytes, max_voxels: int) -> tuple[Any, NDArray[Any]]:
         header = _header(stream)
         shape = _shape(header, max_voxels)
         dtype = _dtype(header)
-        offset = int(header["vox_offset"])
-        _skip_to(stream, header, offset)
+        _skip_to_voxels(stream, header)
         raw = bytearray(math.prod(shape) * dtype.itemsize)
         _fill(stream, raw)
         if len(stream.read(MAX_TRAILER + 1)) > MAX_TRAILER:
             raise BadInput(
                 f"more than {MAX_TRAILER:,} bytes behind the voxels; not a scan as saved"
             )
-    except (EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:
+    except (EOFError, isal_zlib.IsalError, igzip.BadGzipFile) as error:  # type: ignore[misc]
         raise BadInput(f"truncated or damaged gzip ({error}); copy the file again") from None
     return header, np.frombuffer(raw, dtype=dtype).reshape(shape, order="F")
 
@@ -180,13 +189,11 @@ def _dtype(header: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _skip_to(stream: BinaryIO, header: Any, offset: int) -> None:
-    size = int(header["sizeof_hdr"])
-    if not size <= offset <= MAX_EXTENSIONS or offset != float(header["vox_offset"]):
-        raise BadInput(
-            f"expected voxels at byte {size + 4} or soon after, header says {header['vox_offset']}"
-        )
-    if len(stream.read(offset - size)) < offset - size:
+def _skip_to_voxels(stream: BinaryIO, header: Any) -> None:
+    size, offset = int(header["sizeof_hdr"]), float(header["vox_offset"])
+    if not size <= offset <= MAX_EXTENSIONS or offset != int(offset):
+        raise BadInput(f"expected voxels at byte {size + 4} or soon after, header says {offset:g}")
+    if len(stream.read(int(offset) - size)) < offset - size:
         raise BadInput("truncated inside its header extensions; copy the file again")
 
 
