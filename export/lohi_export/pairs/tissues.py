@@ -57,12 +57,13 @@ TISSUES: dict[str, Tissue] = {
     "muscle": Tissue(171, 39, 1410, 45, 28, 0.78),
     # Fat's several resonances dephase within a few ms at 3 T and its protons do not all count as
     # water's do: T2* and pd are effective values that give its usual brightness beside muscle.
-    "fat": Tissue(130, 93, 370, 90, 14, 0.75),
-    "marrow": Tissue(140, 80, 480, 70, 14, 0.65),
+    "fat": Tissue(130, 93, 370, 90, 6, 0.85),
+    "marrow": Tissue(140, 80, 480, 70, 6, 0.65),
     "skin": Tissue(190, 35, 1000, 35, 15, 0.60),
     # Water of cortical bone decays within a millisecond: what is left is what surrounds it.
     "bone": Tissue(120, 12, 500, 12, 4, 0.12),
-    "artery": Tissue(500, 250, 900, 150, 50, 0.85),
+    # Fresh blood flows in unsaturated and looks like a short T1 at 3 T.
+    "artery": Tissue(500, 250, 600, 150, 50, 0.85),
     "vein": Tissue(450, 200, 1650, 60, 25, 0.80),
     "dura": Tissue(250, 50, 1200, 45, 20, 0.60),
     "eye": Tissue(3300, 1200, 4000, 1200, 500, 0.98),
@@ -70,8 +71,9 @@ TISSUES: dict[str, Tissue] = {
     "nerve": Tissue(285, 95, 1080, 78, 45, 0.72),
 }
 
-# Labels that the simulator adds to the label map's own (see anatomy.dress).
-FAT = 600
+# Labels that the simulator adds to the label map's own (see anatomy.dress). A sulcus is cortex and
+# CSF in one voxel; it takes its signal from both (anatomy.tables).
+FAT, SULCUS = 600, 601
 
 LABEL_TISSUE: dict[int, str] = {
     **dict.fromkeys((2, 41), "white matter"),
@@ -98,4 +100,4 @@ LABEL_TISSUE: dict[int, str] = {
     516: "marrow",
     FAT: "fat",
 }
-TABLE_SIZE = max(LABEL_TISSUE) + 1
+TABLE_SIZE = SULCUS + 1
