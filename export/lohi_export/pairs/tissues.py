@@ -46,7 +46,7 @@ TISSUES: dict[str, Tissue] = {
     "cortex": Tissue(330, 110, 1500, 95, 52, 0.82),
     "cerebellar white matter": Tissue(280, 100, 900, 75, 46, 0.71),
     "cerebellar cortex": Tissue(325, 108, 1400, 92, 50, 0.81),
-    # Wright2008, Rooney2007 for the order of the nuclei; iron shortens pallidum's T2 (Wansapura1999)
+    # Wright2008, Rooney2007 for the order of the nuclei; iron shortens T2 of the pallidum
     "thalamus": Tissue(300, 100, 1120, 82, 46, 0.77),
     "caudate": Tissue(312, 103, 1280, 82, 44, 0.80),
     "putamen": Tissue(308, 101, 1230, 78, 40, 0.79),
