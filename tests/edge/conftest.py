@@ -8,8 +8,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import head_phantom
 from hypothesis import settings
+
+from helpers import head_phantom
 from lohi_edge.bundle import Manifest
 from lohi_edge.files import sha256
 from lohi_edge.slices import SliceContract

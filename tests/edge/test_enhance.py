@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 
-import lohi_edge
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+import lohi_edge
 from helpers import head_phantom
 from lohi_edge import nifti
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, BundleError, UsageError
 from lohi_edge.files import sha256
-from typer.testing import CliRunner
 
 
 def run(*args):

@@ -9,9 +9,10 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import grids, world
 from hypothesis import given
 from hypothesis import strategies as st
+
+from helpers import grids, world
 from lohi_edge import nifti, nifti_write
 from lohi_edge.errors import BadInput, DiskError
 from lohi_edge.volume import Volume

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import head_phantom
 from hypothesis import given
 from hypothesis import strategies as st
+
+from helpers import head_phantom
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.head import find_head
 from lohi_edge.slices import (

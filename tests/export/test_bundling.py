@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
+
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.slices import SliceContract
@@ -14,7 +16,6 @@ from lohi_export.bundling import write_bundle
 from lohi_export.networks import GENERATORS, build_generator
 from lohi_export.onnx_export import export, export_checked, fold_batch_norm, infer
 from lohi_export.run import open_run
-from torch import nn
 
 CONTRACT = SliceContract(48, 64, 3)
 
@@ -40,7 +41,14 @@ def test_the_graph_is_clean_and_answers_as_pytorch_does(name: str) -> None:
     module = generator(name)
     data = export_checked(module, CONTRACT)
     model = onnx.load_from_string(data)
-    assert {n.op_type for n in model.graph.node} <= {"Conv", "Relu", "Add", "Concat", "Resize", "Tanh"}
+    assert {n.op_type for n in model.graph.node} <= {
+        "Conv",
+        "Relu",
+        "Add",
+        "Concat",
+        "Resize",
+        "Tanh",
+    }
     assert model.opset_import[0].version >= 19
     shapes = {
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
@@ -115,7 +123,9 @@ def test_the_manifest_names_no_folder_of_this_machine(bundle: Path, toy: Path) -
 
 
 def test_the_same_run_makes_the_same_bundle(bundle: Path, trained: Path, tmp_path: Path) -> None:
-    write_bundle(open_run(trained), tmp_path / "again", load(bundle).manifest.metrics, None, "1.0", 3)  # type: ignore[arg-type]
+    write_bundle(
+        open_run(trained), tmp_path / "again", load(bundle).manifest.metrics, None, "1.0", 3
+    )  # type: ignore[arg-type]
     for path in bundle.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 

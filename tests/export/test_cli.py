@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from lohi_export import cli
 from typer.testing import CliRunner
+
+from lohi_export import cli
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -53,6 +54,8 @@ def test_evaluate_prints_json(
     assert set(json.loads(capsys.readouterr().out)["subjects"]) == {"03"}
 
 
-def test_onnx_writes_a_model(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_writes_a_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(["onnx", str(trained), str(tmp_path / "model.onnx")], monkeypatch) == 0
     assert (tmp_path / "model.onnx").stat().st_size > 1000

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import session, train
 from lohi_export.checkpoint import read_tensors
@@ -128,7 +129,9 @@ def test_the_time_limit_stops_with_success(
 def test_another_configuration_does_not_resume(
     toy: Path, trained: Path, toy_options: dict[str, Any]
 ) -> None:
-    with pytest.raises(UsageError, match="batch 2, not 4.*steps 10, not 11|steps 10, not 11.*batch 2, not 4"):
+    with pytest.raises(
+        UsageError, match="batch 2, not 4.*steps 10, not 11|steps 10, not 11.*batch 2, not 4"
+    ):
         start(toy, trained, {**toy_options, "batch": 4}, 11)
 
 
@@ -137,7 +140,9 @@ def test_another_models_checkpoint_is_refused(
 ) -> None:
     run = start(toy, tmp_path / "run", {**toy_options, "width": 8})
     run.checkpoint.write_bytes((trained / "checkpoint.safetensors").read_bytes())
-    with pytest.raises(BadInput, match=r"checkpoint.safetensors: holds the weights of another model"):
+    with pytest.raises(
+        BadInput, match=r"checkpoint.safetensors: holds the weights of another model"
+    ):
         train.Trainer(run, torch.device("cpu"))
 
 
