@@ -1,6 +1,6 @@
 """Write the demo scan and its truth: one simulated pair of head 13, which no model was fitted on.
 
-    python export/make_demo_data.py LABEL_MAPS edge/lohi_edge/demo_data
+python export/make_demo_data.py LABEL_MAPS edge/lohi_edge/demo_data
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
 from lohi_edge.volume import Volume
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import simulate_pair

@@ -94,5 +94,5 @@ def test_the_discriminator_sees_its_condition() -> None:
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(UsageError, match="lohiresgan.*got 'unet2'"):
+    with pytest.raises(UsageError, match=r"lohiresgan.*got 'unet2'"):
         build_generator("unet2", 4, 3, 1)

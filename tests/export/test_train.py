@@ -130,7 +130,7 @@ def test_another_configuration_does_not_resume(
     toy: Path, trained: Path, toy_options: dict[str, Any]
 ) -> None:
     with pytest.raises(
-        UsageError, match="batch 2, not 4.*steps 10, not 11|steps 10, not 11.*batch 2, not 4"
+        UsageError, match=r"batch 2, not 4.*steps 10, not 11|steps 10, not 11.*batch 2, not 4"
     ):
         start(toy, trained, {**toy_options, "batch": 4}, 11)
 
