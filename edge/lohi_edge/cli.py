@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -43,11 +43,11 @@ class Prefer(str, Enum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BundleOption = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
 ]
 Threads = Annotated[
-    Optional[int],
+    int | None,
     typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
 ]
 
@@ -58,19 +58,19 @@ def enhance(
         list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or a folder of them.")
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--out", "-o", help="Folder for results.  [default: beside each scan]"),
     ] = None,
     bundle: BundleOption = None,
     contrast: Annotated[
-        Optional[Contrast],
+        Contrast | None,
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
         Grid, typer.Option(help="1 mm isotropic along the scan's axes, or the scan's own grid.")
     ] = Grid.isotropic,
     prefer: Annotated[
-        Optional[Prefer],
+        Prefer | None,
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
@@ -117,7 +117,7 @@ def enhance(
 
 @bundle_app.command()
 def show(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bundle says of itself, after checking every file's sha256.
@@ -133,7 +133,7 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
@@ -150,7 +150,7 @@ def verify(
 @app.command()
 def bench(
     scan: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="NIfTI file.  [default: the demo scan]"),
     ] = None,
     bundle: BundleOption = None,

@@ -21,7 +21,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 MAX_VOXELS = 256 << 20  # 1 GiB as float32
-MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20.0
+MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20
 # Largest |cosine| between two axes of a grid that still counts as orthogonal. Rounding in float32
 # headers stays below 1e-5; an affine registration written into the header does not.
 MAX_SHEAR = 5e-3

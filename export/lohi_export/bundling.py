@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from lohi_edge.bundle import GOLDEN, MANIFEST, Golden, Manifest, load
 from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes, sha256
 from lohi_edge.volume import Float32
-
 from lohi_export.config import write_json
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread

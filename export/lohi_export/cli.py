@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import typer
-from lohi_edge.errors import LohiError
 
+from lohi_edge.errors import LohiError
 from lohi_export.commands import register
 
 app = typer.Typer(

@@ -96,7 +96,6 @@ def onnx(
     Example: lohi-export onnx runs/t1w t1w.onnx
     """
     from lohi_edge.files import atomic_write
-
     from lohi_export.onnx_export import export_checked
     from lohi_export.run import open_run
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_edge.volume import Float32, Volume
-from numpy.typing import NDArray
 
 LOW, HIGH = "ses-64mT", "ses-3T"
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact

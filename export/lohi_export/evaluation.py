@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lohi_edge.quality.reference import psnr, ssim
-from lohi_edge.volume import Float32
 from numpy.typing import NDArray
 from torch import nn
 
+from lohi_edge.quality.reference import psnr, ssim
+from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair
 
 SLAB = 10  # slices on either side of the head's middle that make the middle slab

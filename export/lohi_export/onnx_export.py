@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
 from lohi_edge.errors import BundleError
 from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Float32
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 OPSET = 20
 IR_VERSION = 9  # of ONNX 1.15, which brought opset 20

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.files import sha256
 from torch import nn
 
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import sha256
 from lohi_export.checkpoint import load_weights, read_tensors
 from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from lohi_edge.volume import Float32
 from numpy.typing import NDArray
 
+from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair
 
 ORDER, AUGMENT = 1, 2  # streams of random numbers

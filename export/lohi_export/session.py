@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lohi_edge.errors import UsageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lohi_edge.errors import UsageError
 from lohi_export.config import SPLITS, TrainConfig, write_json
 from lohi_export.curves import Row
 from lohi_export.dataset import find_pairs, load_slices, select

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lohi_edge.errors import BadInput, UsageError
 from torch import Tensor, nn
 
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from lohi_export.config import TrainConfig
 from lohi_export.curves import Row, write_curves

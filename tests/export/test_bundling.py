@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
+
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.slices import SliceContract
@@ -14,7 +16,6 @@ from lohi_export.bundling import write_bundle
 from lohi_export.networks import GENERATORS, build_generator
 from lohi_export.onnx_export import export, export_checked, fold_batch_norm, infer
 from lohi_export.run import open_run
-from torch import nn
 
 CONTRACT = SliceContract(48, 64, 3)
 

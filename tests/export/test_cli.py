@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from lohi_export import cli
 from typer.testing import CliRunner
+
+from lohi_export import cli
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.head import find_head

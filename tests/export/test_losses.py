@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lohi_export.losses import adversarial_loss, ssim
 from skimage.metrics import structural_similarity
+
+from lohi_export.losses import adversarial_loss, ssim
 
 
 def images(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from lohi_edge.errors import UsageError
 from lohi_export.networks import (
     GENERATORS,
@@ -10,7 +12,6 @@ from lohi_export.networks import (
     build_generator,
 )
 from lohi_export.networks.lohiresgan import ResidualBlock
-from torch import nn
 
 
 def parameters(module: nn.Module) -> int:

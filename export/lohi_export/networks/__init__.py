@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lohi_edge.errors import UsageError
 from torch import nn
 
+from lohi_edge.errors import UsageError
 from lohi_export.networks.lohiresgan import LoHiResGenerator
 from lohi_export.networks.patchgan import PatchDiscriminator
 
