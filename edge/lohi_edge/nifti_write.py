@@ -10,7 +10,7 @@ import numpy as np
 from isal import igzip
 
 from lohi_edge.files import atomic_write
-from lohi_edge.nifti import MM_PER_UNIT, forms
+from lohi_edge.nifti_header import MM_PER_UNIT, forms
 from lohi_edge.volume import Float64, Volume
 
 Grid = Literal["1mm", "native"]

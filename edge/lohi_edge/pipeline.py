@@ -12,6 +12,7 @@ from lohi_edge import delivery, nifti, receipt
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput, BundleError, Held, UsageError
 from lohi_edge.head import find_head
+from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
@@ -83,7 +84,7 @@ def enhance(
     bundle: str | Path | Models | None = None,
     contrast: str | None = None,
     grid: Grid = "1mm",
-    prefer: nifti.Prefer | None = None,
+    prefer: Prefer | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -165,7 +166,7 @@ def _check_options(contrast: str | None, grid: str, prefer: str | None) -> None:
     for name, value, known in (
         ("contrast", contrast, bundles.CONTRASTS),
         ("grid", grid, get_args(Grid)),
-        ("prefer", prefer, get_args(nifti.Prefer)),
+        ("prefer", prefer, get_args(Prefer)),
     ):
         if value is not None and value not in known:
             raise UsageError(f"expected {name} to be one of {', '.join(known)}, got {value!r}")

@@ -7,6 +7,7 @@ are millimetres in the source file's own world frame.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from lohi_edge.errors import BadInput
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20.0
+MAX_VOXELS = 256 << 20  # 1 GiB as float32
+MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20
 # Largest |cosine| between two axes of a grid that still counts as orthogonal. Rounding in float32
 # headers stays below 1e-5; an affine registration written into the header does not.
 MAX_SHEAR = 5e-3
@@ -113,9 +115,9 @@ class Volume:
     def resampled(self, shape: tuple[int, int, int], affine: Float64) -> Volume:
         """This volume on another grid whose axes run along the same directions.
 
-        Linear interpolation where the new grid is finer, triangle-weighted averaging where it is
-        coarser (no aliasing), nearest voxel beyond the outermost voxel centres. An axis whose
-        samples coincide is left bit-exact.
+        Linear interpolation; where the new grid is coarser, averaged so that nothing aliases.
+        Beyond the outermost voxel centres the nearest voxel counts. An axis whose samples
+        coincide is left bit-exact.
 
         Args:
             shape: of the new grid.
@@ -133,8 +135,18 @@ class Volume:
         return Volume(np.ascontiguousarray(data), affine, self.origin)
 
     def isotropic(self, mm: float = 1.0) -> Volume:
-        """This volume at `mm` spacing, same axes and field of view (to the nearest voxel)."""
+        """This volume at `mm` spacing, same axes and field of view (to the nearest voxel).
+
+        Raises:
+            BadInput: that grid has more than MAX_VOXELS.
+        """
         shape, affine = isotropic_grid(self.shape, self.affine, mm)
+        count = math.prod(shape)
+        if count > MAX_VOXELS:
+            raise BadInput(
+                f"expected at most {MAX_VOXELS:,} voxels at {mm:g} mm, got {count:,} {shape}; "
+                "check the voxel sizes"
+            )
         return self.resampled(shape, affine)
 
 
@@ -186,8 +198,13 @@ def _linear_weights(n_in: int, n_out: int, scale: float, offset: float) -> Float
     """
     if n_in == n_out and abs(scale - 1) * n_in < 1e-4 and abs(offset) < 1e-4:
         return None
-    at = np.clip(scale * np.arange(n_out) + offset, 0, n_in - 1)
-    reach = max(1.0, scale)
-    weights = np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(n_in)[None, :]) / reach)
-    result: Float32 = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    # A coarser grid averages the linear interpolant over a window about each sample, which removes
+    # what the grid cannot show; a symmetric window leaves every position where it was.
+    width = math.sqrt(max(0.0, scale**2 - 1))
+    window = (np.arange(16) - 7.5) / 16 * width if width else np.zeros(1)
+    at = scale * np.arange(n_out)[:, None] + offset + window[None, :]
+    at = np.clip(at, 0, n_in - 1)[:, :, None]
+    result: Float32 = (
+        np.maximum(0.0, 1 - np.abs(at - np.arange(n_in))).mean(axis=1).astype(np.float32)
+    )
     return result

@@ -47,10 +47,10 @@ def point_spreads(
     fine: Shape, coarse: Shape, params: dict[str, float]
 ) -> tuple[Float32, Float32, Float32]:
     """One matrix (coarse, fine) per axis: how each 64 mT voxel weights the 1 mm voxels."""
-    plane, through = params["low_edge_in_plane"], params["low_edge_through"]
-    x, y = (k_space_spread(n, m, plane) for n, m in zip(fine[:2], coarse[:2], strict=True))
+    x = k_space_spread(fine[0], coarse[0], params["low_edge_x"])
+    y = k_space_spread(fine[1], coarse[1], params["low_edge_y"])
     box = params["low_box"]
-    z = (1 - box) * k_space_spread(fine[2], coarse[2], through) + box * box_spread(
+    z = (1 - box) * k_space_spread(fine[2], coarse[2], params["low_edge_z"]) + box * box_spread(
         fine[2], coarse[2]
     )
     return x, y, z.astype(np.float32)
@@ -164,7 +164,7 @@ def combine(
 
 def filtered_noise(shape: Shape, params: dict[str, float], rng: np.random.Generator) -> Float32:
     """Noise (X, Y, Z) of sd 1 with the spectrum that the reconstruction filter leaves."""
-    edges = (params["low_edge_in_plane"],) * 2 + (params["low_edge_through"],)
+    edges = (params["low_edge_x"], params["low_edge_y"], params["low_edge_z"])
     spread = params["low_noise_spread"]
     gains = []
     for axis, (n, edge) in enumerate(zip(shape, edges, strict=True)):

@@ -14,7 +14,7 @@ from lohi_export.pairs.fields import Float32, Shape, random_field
 from lohi_export.pairs.tissues import FAT, LABEL_TISSUE, TABLE_SIZE, TISSUES
 
 Labels = NDArray[np.int16]
-SKIN, SOFT = 511, 507
+SKIN, SOFT, OUTER_CSF, CORTEX = 511, 507, 24, (3, 42)
 BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
 # Relative step of the finite difference that turns texture in T1 into texture in signal.
 STEP = 0.02
@@ -35,7 +35,7 @@ def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) ->
     Below `skin` mm of the surface lies fat of a mean thickness of `fat` mm that varies smoothly
     over the head; deeper soft tissue is muscle with a quarter of fat between.
     """
-    labels = labels.copy()
+    labels = fill_sulci(labels, params["fill"])
     # Half resolution is enough for a depth, and eight times faster.
     depth = ndi.distance_transform_edt(ndi.binary_closing(labels[::2, ::2, ::2] > 0)) * 2
     shape = labels.shape
@@ -47,6 +47,20 @@ def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) ->
     fat = (deep > params["skin"]) & ((deep < floor) | ((patch > 0.7) & (deep > floor + 2)))
     labels[tuple(w[fat] for w in where)] = FAT
     return labels
+
+
+def fill_sulci(labels: Labels, share: float) -> Labels:
+    """A copy in which CSF with more than `share` cortex among its 27 neighbours is cortex too.
+
+    The label maps come from older, emptier brains than most that are scanned, and lose to CSF the
+    banks of narrow sulci; a high share leaves them as they are.
+    """
+    filled = labels.copy()
+    csf = labels == OUTER_CSF
+    for cortex in CORTEX:
+        near = ndi.uniform_filter((labels == cortex).astype(np.float32), 3) > share
+        filled[near & csf] = cortex
+    return filled
 
 
 def tables(

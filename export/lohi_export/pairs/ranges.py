@@ -30,17 +30,19 @@ class Ranges:
     scale: Range = (0.92, 1.04)  # size of the head, relative to the label map
     warp: Range = (0.5, 3.0)  # standard deviation of the anatomical deformation, mm
     # Tissue
-    relaxation_jitter: Range = (0.02, 0.07)  # relative sd of T1, T2 and PD per label
+    # share of cortex about a CSF voxel above which it becomes cortex: young brains fill their sulci
+    fill: Range = (0.4, 0.8)
+    relaxation_jitter: Range = (0.015, 0.05)  # relative sd of T1, T2 and PD per label
     texture: Range = (0.01, 0.05)  # relative sd of T1 within a tissue
     density_texture: Range = (0.005, 0.03)  # relative sd of PD within a tissue
     skin: Range = (1.5, 2.5)  # thickness of skin, mm
-    fat: Range = (2.0, 7.0)  # mean thickness of subcutaneous fat, mm
+    fat: Range = (1.5, 5.5)  # mean thickness of subcutaneous fat, mm
     # 64 mT sequence; ms. T1w: inversion-recovery fast spin echo
-    low_tr: Range = (850, 1400)  # repetition time
+    low_tr: Range = (780, 1250)  # repetition time
     low_te: Range = (5, 12)  # effective echo time
-    low_ti: Range = (310, 420)  # inversion time
+    low_ti: Range = (285, 390)  # inversion time
     low_train: Range = (60, 180)  # length of the echo train
-    low_cortex_gain: Range = (0.9, 1.02)  # grey matter brightness that the equations miss
+    low_cortex_gain: Range = (0.75, 1.0)  # grey matter brightness that the equations miss
     # 3 T sequence; T1w: MPRAGE
     high_tr: Range = (1750, 2300)  # repetition time
     high_te: Range = (2.2, 3.5)  # echo time
@@ -52,11 +54,12 @@ class Ranges:
     high_bias: Range = (0.02, 0.10)  # relative sd of the shading left
     high_snr: Range = (25, 70)  # white matter signal over noise sd
     # 64 mT acquisition
-    low_snr: Range = (14, 40)  # white matter signal at the brain's centre over noise sd
+    low_snr: Range = (11, 35)  # white matter signal at the brain's centre over noise sd
     low_channels: Range = (1, 4.99)  # receiver channels in the sum of squares (whole part)
     low_noise_spread: Range = (0, 0.9)  # sd of an extra smoothing of the noise, voxels
-    low_edge_in_plane: Range = (0.05, 0.45)  # in-plane filter's gain at the edge of k-space
-    low_edge_through: Range = (0.3, 1.0)  # through-plane filter's gain at the edge of k-space
+    low_edge_x: Range = (0.03, 0.45)  # gain of the reconstruction filter at the edge of k-space
+    low_edge_y: Range = (0.06, 0.8)  # the same along the second axis
+    low_edge_z: Range = (0.15, 0.9)  # the same between slices
     low_box: Range = (0, 1)  # share of a box slice profile in the through-plane point spread
     coil_radius: Range = (60, 120)  # radius of a coil element, mm
     coil_gap: Range = (10, 40)  # mean distance of the elements from the scalp, mm
@@ -68,7 +71,7 @@ class Ranges:
     masked: Range = (0, 1)  # the corners are masked to exact zero where this exceeds 0.3
     mask_width: Range = (0.78, 0.95)  # half-width of the unmasked field left-right, relative
     mask_length: Range = (0.92, 1.0)  # half-width of the unmasked field front-back, relative
-    clip: Range = (99.0, 100.0)  # percentile of the head at which the brightest saturate
+    clip: Range = (98.5, 100.0)  # percentile of the head at which the brightest saturate
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One value for every range, in the order of the fields."""

@@ -1,0 +1,55 @@
+"""Phantoms and a bundle whose generator returns its input: what comes out is known exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from helpers import head_phantom
+from hypothesis import settings
+from lohi_edge.bundle import Manifest
+from lohi_edge.files import sha256
+from lohi_edge.slices import SliceContract
+
+# One Identity node, (N, 1, 192, 240) float32, opset 19, written by onnx.helper.make_model.
+IDENTITY = Path(__file__).parent / "data" / "identity.onnx"
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def write_scan(tmp_path):
+    """Factory: save a NIfTI scan, `write_scan(name, data=None, affine=None, **header)`."""
+
+    def write(name="scan.nii.gz", data=None, affine=None, **header):
+        data = head_phantom().astype(np.int16) if data is None else data
+        affine = np.diag([2.8, 2.8, 9.0, 1.0]) if affine is None else affine
+        image = nib.Nifti1Image(data, affine)
+        for key, value in header.items():
+            image.header[key] = value
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def identity_bundle(tmp_path_factory) -> Path:
+    """A valid bundle around IDENTITY."""
+    contract = SliceContract()
+    path = tmp_path_factory.mktemp("bundle") / "identity"
+    path.mkdir()
+    shape = (2, 1, contract.height, contract.width)
+    golden = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    np.savez_compressed(path / "golden.npz", input=golden, output=golden, truth=golden)
+    (path / "fp32.onnx").write_bytes(IDENTITY.read_bytes())
+    files = {n: sha256((path / n).read_bytes()) for n in ("fp32.onnx", "golden.npz")}
+    manifest = Manifest("identity", "1", 1, ("T1w",), contract, files, {"fp32": 1e-6})
+    (path / "manifest.json").write_text(json.dumps(manifest.to_dict()))
+    return path
