@@ -72,10 +72,14 @@ def zipper(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
 
 
 def noise(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
-    """Noise of 2, 4 or 8 times the standard deviation."""
+    """Noise of 2, 4 or 8 times the standard deviation, with a reconstruction filter's spectrum.
+
+    The filter hides noise from a Laplacian: by a factor of about 2.5 in simulated scans.
+    """
     factor = (2, 4, 8)[strength]
-    sd = _noise_sd(image) * np.sqrt(factor**2 - 1)
-    real, imaginary = rng.normal(0, sd, (2, *image.shape))
+    sd = 2.5 * _noise_sd(image) * np.sqrt(factor**2 - 1)
+    white = ndi.gaussian_filter(rng.standard_normal((2, *image.shape)), (0, 0.6, 0.6, 0))
+    real, imaginary = sd * white / white.std()
     noisy = np.hypot(image + real, imaginary)
     return np.where(image > image.min(), noisy, image).astype(np.float32)
 
