@@ -31,14 +31,13 @@ print(first[0] - begin, time.perf_counter() - begin)
 def measure(
     scan: Path, bundle: Path | None, runs: int = 5, threads: int | None = None
 ) -> dict[str, Any]:
-    """Enhance `scan` once in a fresh process and `runs` times in this one.
+    """Enhance `scan` `runs` times in this process, then once in a fresh one.
 
     Returns:
         `phases` (name -> p50 and p95 seconds and `share` of the total), `cold_first_slice_s`
         (imports, model load and reading included), `cold_start_s` (to the whole volume),
         `slices_per_second`, `peak_rss_mb` of this process, and what was measured on what.
     """
-    cold_slice, cold_all = _cold(scan, bundle, threads)
     models = Models(bundle, threads)
     timings: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as folder:
@@ -46,6 +45,7 @@ def measure(
             result = enhance(scan, out=folder, bundle=models, overwrite=True)
             timings.append(result.receipt["timings"])
     timings = timings[1:]  # the first run warms caches and arenas
+    cold_slice, cold_all = _cold(scan, bundle, threads)
     receipt = result.receipt
     assert result.volume is not None
     infer = float(np.median([t["infer"] for t in timings]))
