@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from lohi_edge.dicom.read import read
+from lohi_edge.dicom.read import only, read
 from lohi_edge.dicom.series import Found, Series, find, is_dicom
+from lohi_edge.dicom.write import folder_digest, write
 
-__all__ = ["Found", "Series", "find", "is_dicom", "read"]
+__all__ = ["Found", "Series", "find", "folder_digest", "is_dicom", "only", "read", "write"]

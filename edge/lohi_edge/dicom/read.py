@@ -48,7 +48,7 @@ def read(source: str | Path | Series, clock: Clock | None = None) -> Volume:
     """
     clock = clock or Clock()
     with clock("read"):
-        series = source if isinstance(source, Series) else _only(Path(source))
+        series = source if isinstance(source, Series) else only(Path(source))
     try:
         return _read(series, clock)
     except BadInput as error:
@@ -91,7 +91,12 @@ def digest(series: Series) -> str:
     return hashlib.sha256("".join(i.sha256 for i in ordered).encode()).hexdigest()
 
 
-def _only(path: Path) -> Series:
+def only(path: Path) -> Series:
+    """The one series to enhance in a place.
+
+    Raises:
+        BadInput: none, or several.
+    """
     found = find(path)
     if len(found.series) > 1:
         names = ", ".join(series.name for series in found.series)

@@ -94,7 +94,6 @@ def write(
         ]
         _write_folder(folder, instances)
     return {
-        "path": folder.name,
         "format": "dicom",
         "files": len(instances),
         "series_uid": str(shared.SeriesInstanceUID),
@@ -104,6 +103,7 @@ def write(
         "axcodes": "".join(nib.aff2axcodes(affine)),
         "dtype": "int16",
         "slope": slope,
+        "marked": mark,
     }
 
 
