@@ -36,6 +36,12 @@ class Grid(str, Enum):
     native = "native"
 
 
+class Format(str, Enum):
+    auto = "auto"
+    nifti = "nifti"
+    dicom = "dicom"
+
+
 class Prefer(str, Enum):
     sform = "sform"
     qform = "qform"
@@ -55,7 +61,11 @@ Threads = Annotated[
 @app.command()
 def enhance(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or a folder of them.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="NIfTI files or a folder of them; a folder, zip or DICOMDIR of DICOM series.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -67,8 +77,16 @@ def enhance(
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
-        Grid, typer.Option(help="1 mm isotropic along the scan's axes, or the scan's own grid.")
-    ] = Grid.isotropic,
+        Optional[Grid],
+        typer.Option(
+            help="1 mm isotropic along the scan's axes, or the scan's own grid.  "
+            "[default: native for DICOM, else 1mm]"
+        ),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option(help="Format of results; auto is what the scan came as.")
+    ] = Format.auto,
+    mark: Annotated[bool, typer.Option(help="Burn a mark into every DICOM image.")] = False,
     prefer: Annotated[
         Prefer | None,
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
@@ -79,7 +97,9 @@ def enhance(
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
-    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan.
+    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan; of a
+    DICOM series a derived series in a folder NAME_desc-synthetic. Localizers, secondary captures
+    and results of this command are skipped.
     A result that is there already is left alone, so an interrupted run can simply be repeated.
 
     Exit codes: 0 done, 2 usage, 3 bad input, 4 held by quality, 5 bundle or engine, 6 disk.
@@ -91,6 +111,8 @@ def enhance(
       lohi-edge enhance scans/ -o results/ --json
 
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
+
+      lohi-edge enhance study/ -o results/ --format dicom
     """
     from lohi_edge import batch
     from lohi_edge.console import Reporter
@@ -99,12 +121,14 @@ def enhance(
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
         for outcome in batch.run(
-            batch.expand(inputs),
+            batch.expand(inputs, reporter.skipped),
             _folder(out),
             reporter.begin,
             bundle=Models(bundle, threads),
             contrast=contrast and contrast.value,
-            grid=grid.value,
+            grid=grid and grid.value,
+            format=format.value,
+            mark=mark,
             prefer=prefer and prefer.value,
             overwrite=overwrite,
         ):
