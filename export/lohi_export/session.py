@@ -27,12 +27,11 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def set_up_cpu(threads: int | None) -> None:
-    """Threads of one operation, and no slow denormal numbers."""
+    """Threads of one operation."""
     if threads is not None:
         if threads < 1:
             raise UsageError(f"expected --threads of at least 1, got {threads}")
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
 
 def prepare(

@@ -28,11 +28,11 @@ def generator(name: str = "lohiresgan") -> nn.Module:
         if isinstance(layer, nn.BatchNorm2d):
             for tensor in (layer.weight.data, layer.running_var):
                 assert tensor is not None
-                tensor.uniform_(0.5, 2)
+                tensor.uniform_(0.8, 1.2)
             for tensor in (layer.bias.data, layer.running_mean):
                 assert tensor is not None
-                tensor.uniform_(-0.5, 0.5)
-    nn.init.normal_(module.head.weight, std=0.3)  # type: ignore[union-attr, arg-type]
+                tensor.uniform_(-0.2, 0.2)
+    nn.init.normal_(module.head.weight, std=0.1)  # type: ignore[union-attr, arg-type]
     return module.eval()
 
 
@@ -65,11 +65,8 @@ def test_the_graph_is_clean_and_answers_as_pytorch_does(name: str) -> None:
 def test_the_file_is_the_same_every_time_and_tells_nothing_of_its_maker() -> None:
     data = export(generator(), CONTRACT)
     assert export(generator(), CONTRACT) == data
-    for trace in (b"torch", b"/", b".py", b"namespace"):
-        text = onnx.load_from_string(data)
-        for tensor in text.graph.initializer:
-            tensor.ClearField("raw_data")
-        assert trace not in text.SerializeToString()
+    for trace in ("torch", ".py", "site-packages", str(Path.cwd()), str(Path.home())):
+        assert trace.encode() not in data
 
 
 def test_folding_leaves_no_normalisation_and_the_same_answer() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import session, train
 from lohi_export.checkpoint import read_tensors
@@ -122,16 +121,14 @@ def test_the_time_limit_stops_with_success(
     toy: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:
     run = start(toy, tmp_path / "run", toy_options, 100_000)
-    assert session.train(run, "cpu", 0.02) == 0
+    assert session.train(run, "cpu", 0.005) == 0
     assert 0 < train.Trainer(run, torch.device("cpu")).step < 100_000
 
 
 def test_another_configuration_does_not_resume(
     toy: Path, trained: Path, toy_options: dict[str, Any]
 ) -> None:
-    with pytest.raises(
-        UsageError, match=r"batch 2, not 4.*steps 10, not 11|steps 10, not 11.*batch 2, not 4"
-    ):
+    with pytest.raises(UsageError, match=r"steps 10, not 11; batch 2, not 4"):
         start(toy, trained, {**toy_options, "batch": 4}, 11)
 
 
