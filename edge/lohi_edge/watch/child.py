@@ -102,7 +102,7 @@ class Child:
         while True:
             task = self.reads.get()
             try:
-                faults.reach("worker_read", task["path"])
+                faults.reach("worker_read", Path(task["path"]).name)
                 clock = Clock()
                 volume = nifti.read(task["path"], prefer=self._options["prefer"], clock=clock)
                 self._volumes[task["id"]] = (volume, clock.seconds())

@@ -19,7 +19,7 @@ from lohi_edge.watch.worker import Worker
 
 TICK_S = 0.5
 PAUSE_S = 5.0
-RESTART_S = (1.0, 60.0)  # first and longest wait before a worker is started again
+RESTART_S = (0.1, 60.0)  # first and longest wait before a worker is started again
 _VERDICTS = {"Held": "held"}
 
 
