@@ -24,7 +24,7 @@ from lohi_edge import acceptance, contrast, delivery, nifti
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BundleError, LohiError
-from lohi_edge.files import atomic_write, read_bytes
+from lohi_edge.files import atomic_write, disk_error, read_bytes
 from lohi_edge.pipeline import Models, enhance
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults
@@ -157,6 +157,10 @@ class Child:
         )
         assert result.path
         receipt = delivery.receipt_path(result.path)
+        try:
+            faults.reach("worker_write", path)
+        except OSError as error:
+            raise disk_error(receipt, error) from None
         record = stamp_receipt(receipt, source, stamp, read)
         faults.reach("after_write", path)
         names = sorted(p.name for p in Path(out).iterdir())

@@ -14,6 +14,7 @@ from lohi_edge.nifti import MAX_EXTENSIONS, MAX_TRAILER
 
 _GZIP = b"\x1f\x8b"
 _HEAD = 540  # the longer of the two NIfTI headers
+_MAGIC = 4  # bytes that tell what a file is
 _CHUNK = 1 << 20
 _DAMAGED: Any = (isal_zlib.IsalError, igzip.BadGzipFile)  # the stubs hide that they are types
 
@@ -29,8 +30,8 @@ def missing(path: Path) -> str | None:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor)
         size = os.fstat(fd).st_size
-        if size == 0:
-            return "empty so far"
+        if size < _MAGIC:
+            return f"{size} bytes so far"
         if file.read(2) == _GZIP:
             return _missing_gzip(file, size)
         file.seek(0)

@@ -28,7 +28,7 @@ DAEMON_POINTS = (
     "after_original",
     "after_closed",
 )
-WORKER_POINTS = ("worker_start", "worker_read", "worker_compute", "after_write")
+WORKER_POINTS = ("worker_start", "worker_read", "worker_compute", "worker_write", "after_write")
 POINTS = DAEMON_POINTS + WORKER_POINTS
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 _SPEC = re.compile(r"(?P<point>\w+)(:(?P<n>\d+))?(=(?P<action>\w+))?(@(?P<text>.+))?")

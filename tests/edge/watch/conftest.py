@@ -14,7 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import Result
+from lohi_edge.cli import app
 from lohi_edge.watch.ledger import FILE
+from typer.testing import CliRunner
 
 DEADLINE_S = 60  # generous: a hang must fail the test, a slow machine must not
 
@@ -97,6 +100,17 @@ class Box:
         self.process = None
         assert code == -signal.SIGKILL, self.read_log()
 
+    def wait_ready(self) -> None:
+        def ready():
+            said = self.status()
+            return said.get("phase") == "ready" and said["pid"] == self.process.pid
+
+        self.wait(ready, "ready")
+
+    def cli(self, *words: str) -> Result:
+        """Run another command of `lohi-edge` in this process."""
+        return CliRunner().invoke(app, [*words, "--state", str(self.state)])
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -116,7 +130,7 @@ class Box:
                 rows = [dict(r) for r in db.execute("SELECT * FROM scans ORDER BY id")]
             db.close()
             return rows
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             return []
 
     def counts(self) -> dict[str, int]:
@@ -149,9 +163,8 @@ class Box:
 
     def leftovers(self) -> list[Path]:
         """Temporaries; there must be none once a daemon has stopped."""
-        every = [*self.outbox.rglob("*"), *self.inbox.rglob("*"), *self.state.rglob("*")]
-        hidden = [p for p in every if p.name.startswith(".") or p.name.endswith((".tmp", ".part"))]
-        return [p for p in hidden if ".lock" not in p.name]
+        every = [*self.outbox.rglob("*"), *self.state.rglob("*")]
+        return [p for p in every if p.name.startswith(".") or p.name.endswith(".tmp")]
 
     def assert_exactly_once(self, inputs: int) -> None:
         """Every input has one result: one image, one receipt that matches it, one row."""
