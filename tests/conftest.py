@@ -94,3 +94,76 @@ def small_net() -> bytes:
 @pytest.fixture(scope="session")
 def slices() -> np.ndarray:
     return smooth_slices(24)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_store(tmp_path_factory):
+    """Engines and acceptance records of the tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOHI_EDGE_CACHE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
+def write_bundle(folder, files, tolerance, golden) -> None:
+    """A bundle directory: files (name -> bytes), golden (input, output, truth)."""
+    import hashlib
+    import io
+    import json
+
+    from lohi_edge.bundle import Manifest
+    from lohi_edge.slices import SliceContract
+
+    packed = io.BytesIO()
+    np.savez(packed, **dict(zip(("input", "output", "truth"), golden, strict=True)))
+    files = {**files, "golden.npz": packed.getvalue()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    manifest = Manifest(
+        name="small",
+        version="1",
+        serial=1,
+        contrasts=("T1w",),
+        slice_contract=SliceContract(*SIZE),
+        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        tolerance=tolerance,
+    )
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()))
+
+
+@pytest.fixture(scope="session")
+def precisions(small_net, slices):
+    """The small generator in every precision, and what FP32 answers: (files, output)."""
+    pytest.importorskip("onnx")
+    from lohi_calibration import graph, half, qdq, ranges
+
+    model = graph.load(small_net)
+    found = ranges.collect(model, qdq.tensors(model), slices)
+    reach = {name: histogram.reach("minmax") for name, histogram in found.items()}
+    skip = frozenset(["stem", "head"])
+    models = {
+        "fp32.onnx": model,
+        "fp16.onnx": half.to_fp16(model),
+        "int8.trt.onnx": half.to_fp16(qdq.quantize(model, reach, skip)),
+        "int8.cpu.onnx": qdq.quantize(model, reach, skip, unsigned=True),
+    }
+    return {n: m.SerializeToString() for n, m in models.items()}, graph.run(model, slices)
+
+
+@pytest.fixture
+def make_bundle(tmp_path, precisions, slices):
+    """Write a bundle of the small generator; keywords replace files or tolerances."""
+
+    def make(name="bundle", files=None, tolerance=None):
+        models, output = precisions
+        granted = {"fp32": 1e-4, "fp16": 0.02, "int8.trt": 0.3, "int8.cpu": 0.3}
+        noise = np.random.default_rng(1).normal(0, 0.1, output.shape).astype(np.float32)
+        write_bundle(
+            tmp_path / name,
+            {**models, **(files or {})},
+            {**granted, **(tolerance or {})},
+            (slices[:6], output[:6], (output + noise)[:6]),
+        )
+        return tmp_path / name
+
+    return make
