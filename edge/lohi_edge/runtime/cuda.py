@@ -46,6 +46,21 @@ def probe(library: str = LIBRARY) -> Gpu | str:
         return f"the CUDA driver is not usable: {error}"
 
 
+def detach(context: Any, library: str = LIBRARY) -> None:
+    """Release a pycuda primary context that is not current, and leave none current behind it.
+
+    pycuda makes a context current to detach it, and trusts the driver to undo that; for primary
+    contexts the driver does not.
+    """
+    cuda = ctypes.CDLL(library)
+    before, after = ctypes.c_void_p(), ctypes.c_void_p()
+    cuda.cuCtxGetCurrent(ctypes.byref(before))
+    context.detach()
+    cuda.cuCtxGetCurrent(ctypes.byref(after))
+    if after.value != before.value:
+        cuda.cuCtxPopCurrent_v2(ctypes.byref(after))
+
+
 class _Failed(Exception):
     pass
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.volume import Volume
+
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import Pair, simulate_pair

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-
 from lohi_edge.errors import UsageError
 
 Range = tuple[float, float]

@@ -7,7 +7,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import isotropic_grid
 from lohi_export.pairs.ranges import CONTRASTS, Ranges, ranges_for
