@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import engine
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
+app.add_typer(engine.app, name="engine")
 
 
 class Contrast(str, Enum):
@@ -49,6 +51,21 @@ class Prefer(str, Enum):
     qform = "qform"
 
 
+class RuntimeName(str, Enum):
+    auto = "auto"
+    tensorrt = "tensorrt"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BundleOption = Annotated[
     Path | None,
@@ -57,6 +74,12 @@ BundleOption = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
+]
+RuntimeOption = Annotated[
+    RuntimeName, typer.Option("--runtime", help="What computes; auto: the fastest accepted here.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="What it computes in; auto: the fastest accepted.")
 ]
 
 
@@ -96,6 +119,8 @@ def enhance(
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
     as_json: Json = False,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -126,7 +151,7 @@ def enhance(
             batch.expand(inputs, reporter.skipped),
             _folder(out),
             reporter.begin,
-            bundle=Models(bundle, threads),
+            bundle=Models(bundle, threads, runtime.value, precision.value),
             contrast=contrast and contrast.value,
             grid=grid and grid.value,
             format=format.value,
@@ -182,6 +207,8 @@ def bench(
     bundle: BundleOption = None,
     runs: Annotated[int, typer.Option(min=1, help="Warm runs.")] = 5,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
     as_json: Json = False,
 ) -> None:
     """Time every phase of an enhancement, cold and warm, on this machine.
@@ -191,7 +218,9 @@ def bench(
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo
 
-    report = benchmark.measure(scan or demo.SCAN, bundle, runs, threads)
+    report = benchmark.measure(
+        scan or demo.SCAN, bundle, runs, threads, runtime.value, precision.value
+    )
     _print_json(report) if as_json else console.show_bench(report)
 
 

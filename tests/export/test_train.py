@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import session, train
 from lohi_export.checkpoint import read_tensors

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+
 from lohi_edge.watch.ledger import FILE
 
 
