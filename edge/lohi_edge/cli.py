@@ -102,7 +102,7 @@ def enhance(
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
-        Optional[Grid],
+        Grid | None,
         typer.Option(
             help="1 mm isotropic along the scan's axes, or the scan's own grid.  "
             "[default: native for DICOM, else 1mm]"
