@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +20,8 @@ from lohi_edge.slices import SliceContract
 
 # One Identity node, (N, 1, 192, 240) float32, opset 19, written by onnx.helper.make_model.
 IDENTITY = Path(__file__).parent / "data" / "identity.onnx"
+
+NOBODY = 65534
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("repeatable")
@@ -38,6 +43,19 @@ def write_scan(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that belongs to a user who is not root, while that user runs the test."""
+    folder = Path(tempfile.mkdtemp())
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    yield folder
+    if os.getuid() == 0:
+        os.seteuid(0)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
