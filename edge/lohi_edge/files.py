@@ -31,17 +31,19 @@ def read_bytes(path: Path, limit: int) -> bytes:
         raise BadInput(f"{path}: expected a file, found {what}; check the path") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be opened: {_words(error)}") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise BadInput(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
     with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
         if status.st_size > limit:
             raise BadInput(
                 f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}; "
                 "this is no head scan"
             )
         try:
-            return file.read(limit)
+            # Not read(limit): Python allocates what it is asked for before it reads.
+            return file.read(status.st_size)
         except OSError as error:
             raise BadInput(f"{path}: cannot be read: {_words(error)}") from None
 

@@ -169,7 +169,8 @@ def _overlap(
     for corner, window, size in zip(
         placement.corner, (contract.height, contract.width), placement.shape[:2], strict=True
     ):
-        start, stop = max(corner, 0), min(corner + window, size)
+        start = max(corner, 0)
+        stop = max(start, min(corner + window, size))
         source.append(slice(start, stop))
         target.append(slice(start - corner, stop - corner))
     return (source[0], source[1]), (target[0], target[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +21,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 MAX_VOXELS = 256 << 20  # 1 GiB as float32
-MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20.0
+MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20
 # Largest |cosine| between two axes of a grid that still counts as orthogonal. Rounding in float32
 # headers stays below 1e-5; an affine registration written into the header does not.
 MAX_SHEAR = 5e-3
@@ -39,9 +39,11 @@ class Origin:
         axcodes: orientation of the stored array, e.g. "LIA".
         shape: stored array shape, trailing singleton included.
         affine: float64 (4, 4), stored voxel index -> mm, by the transform that was believed.
-        header: the source's header object (NIfTI-1 or -2), read-only by convention.
+        header: the source's header object (NIfTI-1 or -2, or dicom.read.Acquired), read-only by
+            convention.
         notes: what the reader had to decide, in words for the receipt.
         sidecar: BIDS JSON found beside the file, or empty.
+        kind: what the source is, and thereby what `header` is.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Origin:
     header: Any
     notes: tuple[str, ...] = ()
     sidecar: dict[str, Any] | None = None
+    kind: Literal["nifti", "dicom"] = "nifti"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from helpers import head_phantom
 from lohi_edge.bundle import Manifest
 from lohi_edge.files import sha256
 from lohi_edge.slices import SliceContract
@@ -16,21 +21,10 @@ from lohi_edge.slices import SliceContract
 # One Identity node, (N, 1, 192, 240) float32, opset 19, written by onnx.helper.make_model.
 IDENTITY = Path(__file__).parent / "data" / "identity.onnx"
 
+NOBODY = 65534
+
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("repeatable")
-
-
-def head_phantom(shape=(60, 70, 16), zooms=(2.8, 2.8, 9.0), seed=0) -> np.ndarray:
-    """An ellipsoid head with a ramp and two blobs inside, noise around it; float32 (X, Y, Z)."""
-    rng = np.random.default_rng(seed)
-    mm = [(np.arange(n) - (n - 1) / 2) * z for n, z in zip(shape, zooms, strict=True)]
-    x, y, z = np.meshgrid(*mm, indexing="ij", sparse=True)
-    head = (x / 70) ** 2 + (y / 88) ** 2 + (z / 66) ** 2 < 1
-    image = np.where(head, 120 + x / 2 + y / 3, 0)
-    for centre, level in (((20, 25, 0), 220), ((-22, -20, 10), 40)):
-        blob = sum((a - c) ** 2 for a, c in zip((x, y, z), centre, strict=True)) < 15**2
-        image = np.where(blob, level, image)
-    return np.abs(image + rng.normal(0, 2, image.shape)).astype(np.float32)
 
 
 @pytest.fixture
@@ -49,6 +43,19 @@ def write_scan(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that belongs to a user who is not root, while that user runs the test."""
+    folder = Path(tempfile.mkdtemp())
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    yield folder
+    if os.getuid() == 0:
+        os.seteuid(0)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

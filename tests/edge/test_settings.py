@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import Settings, load
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ queue_app = typer.Typer(help="Look at the daemon's queue and change it.", no_arg
 audit_app = typer.Typer(help="The daemon's audit log.", no_args_is_help=True)
 
 State = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
         "--state",
         help="State folder of the daemon.  [default: setting watch.state, $STATE_DIRECTORY, "
@@ -22,7 +22,7 @@ State = Annotated[
     ),
 ]
 Config = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
         "--config",
         help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
@@ -41,16 +41,16 @@ def register(app: typer.Typer) -> None:
 
 
 def watch(
-    inbox: Annotated[Optional[Path], typer.Argument(help="Folder where scans arrive.")] = None,
-    outbox: Annotated[Optional[Path], typer.Argument(help="Folder for results.")] = None,
+    inbox: Annotated[Path | None, typer.Argument(help="Folder where scans arrive.")] = None,
+    outbox: Annotated[Path | None, typer.Argument(help="Folder for results.")] = None,
     state: State = None,
     config: Config = None,
     bundle: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
     ] = None,
     http_port: Annotated[
-        Optional[int], typer.Option("--http-port", help="Serve health and metrics on loopback.")
+        int | None, typer.Option("--http-port", help="Serve health and metrics on loopback.")
     ] = None,
     page: Annotated[
         bool, typer.Option("--page", help="Serve the page for people too (port 8064 unless given).")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from isal import igzip, isal_zlib
 
-from lohi_edge.nifti import MAX_EXTENSIONS, MAX_TRAILER
+from lohi_edge.nifti_header import MAX_EXTENSIONS, MAX_TRAILER
 
 _GZIP = b"\x1f\x8b"
 _HEAD = 540  # the longer of the two NIfTI headers

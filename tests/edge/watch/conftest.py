@@ -15,9 +15,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import Result
+from typer.testing import CliRunner
+
 from lohi_edge.cli import app
 from lohi_edge.watch.ledger import FILE
-from typer.testing import CliRunner
 
 DEADLINE_S = 60  # generous: a hang must fail the test, a slow machine must not
 

@@ -14,6 +14,7 @@ import sys
 import time
 
 import pytest
+
 from lohi_edge.watch.ledger import FILE
 
 

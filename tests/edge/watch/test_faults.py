@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lohi_edge.watch import faults
 
 

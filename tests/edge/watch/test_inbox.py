@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lohi_edge.watch import content
 from lohi_edge.watch.inbox import SETTLE_S, Inbox, is_candidate, mark_of
 

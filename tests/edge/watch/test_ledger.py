@@ -7,6 +7,7 @@ import sqlite3
 import time
 
 import pytest
+
 from lohi_edge.errors import UsageError
 from lohi_edge.watch import clock, localfs, state
 from lohi_edge.watch.clock import ServiceClock

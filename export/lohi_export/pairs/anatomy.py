@@ -1,0 +1,198 @@
+"""From a label map to tissue signal on a scanner's grid: pose, deformation, texture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.spatial.transform import Rotation
+
+from lohi_export.pairs import sequences
+from lohi_export.pairs.fields import Float32, Shape, random_field
+from lohi_export.pairs.tissues import FAT, LABEL_TISSUE, SULCUS, TABLE_SIZE, TISSUES
+
+Labels = NDArray[np.int16]
+SKIN, SOFT, OUTER_CSF, CORTEX, WHITE = 511, 507, 24, (3, 42), (2, 41)
+FAR_FROM_WHITE = 0.01  # share of white matter
+BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
+# Relative step of the finite difference that turns texture in T1 into texture in signal.
+STEP = 0.02
+OWN_JITTER = 0.3  # a label's jitter beside its tissue's, relative
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signed signals (X, Y, Z) float32 on the label map's grid, white matter at 1 on average."""
+
+    low: Float32
+    high: Float32
+
+
+def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) -> Labels:
+    """A copy with groomed sulci and subcutaneous fat, which the maps keep under soft tissue.
+
+    Below `skin` mm of the surface lies fat of a mean thickness of `fat` mm that varies smoothly
+    over the head; deeper soft tissue is muscle with a quarter of fat between.
+    """
+    dressed: Labels = groom_sulci(labels, params["fill"])
+    # Half resolution is enough for a depth, and eight times faster.
+    depth = ndi.distance_transform_edt(ndi.binary_closing(labels[::2, ::2, ::2] > 0)) * 2
+    shape = labels.shape
+    where = np.nonzero((labels == SOFT) | (labels == SKIN))
+    at = np.stack(where).astype(np.float32) / 2
+    deep = ndi.map_coordinates(depth.astype(np.float32), at, order=1, mode="nearest")
+    wave = random_field(rng, shape, 25)[where]
+    patch = random_field(rng, shape, 5)[where]
+    floor = params["skin"] + params["fat"] * np.exp(0.35 * wave)
+    fat = (deep > params["skin"]) & ((deep < floor) | ((patch > 0.7) & (deep > floor + 2)))
+    dressed[tuple(w[fat] for w in where)] = FAT
+    return dressed
+
+
+def groom_sulci(labels: Labels, share: float) -> Labels:
+    """A copy whose sulci are neither emptier nor tighter than those of most brains scanned.
+
+    CSF with more than `share` cortex among its 27 neighbours becomes cortex: several of the maps
+    come from older, emptier brains. Cortex with (almost) no white matter in the 5 mm about it
+    becomes SULCUS: cortex is 2-3 mm thick (Fischl and Dale, PNAS 97:11050, 2000), so that lies
+    between two banks which the map has closed, or at the pial surface.
+    """
+    inside = ndi.find_objects(np.isin(labels, CORTEX + WHITE).astype(np.int8))
+    result: Labels = labels.copy()
+    part, was = result[inside[0]], labels[inside[0]]
+    for cortex, white in zip(CORTEX, WHITE, strict=True):
+        near = ndi.uniform_filter((was == cortex).astype(np.float32), 3) > share
+        part[near & (was == OUTER_CSF)] = cortex
+        around = ndi.uniform_filter((was == white).astype(np.float32), 5)
+        part[(part == cortex) & (around < FAR_FROM_WHITE)] = SULCUS
+    return result
+
+
+def tables(
+    params: dict[str, float], contrast: str, rng: np.random.Generator
+) -> tuple[Float32, Float32]:
+    """Signal and its change with T1 for every label: two (2, labels) arrays, [low, high].
+
+    Every tissue's T1, T2 and PD is jittered, and every label's a little beside it (left and right
+    are alike): by one factor shared by both fields (what the tissue is), and by one for each field
+    (what the tables do not know).
+    """
+    n = TABLE_SIZE
+    jitter = params["relaxation_jitter"]
+    keys = np.array(list(LABEL_TISSUE))
+    tissue = [TISSUES[name] for name in LABEL_TISSUE.values()]
+    names = list(TISSUES)
+    of = [names.index(name) for name in LABEL_TISSUE.values()]
+    spread = rng.standard_normal((8, len(names)))[:, of]
+    spread += OWN_JITTER * rng.standard_normal((8, len(keys)))
+    f = np.exp(jitter * spread)
+    pd = np.array([t.pd for t in tissue]) * f[0]
+    t1_low = np.array([t.t1_low for t in tissue]) * f[1] * f[2]
+    t1_high = np.array([t.t1_high for t in tissue]) * f[1] * f[3]
+    t2_low = np.array([t.t2_low for t in tissue]) * f[4] * f[5]
+    t2_high = np.array([t.t2_high for t in tissue]) * f[4] * f[6]
+    t2s_high = np.array([t.t2s_high for t in tissue]) * f[7]
+    grey = np.array([name in ("cortex", "hippocampus") for name in LABEL_TISSUE.values()])
+    gain = np.where(grey, params["low_cortex_gain"], 1.0)
+
+    def signal(scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        low = gain * low_signal(contrast, t1_low * scale, t2_low, pd, params)
+        return low, high_signal(contrast, t1_high * scale, t2_high, t2s_high, pd, params)
+
+    white = np.isin(keys, (2, 41))
+    level, slope = np.zeros((2, n), np.float32), np.zeros((2, n), np.float32)
+    for row, (at, up) in enumerate(zip(signal(1.0), signal(1 + STEP), strict=True)):
+        reference = abs(at[white].mean())
+        level[row, keys] = at / reference
+        slope[row, keys] = (up - at) / STEP / reference
+    fluid = np.float32(params["sulcus"])
+    for table in (level, slope):
+        table[:, SULCUS] = (1 - fluid) * table[:, CORTEX[0]] + fluid * table[:, OUTER_CSF]
+    return level, slope
+
+
+def low_signal(
+    contrast: str,
+    t1: NDArray[np.float64],
+    t2: NDArray[np.float64],
+    pd: NDArray[np.float64],
+    p: dict[str, float],
+) -> NDArray[np.float64]:
+    """64 mT: inversion-recovery fast spin echo (T1w, FLAIR) or fast spin echo (T2w)."""
+    if contrast == "T2w":
+        return sequences.spin_echo_train(t1, t2, pd, p["low_tr"], p["low_te"], p["low_train"])
+    return sequences.inversion_spin_echo_train(
+        t1, t2, pd, p["low_tr"], p["low_te"], p["low_ti"], p["low_train"]
+    )
+
+
+def high_signal(
+    contrast: str,
+    t1: NDArray[np.float64],
+    t2: NDArray[np.float64],
+    t2s: NDArray[np.float64],
+    pd: NDArray[np.float64],
+    p: dict[str, float],
+) -> NDArray[np.float64]:
+    """3 T: MPRAGE (T1w), fast spin echo (T2w) or its inversion-recovery form (FLAIR)."""
+    tr, te, spacing = p["high_tr"], p["high_te"], p["high_spacing"]
+    if contrast == "T1w":
+        return sequences.mprage(t1, t2s, pd, tr, te, p["high_ti"], p["high_flip"], spacing)
+    if contrast == "T2w":
+        return sequences.spin_echo_train(t1, t2, pd, tr, te, spacing)
+    return sequences.inversion_spin_echo_train(t1, t2, pd, tr, te, p["high_ti"], spacing)
+
+
+def tissue_signals(
+    labels: Labels, params: dict[str, float], contrast: str, rng: np.random.Generator
+) -> Signals:
+    """Signals of a dressed label map: level of the label, texture in T1 and in PD.
+
+    The texture is one field for both scanners: what 3 T shows of it, 64 mT saw dimly.
+    """
+    level, slope = tables(params, contrast, rng)
+    shape = labels.shape
+    fine, middle, broad = (random_field(rng, shape, s) for s in (2.0, 6.0, 25.0))
+    t1 = params["texture"] * (0.6 * fine + 0.6 * middle + 0.6 * broad)
+    density = 1 + params["density_texture"] * random_field(rng, shape, 3.0)
+    low, high = ((level[i][labels] + slope[i][labels] * t1) * density for i in range(2))
+    return Signals(low, high)
+
+
+def coordinates(
+    labels: Labels, shape: Shape, params: dict[str, float], rng: np.random.Generator
+) -> Float32:
+    """Where each voxel of a 1 mm grid of `shape` lies in the label map: (3, *shape), in voxels.
+
+    The grid's centre lies `rise` mm below the brain's centre; about it the head is turned, shifted,
+    scaled and smoothly deformed (B-spline, 40 mm between control points).
+    """
+    span = [np.flatnonzero(np.isin(labels, BRAIN_LABELS).any(axis=a)) for a in ((1, 2), (0, 2))]
+    centre = [(s[0] + s[-1]) / 2 for s in span]
+    top = np.flatnonzero(np.isin(labels, (2, 3, 41, 42)).any(axis=(0, 1)))
+    centre.append((top[0] + top[-1]) / 2)
+    angles = rng.uniform(-1, 1, 3) * params["tilt"]
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() / params["scale"]
+    shift = rng.uniform(-1, 1, 3) * params["offset"]
+    origin = np.array(centre) + shift - np.array([0, 0, params["rise"]])
+    axes = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape]
+    out = np.empty((3, *shape), np.float32)
+    for i in range(3):
+        x, y, z = (np.float32(turn[i, k]) * axes[k] for k in range(3))
+        bend = np.float32(params["warp"]) * random_field(rng, shape, 40)
+        out[i] = x[:, None, None] + y[None, :, None] + z[None, None, :] + bend
+        out[i] += np.float32(origin[i])
+    return out
+
+
+def sample(signal: Float32, at: Float32) -> Float32:
+    """Linear interpolation of a signal (X, Y, Z) at coordinates (3, ...); air beyond its sides.
+
+    Below its lowest slice the signal goes on as it is: a label map's neck is cut, a patient's not.
+    """
+    at = at.copy()
+    at[2] = np.maximum(at[2], 0)
+    result: Float32 = ndi.map_coordinates(signal, at, order=1, mode="constant", cval=0.0)
+    return result

@@ -1,0 +1,287 @@
+"""The whole path on an identity generator: what comes out is the input, moved and scaled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lohi_edge
+from helpers import head_phantom
+from lohi_edge import nifti
+from lohi_edge.cli import app
+from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
+from lohi_edge.files import sha256
+from lohi_edge.volume import Volume
+
+
+def run(*args):
+    """`lohi-edge ...` in a process of its own, as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "lohi_edge", *map(str, args)], capture_output=True, text=True
+    )
+
+
+def receipt(path):
+    return json.loads(path.read_text())["LohiEdge"]
+
+
+@pytest.fixture
+def scan(write_scan):
+    return write_scan("sub-01_T1w.nii.gz")
+
+
+def test_image_and_receipt_agree(scan, identity_bundle, tmp_path):
+    out = tmp_path / "out"
+    done = run("enhance", scan, "-o", out, "--bundle", identity_bundle, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    image = out / "sub-01_desc-synthetic_T1w.nii.gz"
+    assert sorted(p.name for p in out.iterdir()) == [
+        "sub-01_desc-synthetic_T1w.json",
+        image.name,
+    ]
+    record = receipt(out / "sub-01_desc-synthetic_T1w.json")
+    loaded = nib.load(image)
+    assert record["source"]["sha256"] == sha256(scan.read_bytes())
+    assert (out / record["source"]["path"]).resolve() == scan.resolve()
+    assert record["result"]["sha256"] == sha256(image.read_bytes())
+    assert record["result"]["shape"] == list(loaded.shape) == [168, 196, 144]
+    assert np.allclose(record["result"]["affine"], loaded.affine)
+    assert record["synthetic"] is True
+    assert record["intended_use"] == "research use only"
+    assert record["contrast"]["rule"].startswith("BIDS suffix")
+    assert record["runtime"]["threads"] == 1
+    phases = {"read", "validate", "prepare", "infer", "restore", "quality", "write", "total"}
+    assert phases == set(record["timings"])
+    assert bytes(loaded.header["descrip"].item()).startswith(b"SYNTHETIC")
+    assert "SYNTHETIC" in done.stdout
+
+
+def test_intensities_are_the_scans_own_through_an_identity_generator(scan, identity_bundle):
+    """[low, high] -> [-1, 1] -> [0, 1000], nothing else."""
+    result = lohi_edge.enhance(scan, bundle=identity_bundle)
+    low, high = result.receipt["metrics"]["input_range"]
+    fine = nifti.read(scan).isotropic()
+    wanted = np.clip((fine.data - low) / (high - low), 0, 1) * 1000
+    inside = result.volume.data > 0
+    assert np.abs(result.volume.data - wanted)[inside].max() < 0.01
+    assert np.array_equal(result.volume.affine, fine.affine)
+    assert result.path is None
+
+
+def test_native_grid_is_the_scans_own(scan, identity_bundle, tmp_path):
+    result = lohi_edge.enhance(scan, out=tmp_path / "o", bundle=identity_bundle, grid="native")
+    source, out = nib.load(scan), nib.load(result.path)
+    assert out.shape == source.shape
+    assert np.array_equal(out.affine, source.affine)
+
+
+def test_same_scan_from_file_and_from_memory(scan, identity_bundle):
+    """The API takes what it gave."""
+    models = lohi_edge.Models(identity_bundle)
+    a = lohi_edge.enhance(scan, bundle=models)
+    b = lohi_edge.enhance(nifti.read(scan), bundle=models)
+    assert np.array_equal(a.volume.data, b.volume.data)
+
+
+def test_repeating_does_no_work_twice_and_never_overwrites_another_result(
+    scan, identity_bundle, tmp_path, write_scan
+):
+    options = {"out": tmp_path / "o", "bundle": lohi_edge.Models(identity_bundle)}
+    first = lohi_edge.enhance(scan, **options)
+    stamp = first.path.stat().st_mtime_ns
+    again = lohi_edge.enhance(scan, **options)
+    assert again.done_before
+    assert first.path.stat().st_mtime_ns == stamp
+    with pytest.raises(UsageError, match="--overwrite"):
+        lohi_edge.enhance(scan, grid="native", **options)
+    write_scan("sub-01_T1w.nii.gz", head_phantom(seed=5).astype("i2"))
+    with pytest.raises(UsageError, match="--overwrite"):
+        lohi_edge.enhance(scan, **options)
+    other = lohi_edge.enhance(scan, overwrite=True, **options)
+    assert other.receipt["source"]["sha256"] != first.receipt["source"]["sha256"]
+
+
+@pytest.mark.parametrize("damage", ["no receipt", "image altered"])
+def test_an_unfinished_or_altered_result_is_not_taken_for_done(
+    scan, identity_bundle, tmp_path, damage
+):
+    options = {"out": tmp_path / "o", "bundle": identity_bundle}
+    first = lohi_edge.enhance(scan, **options)
+    if damage == "no receipt":
+        first.path.with_name("sub-01_desc-synthetic_T1w.json").unlink()
+        assert not lohi_edge.enhance(scan, **options).done_before
+    else:
+        first.path.write_bytes(first.path.read_bytes() + b"x")
+        with pytest.raises(UsageError):
+            lohi_edge.enhance(scan, **options)
+
+
+def test_own_results_are_never_enhanced_again(scan, identity_bundle, tmp_path):
+    first = lohi_edge.enhance(scan, out=tmp_path / "o", bundle=identity_bundle)
+    disguised = first.path.rename(tmp_path / "innocent_T1w.nii.gz")
+    with pytest.raises(BadInput, match="synthetic already"):
+        lohi_edge.enhance(disguised, bundle=identity_bundle)
+
+
+def test_field_strength_stays_the_sources_and_patient_text_stays_behind(
+    scan, identity_bundle, tmp_path
+):
+    scan.with_name("sub-01_T1w.json").write_text(
+        json.dumps({"MagneticFieldStrength": 0.064, "PatientName": "DOE^JOHN"})
+    )
+    result = lohi_edge.enhance(scan, out=tmp_path / "o", bundle=identity_bundle)
+    text = result.path.with_name("sub-01_desc-synthetic_T1w.json").read_text()
+    assert json.loads(text)["MagneticFieldStrength"] == 0.064
+    assert "DOE" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar", "asked", "contrast", "rule"),
+    [
+        ("sub-1_T2w", {}, "T1w", "T1w", "--contrast"),
+        ("sub-1_FLAIR", {"ProtocolName": "T1"}, None, "FLAIR", "suffix"),
+        ("scan", {"SeriesDescription": "AX T2 FLAIR"}, None, "FLAIR", "SeriesDescription"),
+        ("scan", {"ProtocolName": "t2_tse"}, None, "T2w", "ProtocolName"),
+        ("scan", {"ProtocolName": "T2*_gre"}, None, "T1w", "assumed"),
+        ("scan", {}, None, "T1w", "assumed"),
+    ],
+)
+def test_contrast_rules(name, sidecar, asked, contrast, rule):
+    from lohi_edge.contrast import decide
+
+    found, why = decide(asked, name, sidecar)
+    assert found == contrast
+    assert rule in why
+
+
+def test_bundle_of_another_contrast_is_refused(write_scan, identity_bundle):
+    with pytest.raises(BundleError, match="enhances T1w, the scan is T2w"):
+        lohi_edge.enhance(write_scan("sub-1_T2w.nii"), bundle=identity_bundle)
+
+
+# ---- many files, exit codes ----------------------------------------------------------------------
+
+
+def test_folder_with_one_bad_file_does_the_others_and_says_so(
+    write_scan, identity_bundle, tmp_path
+):
+    write_scan("in/a.nii.gz")
+    write_scan("in/c.nii.gz")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"junk")
+    (tmp_path / "in" / "readme.txt").write_text("not a scan")
+    out = tmp_path / "out"
+    done = run("enhance", tmp_path / "in", "-o", out, "--bundle", identity_bundle, "--json")
+    assert done.returncode == 3
+    assert "b.nii.gz" in done.stderr
+    assert sorted(p.name for p in out.iterdir()) == [
+        f"{stem}_desc-synthetic.{suffix}" for stem in "ac" for suffix in ("json", "nii.gz")
+    ]
+    entries = json.loads(done.stdout)
+    assert [entry["source"]["path"] is not None for entry in entries] == [True] * 3
+    assert entries[1]["error"]["exit_code"] == 3
+    again = run("enhance", tmp_path / "in", "-o", out, "--bundle", identity_bundle)
+    assert again.stdout.count("done before") == 2
+
+
+def test_exit_codes(write_scan, identity_bundle, tmp_path):
+    scan = write_scan("a.nii")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    assert run("enhance", tmp_path / "missing.nii", "--bundle", identity_bundle).returncode == 3
+    assert run("enhance", scan, "--bundle", broken).returncode == 5
+    assert run("enhance", scan, "--contrast", "PD").returncode == 2
+    assert run("enhance", scan, "-o", tmp_path / "x.nii.gz").returncode == 2
+    assert run("enhance").returncode == 2
+    wall = tmp_path / "wall"
+    wall.write_text("a file where a folder is wanted")
+    assert run("enhance", scan, "-o", wall / "o", "--bundle", identity_bundle).returncode == 6
+    assert not list(tmp_path.glob("*synthetic*"))
+
+
+def test_disk_error_outranks_bundle_error_outranks_bad_input():
+    from lohi_edge import batch
+    from lohi_edge.errors import DiskError, Held
+
+    def code(*errors):
+        return batch.exit_code([batch.Outcome(None, None, e("x")) for e in errors])
+
+    assert code(Held, BadInput, BundleError, DiskError) == 6
+    assert code(Held, BadInput, BundleError) == 5
+    assert code(Held, BadInput) == 3
+    assert code(Held) == 4
+
+
+def test_two_scans_with_one_result_name_are_refused_before_any_work(
+    write_scan, identity_bundle, tmp_path
+):
+    a, b = write_scan("one/s.nii"), write_scan("two/s.nii")
+    out = tmp_path / "o"
+    done = run("enhance", a, b, "-o", out, "--bundle", identity_bundle)
+    assert done.returncode == 2
+    assert "would both become" in done.stderr
+    assert not out.exists()
+
+
+def test_a_users_mistake_shows_no_traceback(tmp_path):
+    for args in (["enhance", tmp_path / "no.nii"], ["bundle", "show", tmp_path], ["bench", "x"]):
+        done = run(*args)
+        assert done.returncode in (3, 5)
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("\n") <= 2
+
+
+def test_full_disk_leaves_no_half_result(scan, identity_bundle, tmp_path):
+    """A real full disk: a file system of 1 MB behind /dev/full semantics needs mount rights."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        done = run("enhance", scan, "-o", small, "--bundle", identity_bundle)
+        assert done.returncode == 6
+        assert "free some space" in done.stderr
+        assert not list(small.iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.fixture
+def loaded(identity_bundle):
+    models = lohi_edge.Models(identity_bundle)
+    models.get("T1w")
+    return models
+
+
+def test_folder_without_permission(loaded, unprivileged):
+    source = Volume(head_phantom(), np.diag([2.8, 2.8, 9, 1]))
+    locked = unprivileged / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(DiskError, match="permission denied"):
+        lohi_edge.enhance(source, out=locked, bundle=loaded)
+    assert not list(locked.iterdir())
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom lohi_edge.cli import app\nfrom typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'numpy', 'nibabel', 'onnxruntime', 'scipy', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_every_command_explains_itself_with_an_example():
+    for command in (["enhance"], ["bench"], ["demo"], ["bundle", "show"], ["bundle", "verify"]):
+        done = CliRunner().invoke(app, [*command, "--help"])
+        assert done.exit_code == 0
+        assert "Example" in done.output

@@ -1,0 +1,125 @@
+"""The data set on disk: names, sidecars, resuming, and the command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lohi_edge.errors import BadInput, UsageError
+from lohi_export.pairs import dataset, simulate
+from lohi_export.pairs.command import parse_heads
+from lohi_export.pairs.command import simulate as command
+
+PAIR = (
+    "sub-01/ses-64mT/anat/sub-01_ses-64mT_run-01_T1w",
+    "sub-01/ses-3T/anat/sub-01_ses-3T_run-01_T1w",
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_field_of_view(monkeypatch):
+    monkeypatch.setattr(simulate.simulate_pair, "__defaults__", ("T1w", (64, 72, 60)))
+
+
+def invoke(*arguments):
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_writes_bids_names_with_sidecars_that_say_simulated(label_folder, tmp_path):
+    preview = tmp_path / "pair.png"
+    result = invoke(
+        "--labels", label_folder, "--out", tmp_path, "--heads", "1", "--draws", 1,
+        "--preview", preview,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "1 written, 0 kept" in result.output
+    assert preview.read_bytes()[:4] == b"\x89PNG"
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    expected = {f"{stem}{end}" for stem in PAIR for end in (".nii.gz", ".json")}
+    assert files == expected | {"dataset_description.json", "pair.png"}
+    label_map = (label_folder / "head_01_labels.nii.gz").read_bytes()
+    for stem, tesla in zip(PAIR, (0.064, 3.0), strict=True):
+        sidecar = json.loads((tmp_path / f"{stem}.json").read_text())
+        assert sidecar["MagneticFieldStrength"] == tesla
+        assert sidecar["Simulated"] is True
+        assert "not acquired" in sidecar["ImageComments"]
+        about = sidecar["Simulation"]
+        assert about["Seed"] == 0
+        assert about["LabelMapSHA256"] == hashlib.sha256(label_map).hexdigest()
+        assert about["Drawn"]["low_snr"] > 0
+    assert json.loads((tmp_path / "dataset_description.json").read_text())["BIDSVersion"]
+
+
+def test_stored_volumes_are_int16_on_one_frame(label_folder, tmp_path):
+    (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    assert dataset.write_pair(job)
+    low, high = (nib.load(tmp_path / f"{stem}.nii.gz") for stem in PAIR)
+    pair = dataset.simulate_job(job)
+    for image, volume in ((low, pair.low), (high, pair.high)):
+        assert image.get_data_dtype() == np.int16
+        step = image.dataobj.slope
+        assert step > 0
+        assert image.header["sform_code"] == image.header["qform_code"] == 1
+        assert np.allclose(image.affine, volume.affine, atol=1e-4)
+        assert b"simulated" in bytes(image.header["descrip"])
+        assert np.abs(image.get_fdata() - volume.data).max() <= step * 0.51
+
+
+def test_resuming_keeps_whole_pairs_and_replaces_broken_ones(label_folder, tmp_path):
+    jobs = dataset.plan(label_folder, tmp_path, [1, 2], 1, 0, "T1w")
+    assert [written for _, written in dataset.write_pairs(jobs)] == [True, True]
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*")
+              if p.is_file()}  # fmt: skip
+    assert [written for _, written in dataset.write_pairs(jobs)] == [False, False]
+    assert all((p.read_bytes(), p.stat().st_mtime_ns) == v for p, v in before.items())
+
+    broken = jobs[0].image("64mT")
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-100])
+    jobs[1].sidecar("3T").unlink()
+    assert [written for _, written in dataset.write_pairs(jobs)] == [True, True]
+    assert broken.read_bytes() == whole
+    assert all(p.read_bytes() == v[0] for p, v in before.items())
+
+
+def test_another_seed_replaces_the_pairs_of_the_first(label_folder, tmp_path):
+    (first,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    (second,) = dataset.plan(label_folder, tmp_path, [1], 1, 1, "T1w")
+    dataset.write_pair(first)
+    before = first.image("3T").read_bytes()
+    assert dataset.write_pair(second)
+    assert second.image("3T") == first.image("3T")
+    assert second.image("3T").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "heads"),
+    [("1-10", list(range(1, 11))), ("1,2,13", [1, 2, 13]), ("3, 1-2,2", [3, 1, 2])],
+)
+def test_heads_are_ranges_and_lists(text, heads):
+    assert parse_heads(text) == heads
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "5-3", "1,,2", "-1"])
+def test_other_heads_are_refused(text):
+    with pytest.raises(UsageError, match="expected heads"):
+        parse_heads(text)
+
+
+def test_missing_or_unreadable_label_maps_end_in_a_clear_message(label_folder, tmp_path):
+    result = invoke("--labels", label_folder, "--out", tmp_path / "out", "--heads", "7")
+    assert result.exit_code == 2
+    assert "head 7" in result.output
+    assert not (tmp_path / "out").exists()
+    bad = tmp_path / "head_01_labels.nii.gz"
+    bad.write_bytes(b"not a scan")
+    with pytest.raises(BadInput, match="head_01_labels"):
+        dataset.read_labels(bad)
