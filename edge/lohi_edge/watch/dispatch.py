@@ -326,7 +326,7 @@ class Dispatcher:
             id=job.scan.id,
             path=job.scan.path,
             out=str(out),
-            source=self.parts.source(job.scan, job.folder),
+            home=self.parts.source(job.scan, job.folder),
             stamp=self.parts.stamp(job.scan, identity),
         )
 
