@@ -119,15 +119,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Http:
-    """Section [http]: health, metrics and the page.
+    """Section [http]: health and metrics.
 
     Attributes:
         port: of the loopback interface; 0 opens no socket at all.
-        page: serve the page for people as well.
     """
 
     port: int = 0
-    page: bool = False
 
 
 @dataclass(frozen=True)

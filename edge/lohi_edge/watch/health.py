@@ -10,7 +10,6 @@ import http.server
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from lohi_edge.errors import UsageError
@@ -19,22 +18,18 @@ HOST = "127.0.0.1"
 STUCK_S = 90.0  # the loop leaves a snapshot at least every 30 s
 _NAMES = ("127.0.0.1", "localhost")
 
-Page = Callable[[str, dict[str, Any]], "tuple[str, bytes] | None"]  # path -> (type, content)
-
 
 class Health:
     """A small server in a thread of its own.
 
     Args:
         port: of 127.0.0.1; 0 for any free one.
-        page: answers every other path; None where no page is served.
 
     Raises:
         UsageError: the port is taken.
     """
 
-    def __init__(self, port: int, page: Page | None = None) -> None:
-        self._page = page
+    def __init__(self, port: int) -> None:
         self._said: dict[str, Any] = {"phase": "starting"}
         self._at = time.monotonic()
         try:
@@ -67,8 +62,7 @@ class Health:
             return (200 if healthy else 503), "application/json", body
         if path == "/metrics":
             return 200, "text/plain; version=0.0.4", metrics(said).encode()
-        found = self._page(path, said) if self._page else None
-        return (200, *found) if found else (404, "text/plain", b"not found\n")
+        return 404, "text/plain", b"not found\n"
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         health = self
@@ -90,7 +84,6 @@ class Health:
                     ("Content-Length", str(len(body))),
                     ("Cache-Control", "no-store"),
                     ("X-Content-Type-Options", "nosniff"),
-                    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:"),
                 ):
                     self.send_header(header, value)
                 self.end_headers()

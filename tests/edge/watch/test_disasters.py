@@ -123,7 +123,9 @@ def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     box.wait_ready()
     subprocess.run(["umount", "-l", str(box.outbox)], check=True)
     box.scan("a_T1w.nii.gz")
+    box.wait_states(received=1)
     box.wait(lambda: "outbox is not" in str(box.status().get("paused")), "paused")
+    time.sleep(1)
     assert list(box.outbox.iterdir()) == []
     assert box.counts() == {"received": 1}
 
