@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from lohi_edge.quality.reference import psnr, ssim
 
 from lohi_calibration.graph import Float32
+from lohi_edge.quality.reference import psnr, ssim
 
 SSIM_BUDGET = 0.005
 MOST_DB = 200.0  # stands for equal, which JSON has no number for

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from lohi_edge.errors import UsageError
 from numpy.typing import NDArray
 
 from lohi_calibration.graph import Float32
+from lohi_edge.errors import UsageError
 
 AIR_MARGIN = 0.05  # above -1, in [-1, 1]
 MIN_HEAD = 0.05  # share of a slice that must show more than air

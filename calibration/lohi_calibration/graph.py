@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 import onnxruntime as ort
-from lohi_edge.errors import BundleError
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from lohi_edge.errors import BundleError
 
 Float32 = NDArray[np.float32]
 QDQ_OPSET = 19  # the first in which Q/DQ scales may be FP16

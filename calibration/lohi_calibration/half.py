@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from lohi_edge.errors import BundleError
 from onnx import TensorProto, helper, numpy_helper
 
 from lohi_calibration.graph import Float32, at_opset, initializers
 from lohi_calibration.ranges import largest
+from lohi_edge.errors import BundleError
 
 FP16_MAX = 65504.0
 HEADROOM = 4.0  # slices not seen may reach further than those that were

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 import onnx
-from lohi_edge.errors import BundleError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -26,6 +25,7 @@ from lohi_calibration.graph import (
     producers,
 )
 from lohi_calibration.ranges import INT8_MAX
+from lohi_edge.errors import BundleError
 
 # The smallest normal FP16 number: below it a scale loses precision in a typed FP16 graph.
 SMALLEST_SCALE = 2.0**-14

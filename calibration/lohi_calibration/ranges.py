@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from lohi_edge.errors import UsageError
 from numpy.typing import NDArray
 
 from lohi_calibration.graph import Float32, session, with_outputs
+from lohi_edge.errors import UsageError
 
 METHODS = ("minmax", "percentile", "mse")
 BINS = 4096

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lohi_edge.errors import BundleError
-
 from lohi_calibration.accuracy import Accuracy, within
 from lohi_calibration.journal import Journal
 from lohi_calibration.ranges import Progress
 from lohi_calibration.sensitivity import Sensitivity, Trial
+from lohi_edge.errors import BundleError
 
 
 @dataclass(frozen=True)

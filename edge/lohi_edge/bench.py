@@ -36,7 +36,7 @@ def measure(
     runtime: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Enhance `scan` once in a fresh process and `runs` times in this one.
+    """Enhance `scan` `runs` times in this process, then once in a fresh one.
 
     Returns:
         `phases` (name -> p50 and p95 seconds and `share` of the total), `cold_first_slice_s`
@@ -45,13 +45,13 @@ def measure(
     """
     options = (bundle and str(bundle), threads, runtime, precision)
     models = Models(*options)
-    cold_slice, cold_all = _cold(scan, options)
     timings: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as folder:
         for _ in range(runs + 1):
             result = enhance(scan, out=folder, bundle=models, overwrite=True)
             timings.append(result.receipt["timings"])
     timings = timings[1:]  # the first run warms caches and arenas
+    cold_slice, cold_all = _cold(scan, options)
     receipt = result.receipt
     assert result.volume is not None
     infer = float(np.median([t["infer"] for t in timings]))

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from lohi_edge.commands import engine
+from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
 RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+watch_commands.register(app)
 app.add_typer(engine.app, name="engine")
 
 
@@ -36,6 +38,12 @@ class Contrast(str, Enum):
 class Grid(str, Enum):
     isotropic = "1mm"
     native = "native"
+
+
+class Format(str, Enum):
+    auto = "auto"
+    nifti = "nifti"
+    dicom = "dicom"
 
 
 class Prefer(str, Enum):
@@ -60,11 +68,11 @@ class Precision(str, Enum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BundleOption = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
 ]
 Threads = Annotated[
-    Optional[int],
+    int | None,
     typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
 ]
 RuntimeOption = Annotated[
@@ -78,22 +86,34 @@ PrecisionOption = Annotated[
 @app.command()
 def enhance(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or a folder of them.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="NIfTI files or a folder of them; a folder, zip or DICOMDIR of DICOM series.",
+        ),
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--out", "-o", help="Folder for results.  [default: beside each scan]"),
     ] = None,
     bundle: BundleOption = None,
     contrast: Annotated[
-        Optional[Contrast],
+        Contrast | None,
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
-        Grid, typer.Option(help="1 mm isotropic along the scan's axes, or the scan's own grid.")
-    ] = Grid.isotropic,
+        Grid | None,
+        typer.Option(
+            help="1 mm isotropic along the scan's axes, or the scan's own grid.  "
+            "[default: native for DICOM, else 1mm]"
+        ),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option(help="Format of results; auto is what the scan came as.")
+    ] = Format.auto,
+    mark: Annotated[bool, typer.Option(help="Burn a mark into every DICOM image.")] = False,
     prefer: Annotated[
-        Optional[Prefer],
+        Prefer | None,
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
@@ -104,7 +124,9 @@ def enhance(
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
-    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan.
+    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan; of a
+    DICOM series a derived series in a folder NAME_desc-synthetic. Localizers, secondary captures
+    and results of this command are skipped.
     A result that is there already is left alone, so an interrupted run can simply be repeated.
 
     Exit codes: 0 done, 2 usage, 3 bad input, 4 held by quality, 5 bundle or engine, 6 disk.
@@ -116,6 +138,8 @@ def enhance(
       lohi-edge enhance scans/ -o results/ --json
 
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
+
+      lohi-edge enhance study/ -o results/ --format dicom
     """
     from lohi_edge import batch
     from lohi_edge.console import Reporter
@@ -124,12 +148,14 @@ def enhance(
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
         for outcome in batch.run(
-            batch.expand(inputs),
+            batch.expand(inputs, reporter.skipped),
             _folder(out),
             reporter.begin,
             bundle=Models(bundle, threads, runtime.value, precision.value),
             contrast=contrast and contrast.value,
-            grid=grid.value,
+            grid=grid and grid.value,
+            format=format.value,
+            mark=mark,
             prefer=prefer and prefer.value,
             overwrite=overwrite,
         ):
@@ -142,7 +168,7 @@ def enhance(
 
 @bundle_app.command()
 def show(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bundle says of itself, after checking every file's sha256.
@@ -158,9 +184,9 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory or .zip.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory or .zip.")] = None,
     key: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="Public key that must have signed it.  [default: the trusted ones]"),
     ] = None,
     allow_downgrade: Annotated[
@@ -193,7 +219,7 @@ def verify(
 @app.command()
 def bench(
     scan: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="NIfTI file.  [default: the demo scan]"),
     ] = None,
     bundle: BundleOption = None,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lohi_calibration.choose import choose
 from lohi_edge.errors import UsageError
 

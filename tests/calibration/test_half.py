@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+
 from lohi_calibration import graph, half
 from lohi_edge.errors import BundleError
 

@@ -5,10 +5,11 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
+
 from lohi_calibration import graph, half, qdq, ranges
 from lohi_calibration.accuracy import measure
 from lohi_edge.errors import BundleError
-from onnx import numpy_helper
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lohi_calibration import graph, qdq, ranges
 from lohi_calibration.ranges import Histogram
 from lohi_edge.errors import UsageError

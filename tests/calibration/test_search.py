@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from lohi_calibration import graph, qdq, ranges
 from lohi_calibration.accuracy import Accuracy, needed_psnr_fp32, within
 from lohi_calibration.journal import Journal

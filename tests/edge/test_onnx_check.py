@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lohi_edge.errors import BundleError
 from lohi_edge.onnx_check import check_onnx
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lohi_edge import bundle as bundles
 from lohi_edge import signing
 from lohi_edge.errors import BundleError, UsageError

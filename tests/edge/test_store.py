@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lohi_edge.errors import BundleError
 from lohi_edge.store import Store, canonical, default_root
 

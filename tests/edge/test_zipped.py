@@ -4,6 +4,7 @@ import stat
 import zipfile
 
 import pytest
+
 from lohi_edge import bundle as bundles
 from lohi_edge import zipped
 from lohi_edge.errors import BundleError

@@ -6,7 +6,7 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -20,10 +20,10 @@ class EnginePrecision(str, Enum):
 
 
 BundleArgument = Annotated[
-    Optional[Path], typer.Argument(metavar="BUNDLE", help="[default: the one that ships]")
+    Path | None, typer.Argument(metavar="BUNDLE", help="[default: the one that ships]")
 ]
 PrecisionOption = Annotated[
-    Optional[EnginePrecision],
+    EnginePrecision | None,
     typer.Option("--precision", help="[default: every one that the bundle has]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -36,7 +36,7 @@ def build(
     batch: Annotated[str, typer.Option(help="Batch sizes MIN,OPT,MAX.")] = "1,8,8",
     workspace: Annotated[int, typer.Option(min=1, help="Workspace limit in MB.")] = 512,
     timing_cache: Annotated[
-        Optional[Path], typer.Option(help="Timing cache file.  [default: this machine's own]")
+        Path | None, typer.Option(help="Timing cache file.  [default: this machine's own]")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -24,10 +24,10 @@ def simulate(
 
     Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
     """
-    from lohi_edge.errors import LohiError
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from lohi_edge.errors import LohiError
     from lohi_export.pairs import dataset
     from lohi_export.pairs.preview import save_preview
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from lohi_edge.errors import BadInput
-from lohi_edge.volume import Float64, Volume, isotropic_grid
 from scipy.spatial.transform import Rotation
 
+from lohi_edge.errors import BadInput
+from lohi_edge.volume import Float64, Volume, isotropic_grid
 from lohi_export.pairs import acquisition, anatomy
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.fields import Float32, Shape, random_field

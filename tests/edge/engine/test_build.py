@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lohi_edge.engine.build import Profile, build
 from lohi_edge.errors import BundleError, UsageError
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from lohi_edge import bundle as bundles
 from lohi_edge.acceptance import accept
 from lohi_edge.errors import BundleError, UsageError

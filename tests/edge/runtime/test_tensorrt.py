@@ -6,6 +6,7 @@ import gc
 
 import numpy as np
 import pytest
+
 from gpu_double import FakePycuda, FakeTensorRt, find_pycuda, load_fake_cuda, single_thread
 from lohi_edge.errors import BundleError
 from lohi_edge.runtime.cuda import probe

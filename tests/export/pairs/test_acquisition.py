@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lohi_export.pairs import acquisition
 from lohi_export.pairs.fields import random_field
 from lohi_export.pairs.ranges import Ranges

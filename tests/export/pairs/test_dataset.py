@@ -9,11 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export.pairs import dataset, simulate
 from lohi_export.pairs.command import parse_heads
 from lohi_export.pairs.command import simulate as command
-from typer.testing import CliRunner
 
 PAIR = (
     "sub-01/ses-64mT/anat/sub-01_ses-64mT_run-01_T1w",

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from lohi_export.pairs import sequences
 from lohi_export.pairs.tissues import LABEL_TISSUE, TISSUES
 
