@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import delivery, nifti
+from lohi_edge import delivery, dicom, nifti
+from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.pipeline import Result, enhance
+from lohi_edge.source import Format
 
 _FIRST = (6, 5, 3, 4, 2)  # which exit code wins when several files fail differently
 
@@ -18,7 +20,7 @@ _FIRST = (6, 5, 3, 4, 2)  # which exit code wins when several files fail differe
 class Outcome:
     """What became of one scan: a result or an error."""
 
-    scan: Path
+    scan: Path | Series
     result: Result | None
     error: LohiError | None
 
@@ -33,37 +35,60 @@ class Outcome:
         }
 
 
-def expand(inputs: Iterable[Path]) -> list[Path]:
-    """Files as given; a folder stands for the NIfTI files directly in it, synthetic ones left out.
+def expand(
+    inputs: Iterable[Path], skipped: Callable[[str], Any] = lambda line: None
+) -> list[Path | Series]:
+    """The scans in files and folders.
+
+    A folder stands for the NIfTI files directly in it, synthetic ones left out, or where there are
+    none for the DICOM series in it and below; a zip archive or DICOMDIR for the series in it.
+
+    Args:
+        skipped: told of each series that is passed over, in a line that names no patient.
 
     Raises:
-        UsageError: one scan named twice, or two scans whose results would bear one name.
+        UsageError: one scan named twice.
+        BadInput: a folder or archive holds nothing to enhance.
     """
-    scans: list[Path] = []
+    scans: list[Path | Series] = []
     for path in inputs:
-        scans.extend(_in_folder(path) if path.is_dir() else [path])
-    seen: dict[Path, Path] = {}
+        if not path.is_dir() and (nifti.is_nifti_name(path) or not dicom.is_dicom(path)):
+            scans.append(path)
+        elif path.is_dir() and (files := _nifti_files(path)):
+            scans.extend(files)
+        else:
+            found = dicom.find(path)
+            scans.extend(found.series)
+            for line in found.skipped:
+                skipped(f"{path}: skipped {line}")
+    seen: dict[Any, Path | Series] = {}
     for scan in scans:
-        real = scan.resolve()
+        real = scan.uid if isinstance(scan, Series) else scan.resolve()
         if real in seen:
-            raise UsageError(f"{scan}: named twice; name every scan once")
+            raise UsageError(f"{label(scan)}: named twice; name every scan once")
         seen[real] = scan
     return scans
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def label(scan: Path | Series) -> str:
+    """What to call a scan in a message."""
+    return f"{scan.path}: {scan.name}" if isinstance(scan, Series) else str(scan)
+
+
+def _nifti_files(folder: Path) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if nifti.is_nifti_name(p))
     except OSError as error:
         raise BadInput(f"{folder}: cannot be listed: {(error.strerror or '').lower()}") from None
-    scans = [p for p in names if not p.name.startswith(".") and "_desc-synthetic" not in p.name]
-    if not scans:
-        raise BadInput(f"{folder}: expected NIfTI scans (.nii, .nii.gz) in this folder, found none")
-    return scans
+    return [p for p in names if not p.name.startswith(".") and "_desc-synthetic" not in p.name]
 
 
 def run(
-    scans: list[Path], out: Path | None, begin: Callable[[Path], Any], **options: Any
+    scans: list[Path | Series],
+    out: Path | None,
+    begin: Callable[[Path | Series], Any],
+    format: Format = "auto",
+    **options: Any,
 ) -> Iterator[Outcome]:
     """Enhance each scan into `out` (None: beside the scan); options are those of `enhance`.
 
@@ -73,11 +98,12 @@ def run(
     Raises:
         UsageError: before any work, where two results would bear the same name.
     """
-    _refuse_collisions(scans, out)
+    _refuse_collisions(scans, out, format)
     for scan in scans:
         progress = begin(scan)
         try:
-            result = enhance(scan, out=out or scan.parent, progress=progress, **options)
+            folder = out or _beside(scan)
+            result = enhance(scan, out=folder, format=format, progress=progress, **options)
             yield Outcome(scan, result, None)
         except LohiError as error:
             yield Outcome(scan, None, error)
@@ -89,13 +115,19 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     return next((code for code in _FIRST if code in codes), 0)
 
 
-def _refuse_collisions(scans: list[Path], out: Path | None) -> None:
-    taken: dict[Path, Path] = {}
+def _beside(scan: Path | Series) -> Path:
+    """The folder a scan lies in, that of its series' folder, archive or DICOMDIR."""
+    return scan.path.parent if isinstance(scan, Series) else scan.parent
+
+
+def _refuse_collisions(scans: list[Path | Series], out: Path | None, format: Format) -> None:
+    taken: dict[Path, Path | Series] = {}
     for scan in scans:
-        target = delivery.target(scan, out or scan.parent)
+        target = delivery.target(scan, out or _beside(scan), format)
         assert target
         other = taken.setdefault(target, scan)
         if other is not scan:
             raise UsageError(
-                f"{other} and {scan} would both become {target}; enhance them into two folders"
+                f"{label(other)} and {label(scan)} would both become {target}; "
+                "enhance them into two folders"
             )

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import engine
+from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
 RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+watch_commands.register(app)
+app.add_typer(engine.app, name="engine")
 
 
 class Contrast(str, Enum):
@@ -36,50 +40,93 @@ class Grid(str, Enum):
     native = "native"
 
 
+class Format(str, Enum):
+    auto = "auto"
+    nifti = "nifti"
+    dicom = "dicom"
+
+
 class Prefer(str, Enum):
     sform = "sform"
     qform = "qform"
 
 
+class RuntimeName(str, Enum):
+    auto = "auto"
+    tensorrt = "tensorrt"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BundleOption = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
 ]
 Threads = Annotated[
-    Optional[int],
+    int | None,
     typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
+]
+RuntimeOption = Annotated[
+    RuntimeName, typer.Option("--runtime", help="What computes; auto: the fastest accepted here.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="What it computes in; auto: the fastest accepted.")
 ]
 
 
 @app.command()
 def enhance(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or a folder of them.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="NIfTI files or a folder of them; a folder, zip or DICOMDIR of DICOM series.",
+        ),
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--out", "-o", help="Folder for results.  [default: beside each scan]"),
     ] = None,
     bundle: BundleOption = None,
     contrast: Annotated[
-        Optional[Contrast],
+        Contrast | None,
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
-        Grid, typer.Option(help="1 mm isotropic along the scan's axes, or the scan's own grid.")
-    ] = Grid.isotropic,
+        Grid | None,
+        typer.Option(
+            help="1 mm isotropic along the scan's axes, or the scan's own grid.  "
+            "[default: native for DICOM, else 1mm]"
+        ),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option(help="Format of results; auto is what the scan came as.")
+    ] = Format.auto,
+    mark: Annotated[bool, typer.Option(help="Burn a mark into every DICOM image.")] = False,
     prefer: Annotated[
-        Optional[Prefer],
+        Prefer | None,
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
     as_json: Json = False,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
-    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan.
+    Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan; of a
+    DICOM series a derived series in a folder NAME_desc-synthetic. Localizers, secondary captures
+    and results of this command are skipped.
     A result that is there already is left alone, so an interrupted run can simply be repeated.
 
     Exit codes: 0 done, 2 usage, 3 bad input, 4 held by quality, 5 bundle or engine, 6 disk.
@@ -91,6 +138,8 @@ def enhance(
       lohi-edge enhance scans/ -o results/ --json
 
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
+
+      lohi-edge enhance study/ -o results/ --format dicom
     """
     from lohi_edge import batch
     from lohi_edge.console import Reporter
@@ -99,12 +148,14 @@ def enhance(
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
         for outcome in batch.run(
-            batch.expand(inputs),
+            batch.expand(inputs, reporter.skipped),
             _folder(out),
             reporter.begin,
-            bundle=Models(bundle, threads),
+            bundle=Models(bundle, threads, runtime.value, precision.value),
             contrast=contrast and contrast.value,
-            grid=grid.value,
+            grid=grid and grid.value,
+            format=format.value,
+            mark=mark,
             prefer=prefer and prefer.value,
             overwrite=overwrite,
         ):
@@ -117,7 +168,7 @@ def enhance(
 
 @bundle_app.command()
 def show(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bundle says of itself, after checking every file's sha256.
@@ -133,7 +184,7 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
@@ -150,12 +201,14 @@ def verify(
 @app.command()
 def bench(
     scan: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="NIfTI file.  [default: the demo scan]"),
     ] = None,
     bundle: BundleOption = None,
     runs: Annotated[int, typer.Option(min=1, help="Warm runs.")] = 5,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
     as_json: Json = False,
 ) -> None:
     """Time every phase of an enhancement, cold and warm, on this machine.
@@ -165,7 +218,9 @@ def bench(
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo
 
-    report = benchmark.measure(scan or demo.SCAN, bundle, runs, threads)
+    report = benchmark.measure(
+        scan or demo.SCAN, bundle, runs, threads, runtime.value, precision.value
+    )
     _print_json(report) if as_json else console.show_bench(report)
 
 

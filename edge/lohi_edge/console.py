@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lohi_edge.batch import Outcome
+from lohi_edge.batch import Outcome, label
+from lohi_edge.dicom import Series
 from lohi_edge.runtime import Progress as Callback
 
 BENCH_TITLE = "{scan} on {runtime} {version}, {precision}, {threads} threads, {device}"
@@ -46,7 +47,11 @@ class Reporter:
     ) -> None:
         self._bar.stop()
 
-    def begin(self, scan: Path) -> Callback:
+    def skipped(self, line: str) -> None:
+        """Say what was passed over."""
+        self._say(line, sys.stderr)
+
+    def begin(self, scan: Path | Series) -> Callback:
         """Announce a scan; returns the callback that moves its bar."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
@@ -59,7 +64,7 @@ class Reporter:
             self._say(f"error: {outcome.error}", sys.stderr)
         elif not self._quiet:
             assert outcome.result
-            self._say(f"{outcome.scan}: {_summary(outcome)}", sys.stdout)
+            self._say(f"{label(outcome.scan)}: {_summary(outcome)}", sys.stdout)
 
     def _say(self, line: str, stream: Any) -> None:
         self._bar.console.file.flush()

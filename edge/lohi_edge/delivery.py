@@ -10,12 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import nifti, nifti_write, receipt
+from lohi_edge import dicom, nifti, nifti_write, receipt, source
 from lohi_edge.clock import Clock
+from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.nifti_write import Grid
 from lohi_edge.slices import INTENSITY_MEANING
+from lohi_edge.source import Format
 from lohi_edge.volume import Volume
 
 MAX_RECEIPT = 4 << 20
@@ -39,29 +41,34 @@ def output_name(stem: str) -> str:
     return f"{entities}_desc-synthetic_{bids['suffix']}.nii.gz"
 
 
-def target(scan: str | Path | Volume, out: str | Path | None) -> Path | None:
-    """The image file a result will be written to; None when nothing is asked to be written."""
+def target(
+    scan: Path | Series | Volume, out: str | Path | None, format: Format = "auto"
+) -> Path | None:
+    """The image file, or for DICOM the folder, a result will be written to.
+
+    None when nothing is asked to be written.
+    """
     if out is None:
         return None
-    if isinstance(scan, Volume):
-        name = scan.origin.name if scan.origin else "volume"
-    else:
-        name = Path(scan).name
-    return Path(out) / output_name(nifti.stem(Path(name)))
+    name = output_name(source.stem(scan))
+    as_dicom = source.written_as(scan, format) == "dicom"
+    return Path(out) / (nifti.stem(Path(name)) if as_dicom else name)
 
 
 def receipt_path(image: Path) -> Path:
     return image.with_name(nifti.stem(image) + ".json")
 
 
-def existing(image: Path, record: dict[str, Any], grid: Grid) -> dict[str, Any] | None:
+def existing(
+    image: Path, record: dict[str, Any], grid: Grid, mark: bool = False
+) -> dict[str, Any] | None:
     """The receipt of a finished result that `record` would only repeat; None when there is none.
 
     Raises:
         UsageError: a finished result of another scan, model or grid is in the way.
     """
     beside = receipt_path(image)
-    if not (beside.is_file() and image.is_file()):
+    if not (beside.is_file() and image.exists()):
         return None
     found = read_receipt(beside)
     same = found is not None and all(
@@ -72,7 +79,8 @@ def existing(image: Path, record: dict[str, Any], grid: Grid) -> dict[str, Any] 
         and same
         and None is not found["source"]["sha256"] == record["source"]["sha256"]
         and found["result"]["grid"] == grid
-        and found["result"]["sha256"] == sha256(read_bytes(image, nifti.MAX_FILE_BYTES))
+        and found["result"].get("marked", False) == mark
+        and found["result"]["sha256"] == digest(image)
     ):
         return found
     raise UsageError(
@@ -92,7 +100,13 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
 
 
 def deliver(
-    image: Path, volume: Volume, record: dict[str, Any], scan: Any, grid: Grid, clock: Clock
+    image: Path,
+    volume: Volume,
+    record: dict[str, Any],
+    scan: Any,
+    grid: Grid,
+    clock: Clock,
+    mark: bool = False,
 ) -> None:
     """Write the image and record in the receipt what was written.
 
@@ -103,19 +117,28 @@ def deliver(
         make_directory(image.parent)
         # A stale receipt must not vouch for the image that replaces its own.
         unlink(receipt_path(image))
-        version = record["software"]["lohi-edge"]
-        descrip = f"{nifti.SYNTHETIC_MARK} 3T-like, lohi-edge {version}, research use only"
-        geometry = nifti_write.write(image, volume, descrip)
-        digest = sha256(read_bytes(image, nifti.MAX_FILE_BYTES))
-    record["result"] = {
-        "path": image.name,
-        "sha256": digest,
-        "grid": grid,
-        **geometry,
-        "intensity": INTENSITY_MEANING,
-    }
-    if not isinstance(scan, Volume):
-        record["source"]["path"] = receipt.relative(Path(scan), image.parent)
+        if nifti.is_nifti_name(image):
+            version = record["software"]["lohi-edge"]
+            descrip = f"{nifti.SYNTHETIC_MARK} 3T-like, lohi-edge {version}, research use only"
+            written = nifti_write.write(image, volume, descrip)
+        else:
+            written = dicom.write(image, volume, record, grid, mark=mark)
+        record["result"] = {
+            "path": image.name,
+            "sha256": digest(image),
+            "grid": grid,
+            **written,
+            "intensity": INTENSITY_MEANING,
+        }
+    if isinstance(scan, Path):
+        record["source"]["path"] = receipt.relative(scan, image.parent)
+
+
+def digest(image: Path) -> str:
+    """sha256 of a result: of the file, or over the files of a series."""
+    if image.is_dir():
+        return dicom.folder_digest(image)
+    return sha256(read_bytes(image, nifti.MAX_FILE_BYTES))
 
 
 def write_receipt(image: Path, record: dict[str, Any], acquired: dict[str, Any] | None) -> None:

@@ -45,17 +45,18 @@ class Head:
 def find_head(data: Float32) -> Head:
     """The largest bright object of a volume (X, Y, Z) at 1 mm spacing.
 
-    Foreground is what exceeds t2 + 0.1 (t98 - t2), t2 and t98 being the 2nd and 98th percentile of
-    the block means (the robust threshold of BET: Smith, Hum Brain Mapp 17:143, 2002).
+    Foreground is what exceeds Otsu's threshold (IEEE Trans Syst Man Cybern 9:62, 1979) of the
+    square roots of the block means: the root draws a bright scalp towards the brain, so that the
+    two classes are head and noise, whatever the noise's level, corners masked or not.
 
     Raises:
         BadInput: nothing in the volume stands out from its background.
     """
     means = _block_means(data)
-    t2, t98 = np.percentile(means, [2, 98])
-    if not t98 > t2:
+    roots = np.sqrt(np.maximum(means - means.min(), 0))
+    if not roots.max() > 0:
         raise BadInput("expected a head, got a volume of one brightness; check the scan")
-    bright = means > t2 + 0.1 * (t98 - t2)
+    bright = roots > _otsu(roots)
     # Opening parts the head from ghosts and cushions that touch it by a thin bridge.
     opened = ndi.binary_opening(bright)
     labels, count = ndi.label(opened if opened.any() else bright)
@@ -67,6 +68,17 @@ def find_head(data: Float32) -> Head:
         for s, n in zip(boxes, data.shape, strict=True)
     )
     return Head(cells, (x[0], y[0], z[0]), (x[1], y[1], z[1]))
+
+
+def _otsu(values: Float32) -> float:
+    """The threshold that parts `values` into two classes of the largest variance between them."""
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * centres)
+    above = below[-1] - below
+    between = (sums[-1] * below / below[-1] - sums) ** 2 / np.maximum(below * above, 1)
+    return float(centres[int(np.argmax(between))])
 
 
 def _block_means(data: Float32) -> Float32:

@@ -22,7 +22,7 @@ def write(path: Path, volume: Volume, descrip: str) -> dict[str, Any]:
 
     The grid may be the source's own (header geometry is then copied bit for bit) or any other
     along the same axes: each transform that the source coded is carried over to the new grid.
-    A volume without an origin gets its affine as sform, code 1 (scanner).
+    A volume from DICOM or without an origin gets its affine as sform, code 1 (scanner).
 
     Returns:
         What was written: `shape`, `zooms` (mm), `affine` (mm), `axcodes`, `dtype`, `slope`.
@@ -30,8 +30,11 @@ def write(path: Path, volume: Volume, descrip: str) -> dict[str, Any]:
     Raises:
         DiskError: nothing was left behind.
     """
-    header = _header_like(volume) if volume.origin else _fresh_header(volume)
-    stored, affine = _stored(volume)
+    stored, affine = as_stored(volume)
+    if volume.origin and volume.origin.kind == "nifti":
+        header = _header_like(volume)
+    else:
+        header = _fresh_header(stored.shape, affine)
     peak = float(np.abs(stored).max())
     slope = peak / INT16_MAX if peak > 0 else 1.0
     values = np.rint(stored * np.float32(1 / slope)).astype("<i2")
@@ -58,8 +61,8 @@ def write(path: Path, volume: Volume, descrip: str) -> dict[str, Any]:
     }
 
 
-def _stored(volume: Volume) -> tuple[Any, Float64]:
-    """Voxels and affine in the axis order and direction of the source file."""
+def as_stored(volume: Volume) -> tuple[Any, Float64]:
+    """Voxels and affine (mm) in the axis order and direction of the source, as (array, affine)."""
     codes = volume.origin.axcodes if volume.origin else "RAS"
     ornt = nib.orientations.axcodes2ornt(codes)
     canonical_to_stored = nib.orientations.ornt_transform(
@@ -75,7 +78,7 @@ def _header_like(volume: Volume) -> Any:
     assert volume.origin is not None
     source = volume.origin.header
     header = source.as_byteswapped("<") if source.endianness == ">" else source.copy()
-    stored, affine = _stored(volume)
+    stored, affine = as_stored(volume)
     for text in ("aux_file", "intent_name", "db_name"):
         if text in header.keys():  # noqa: SIM118 (a structured array, not a dict)
             header[text] = b""
@@ -95,10 +98,10 @@ def _header_like(volume: Volume) -> Any:
     return header
 
 
-def _fresh_header(volume: Volume) -> Any:
+def _fresh_header(shape: tuple[int, ...], affine: Float64) -> Any:
     header = nib.Nifti1Header()
-    header.set_data_shape(volume.shape)
-    header.set_zooms(volume.zooms)
+    header.set_data_shape(shape)
+    header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0))
     header.set_xyzt_units("mm")
-    header.set_sform(volume.affine, 1)
+    header.set_sform(affine, 1)
     return header

@@ -8,14 +8,15 @@ from typing import Any, get_args
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, nifti, receipt
+from lohi_edge import delivery, nifti, receipt, source
 from lohi_edge.clock import Clock
-from lohi_edge.errors import BadInput, BundleError, Held, UsageError
+from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
+from lohi_edge.source import Format, Scan
 from lohi_edge.volume import Volume
 
 
@@ -50,11 +51,18 @@ class Models:
     Args:
         path: the only bundle to use; None for the one that ships for each contrast.
         threads: of the CPU runtime; None for one per core.
+        runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
     """
 
-    def __init__(self, path: str | Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        threads: int | None = None,
+        runtime: str = "auto",
+        precision: str = "auto",
+    ) -> None:
         self._path = Path(path) if path is not None else None
-        self._threads = threads
+        self._options = (threads, runtime, precision)
         self._loaded: dict[Path, Model] = {}
 
     def get(self, contrast: str) -> Model:
@@ -66,7 +74,7 @@ class Models:
         path = self._path or bundles.shipped(contrast)
         if path not in self._loaded:
             bundle = bundles.load(path)
-            self._loaded[path] = Model(bundle, choose(bundle, self._threads))
+            self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         served = model.bundle.manifest.contrasts
         if contrast not in served:
@@ -78,13 +86,15 @@ class Models:
 
 
 def enhance(
-    scan: str | Path | Volume,
+    scan: Scan,
     *,
     out: str | Path | None = None,
     bundle: str | Path | Models | None = None,
     contrast: str | None = None,
-    grid: Grid = "1mm",
+    grid: Grid | None = None,
     prefer: Prefer | None = None,
+    format: Format = "auto",
+    mark: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -92,12 +102,17 @@ def enhance(
     """Turn one 64 mT head scan into a synthetic 3 T-like volume. Research use only.
 
     Args:
-        scan: a .nii or .nii.gz file, or a Volume.
-        out: folder for `<name>_desc-synthetic.nii.gz` and its receipt; None writes nothing.
+        scan: a .nii or .nii.gz file; a folder, zip or DICOMDIR with one DICOM series, or an
+            enhanced MR file; a Series; a Volume.
+        out: folder for `<name>_desc-synthetic.nii.gz` (or a folder of that name with a DICOM
+            series) and its receipt; None writes nothing.
         bundle: a bundle directory, or Models that stay loaded between calls.
         contrast: "T1w", "T2w" or "FLAIR"; None lets the file name, then its sidecar decide.
-        grid: "1mm" (isotropic, the scan's own axes) or "native" (the scan's own grid).
+        grid: "1mm" (isotropic, the scan's own axes) or "native" (the scan's own grid); None is
+            "native" for a DICOM result, else "1mm".
         prefer: "sform" or "qform", where a file's two transforms contradict each other.
+        format: "nifti", "dicom", or "auto" for what the scan came as.
+        mark: burn a mark into a corner of every DICOM image.
         overwrite: replace a different result that is there already.
         threads: of the CPU runtime; None for one per core.
         progress: called with (slices done, slices in all).
@@ -109,18 +124,21 @@ def enhance(
         Held: the result is not fit to be seen.
         DiskError: the result cannot be written.
     """
-    _check_options(contrast, grid, prefer)
+    _check_options(contrast, grid, prefer, format)
     clock = Clock()
-    volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
-    _refuse_synthetic(volume)
+    with clock("read"):
+        scan = source.resolve(scan)
+    kind = source.written_as(scan, format)
+    grid = grid or ("native" if kind == "dicom" else "1mm")
+    volume = source.read(scan, prefer, clock)
     name = volume.origin.name if volume.origin else ""
     sidecar = volume.origin.sidecar if volume.origin else None
     contrast, rule = contrasts.decide(contrast, nifti.stem(Path(name)), sidecar)
     models = bundle if isinstance(bundle, Models) else Models(bundle, threads)
     model = models.get(contrast)
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
-    target = delivery.target(scan, out)
-    if target and not overwrite and (found := delivery.existing(target, record, grid)):
+    target = delivery.target(scan, out, format)
+    if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
         return Result(None, found, target, done_before=True)
     image = _compute(volume, model, grid, clock, record, progress)
     with clock("quality"):
@@ -128,7 +146,7 @@ def enhance(
     if record["verdict"] == "hold":
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}")
     if target:
-        delivery.deliver(target, image, record, scan, grid, clock)
+        delivery.deliver(target, image, record, scan, grid, clock, mark)
     record["timings"] = clock.seconds()
     if target:
         delivery.write_receipt(target, record, sidecar)
@@ -162,19 +180,12 @@ def _compute(
     return image
 
 
-def _check_options(contrast: str | None, grid: str, prefer: str | None) -> None:
+def _check_options(contrast: str | None, grid: str | None, prefer: str | None, format: str) -> None:
     for name, value, known in (
         ("contrast", contrast, bundles.CONTRASTS),
         ("grid", grid, get_args(Grid)),
         ("prefer", prefer, get_args(Prefer)),
+        ("format", format, get_args(Format)),
     ):
         if value is not None and value not in known:
             raise UsageError(f"expected {name} to be one of {', '.join(known)}, got {value!r}")
-
-
-def _refuse_synthetic(volume: Volume) -> None:
-    if volume.origin and nifti.is_synthetic(volume.origin.header):
-        raise BadInput(
-            f"{volume.origin.name}: this image is synthetic already (its header says so); "
-            "enhance the acquired scan it was made from"
-        )

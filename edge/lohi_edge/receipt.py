@@ -43,12 +43,13 @@ def start(
             "sha256": bundle.sha256,
         },
         "onnx": {"file": choice.onnx, "sha256": bundle.manifest.files[choice.onnx]},
-        "engine": None,
+        "engine": choice.engine,
         "runtime": {
             "name": runtime.name,
             "version": runtime.version,
             "device": runtime.device,
             "threads": runtime.threads,
+            "why": choice.why,
         },
         "precision": runtime.precision,
         "fallback": choice.fallback,
@@ -93,7 +94,10 @@ def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str
     keys: dict[str, Any] = {
         "Description": "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. "
         "Research use only.",
-        "Sources": [record["source"]["path"]] if record["source"]["path"] else [],
+        # A DICOM series has no path that a sidecar may show: a folder's name may name a patient.
+        "Sources": []
+        if record["source"]["kind"] == "dicom" or not record["source"]["path"]
+        else [record["source"]["path"]],
     }
     strength = (acquired or {}).get("MagneticFieldStrength")
     if isinstance(strength, int | float):
@@ -104,6 +108,7 @@ def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str
 def _source(volume: Volume) -> dict[str, Any]:
     origin = volume.origin
     return {
+        "kind": origin.kind if origin else None,
         "path": origin.name if origin else None,
         "sha256": origin.sha256 if origin else None,
         "shape": list(origin.shape if origin else volume.shape),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -39,9 +39,11 @@ class Origin:
         axcodes: orientation of the stored array, e.g. "LIA".
         shape: stored array shape, trailing singleton included.
         affine: float64 (4, 4), stored voxel index -> mm, by the transform that was believed.
-        header: the source's header object (NIfTI-1 or -2), read-only by convention.
+        header: the source's header object (NIfTI-1 or -2, or dicom.read.Acquired), read-only by
+            convention.
         notes: what the reader had to decide, in words for the receipt.
         sidecar: BIDS JSON found beside the file, or empty.
+        kind: what the source is, and thereby what `header` is.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Origin:
     header: Any
     notes: tuple[str, ...] = ()
     sidecar: dict[str, Any] | None = None
+    kind: Literal["nifti", "dicom"] = "nifti"
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,9 @@ def spikes(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     kz = rng.uniform(-0.5, 0.5)
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.cos(
-        2 * np.pi * (kx * np.arange(x)[:, None, None] + ky * np.arange(y)[:, None] + kz * np.arange(z))
+        2
+        * np.pi
+        * (kx * np.arange(x)[:, None, None] + ky * np.arange(y)[:, None] + kz * np.arange(z))
         + phase
     )
     if rng.random() < 0.5:
@@ -174,9 +176,7 @@ SCAN_FAULTS: dict[str, Fault] = {
 }
 
 
-def blob(
-    shape: tuple[int, ...], centre: Any, diameter: float, zooms: Any = (1, 1, 1)
-) -> Float32:
+def blob(shape: tuple[int, ...], centre: Any, diameter: float, zooms: Any = (1, 1, 1)) -> Float32:
     """A soft-edged ball (X, Y, Z), 1 inside, of a diameter in mm."""
     grid = [
         ((np.arange(n) - c) * z).astype(np.float32)

@@ -91,9 +91,7 @@ def contrast_margins(pattern: Float32) -> dict[str, float]:
     """Pattern (11088,) -> each contrast's lead over the best other."""
     w = weights()
     scores = w["contrast"] @ normalised(pattern[w["inside"] > 0]) + w["offset"]
-    return {
-        name: float(scores[i] - np.delete(scores, i).max()) for i, name in enumerate(CONTRASTS)
-    }
+    return {name: float(scores[i] - np.delete(scores, i).max()) for i, name in enumerate(CONTRASTS)}
 
 
 def canonical(cells: Float32, mask: Mask) -> Float32:

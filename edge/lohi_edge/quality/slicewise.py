@@ -28,7 +28,9 @@ def coarse_slices(native: Float32, zooms: tuple[float, float, float], level: flo
     for axis in range(2):
         size = max(1, min(round(_CELL_MM / zooms[axis]), part.shape[axis]))
         edges = np.arange(0, part.shape[axis] - size + 1, size)
-        part = np.add.reduceat(part[(slice(None),) * axis + (slice(0, edges[-1] + size),)], edges, axis)
+        part = np.add.reduceat(
+            part[(slice(None),) * axis + (slice(0, edges[-1] + size),)], edges, axis
+        )
         part = part / np.float32(size)
     table: Float32 = np.moveaxis(part, 2, 0).reshape(native.shape[2], -1) / np.float32(level)
     return table

@@ -67,7 +67,9 @@ def limits_for(
 
 
 def judge(
-    measures: Mapping[str, Measure], limits: Mapping[str, Any], context: dict[str, str] | None = None
+    measures: Mapping[str, Measure],
+    limits: Mapping[str, Any],
+    context: dict[str, str] | None = None,
 ) -> Judged:
     """Compare measures with their limits.
 

@@ -205,4 +205,5 @@ def rician(image: Float32, sd: float, rng: np.random.Generator) -> Float32:
     """Magnitude of the image with complex white noise of `sd` in each part."""
     real = image + np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.hypot(real, imaginary)
+    magnitude: Float32 = np.hypot(real, imaginary)
+    return magnitude

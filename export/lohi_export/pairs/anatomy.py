@@ -11,10 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from lohi_export.pairs import sequences
 from lohi_export.pairs.fields import Float32, Shape, random_field
-from lohi_export.pairs.tissues import FAT, LABEL_TISSUE, TABLE_SIZE, TISSUES
+from lohi_export.pairs.tissues import FAT, LABEL_TISSUE, SULCUS, TABLE_SIZE, TISSUES
 
 Labels = NDArray[np.int16]
-SKIN, SOFT, OUTER_CSF, CORTEX = 511, 507, 24, (3, 42)
+SKIN, SOFT, OUTER_CSF, CORTEX, WHITE = 511, 507, 24, (3, 42), (2, 41)
+FAR_FROM_WHITE = 0.01  # share of white matter
 BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
 # Relative step of the finite difference that turns texture in T1 into texture in signal.
 STEP = 0.02
@@ -30,37 +31,43 @@ class Signals:
 
 
 def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) -> Labels:
-    """Give the head its subcutaneous fat, which the label maps keep under skin and soft tissue.
+    """A copy with groomed sulci and subcutaneous fat, which the maps keep under soft tissue.
 
     Below `skin` mm of the surface lies fat of a mean thickness of `fat` mm that varies smoothly
     over the head; deeper soft tissue is muscle with a quarter of fat between.
     """
-    labels = fill_sulci(labels, params["fill"])
+    dressed: Labels = groom_sulci(labels, params["fill"])
     # Half resolution is enough for a depth, and eight times faster.
     depth = ndi.distance_transform_edt(ndi.binary_closing(labels[::2, ::2, ::2] > 0)) * 2
     shape = labels.shape
     where = np.nonzero((labels == SOFT) | (labels == SKIN))
-    deep = depth.astype(np.float32)[tuple(w // 2 for w in where)]
+    at = np.stack(where).astype(np.float32) / 2
+    deep = ndi.map_coordinates(depth.astype(np.float32), at, order=1, mode="nearest")
     wave = random_field(rng, shape, 25)[where]
     patch = random_field(rng, shape, 5)[where]
     floor = params["skin"] + params["fat"] * np.exp(0.35 * wave)
     fat = (deep > params["skin"]) & ((deep < floor) | ((patch > 0.7) & (deep > floor + 2)))
-    labels[tuple(w[fat] for w in where)] = FAT
-    return labels
+    dressed[tuple(w[fat] for w in where)] = FAT
+    return dressed
 
 
-def fill_sulci(labels: Labels, share: float) -> Labels:
-    """A copy in which CSF with more than `share` cortex among its 27 neighbours is cortex too.
+def groom_sulci(labels: Labels, share: float) -> Labels:
+    """A copy whose sulci are neither emptier nor tighter than those of most brains scanned.
 
-    The label maps come from older, emptier brains than most that are scanned, and lose to CSF the
-    banks of narrow sulci; a high share leaves them as they are.
+    CSF with more than `share` cortex among its 27 neighbours becomes cortex: several of the maps
+    come from older, emptier brains. Cortex with (almost) no white matter in the 5 mm about it
+    becomes SULCUS: cortex is 2-3 mm thick (Fischl and Dale, PNAS 97:11050, 2000), so that lies
+    between two banks which the map has closed, or at the pial surface.
     """
-    filled = labels.copy()
-    csf = labels == OUTER_CSF
-    for cortex in CORTEX:
-        near = ndi.uniform_filter((labels == cortex).astype(np.float32), 3) > share
-        filled[near & csf] = cortex
-    return filled
+    inside = ndi.find_objects(np.isin(labels, CORTEX + WHITE).astype(np.int8))
+    result: Labels = labels.copy()
+    part, was = result[inside[0]], labels[inside[0]]
+    for cortex, white in zip(CORTEX, WHITE, strict=True):
+        near = ndi.uniform_filter((was == cortex).astype(np.float32), 3) > share
+        part[near & (was == OUTER_CSF)] = cortex
+        around = ndi.uniform_filter((was == white).astype(np.float32), 5)
+        part[(part == cortex) & (around < FAR_FROM_WHITE)] = SULCUS
+    return result
 
 
 def tables(
@@ -100,6 +107,9 @@ def tables(
         reference = abs(at[white].mean())
         level[row, keys] = at / reference
         slope[row, keys] = (up - at) / STEP / reference
+    fluid = np.float32(params["sulcus"])
+    for table in (level, slope):
+        table[:, SULCUS] = (1 - fluid) * table[:, CORTEX[0]] + fluid * table[:, OUTER_CSF]
     return level, slope
 
 

@@ -19,7 +19,7 @@ def save_preview(pair: Pair, path: Path) -> None:
 
 def _planes(data: Float32) -> np.ndarray:
     """Middle planes of (X, Y, Z) side by side, uint8, superior and anterior upwards."""
-    top = np.percentile(data, 99.7)
+    top = np.percentile(data, 98)
     shown = (np.clip(data / top, 0, 1) * 255).astype(np.uint8)
     x, y, z = data.shape
     planes = [shown[:, :, z // 2], shown[:, y // 2 - 10], shown[x // 2 + 8]]

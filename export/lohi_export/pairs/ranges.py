@@ -32,11 +32,12 @@ class Ranges:
     # Tissue
     # share of cortex about a CSF voxel above which it becomes cortex: young brains fill their sulci
     fill: Range = (0.4, 0.8)
+    sulcus: Range = (0.0, 0.8)  # share of CSF where cortex is too far from white matter
     relaxation_jitter: Range = (0.015, 0.05)  # relative sd of T1, T2 and PD per label
     texture: Range = (0.01, 0.05)  # relative sd of T1 within a tissue
     density_texture: Range = (0.005, 0.03)  # relative sd of PD within a tissue
     skin: Range = (1.5, 2.5)  # thickness of skin, mm
-    fat: Range = (1.5, 5.5)  # mean thickness of subcutaneous fat, mm
+    fat: Range = (2.5, 6.0)  # mean thickness of subcutaneous fat, mm
     # 64 mT sequence; ms. T1w: inversion-recovery fast spin echo
     low_tr: Range = (780, 1250)  # repetition time
     low_te: Range = (5, 12)  # effective echo time
@@ -54,15 +55,15 @@ class Ranges:
     high_bias: Range = (0.02, 0.10)  # relative sd of the shading left
     high_snr: Range = (25, 70)  # white matter signal over noise sd
     # 64 mT acquisition
-    low_snr: Range = (11, 35)  # white matter signal at the brain's centre over noise sd
-    low_channels: Range = (1, 4.99)  # receiver channels in the sum of squares (whole part)
+    low_snr: Range = (10, 30)  # white matter signal at the brain's centre over noise sd
+    low_channels: Range = (1, 2.99)  # receiver channels in the sum of squares (whole part)
     low_noise_spread: Range = (0, 0.9)  # sd of an extra smoothing of the noise, voxels
     low_edge_x: Range = (0.03, 0.45)  # gain of the reconstruction filter at the edge of k-space
     low_edge_y: Range = (0.06, 0.8)  # the same along the second axis
     low_edge_z: Range = (0.15, 0.9)  # the same between slices
     low_box: Range = (0, 1)  # share of a box slice profile in the through-plane point spread
-    coil_radius: Range = (60, 120)  # radius of a coil element, mm
-    coil_gap: Range = (10, 40)  # mean distance of the elements from the scalp, mm
+    coil_radius: Range = (55, 110)  # radius of a coil element, mm
+    coil_gap: Range = (5, 35)  # mean distance of the elements from the scalp, mm
     coil_gain: Range = (0.0, 0.3)  # relative sd of gain between elements
     shading_power: Range = (0.5, 1.1)  # exponent of the shading; below 1 it is part corrected
     distortion: Range = (0, 1.5)  # sd of the B0 displacement along the readout, mm

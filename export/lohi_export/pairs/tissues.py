@@ -1,7 +1,8 @@
 """Relaxation times and water content of each label, at 64 mT and at 3 T.
 
-The figures are centres; the simulator jitters every one of them per region and per volume
-(`Ranges.relaxation_jitter`). Sources, by short name:
+The figures are centres, rounded; the simulator jitters every one of them per tissue, per label and
+per volume (`Ranges.relaxation_jitter`). They serve to simulate: for measured values with their
+spread go to the papers. Sources, by short name:
 
 - OReilly2022: O'Reilly and Webb, Magn Reson Med 87:884 (in vivo T1, T2 at 50 mT: white matter,
   grey matter, CSF, muscle, lipid).
@@ -10,6 +11,8 @@ The figures are centres; the simulator jitters every one of them per region and 
 - Stanisz2005: Stanisz et al., Magn Reson Med 54:507 (T1, T2 at 3 T: white and grey matter, muscle,
   blood, optic nerve).
 - Wansapura1999: Wansapura et al., J Magn Reson Imaging 9:531 (brain T1, T2, T2* at 3 T).
+- Wright2008: Wright et al., MAGMA 21:121 (T1 at 3 T: white matter 838, cortex 1607, putamen 1332,
+  caudate 1395 ms).
 - Gold2004: Gold et al., AJR 183:343 (muscle, fat and marrow at 3 T).
 - Lin2001: Lin et al., J Cereb Blood Flow Metab 21:213; Rooney2007: Rooney et al., Magn Reson Med
   57:308 (CSF; deep grey matter against field strength).
@@ -43,7 +46,7 @@ TISSUES: dict[str, Tissue] = {
     "cortex": Tissue(330, 110, 1500, 95, 52, 0.82),
     "cerebellar white matter": Tissue(280, 100, 900, 75, 46, 0.71),
     "cerebellar cortex": Tissue(325, 108, 1400, 92, 50, 0.81),
-    # Rooney2007 for the order of the nuclei; iron shortens pallidum's T2 (Wansapura1999)
+    # Wright2008, Rooney2007 for the order of the nuclei; iron shortens T2 of the pallidum
     "thalamus": Tissue(300, 100, 1120, 82, 46, 0.77),
     "caudate": Tissue(312, 103, 1280, 82, 44, 0.80),
     "putamen": Tissue(308, 101, 1230, 78, 40, 0.79),
@@ -57,12 +60,13 @@ TISSUES: dict[str, Tissue] = {
     "muscle": Tissue(171, 39, 1410, 45, 28, 0.78),
     # Fat's several resonances dephase within a few ms at 3 T and its protons do not all count as
     # water's do: T2* and pd are effective values that give its usual brightness beside muscle.
-    "fat": Tissue(130, 93, 370, 90, 14, 0.75),
-    "marrow": Tissue(140, 80, 480, 70, 14, 0.65),
+    "fat": Tissue(130, 93, 370, 90, 6, 0.85),
+    "marrow": Tissue(140, 80, 480, 70, 6, 0.65),
     "skin": Tissue(190, 35, 1000, 35, 15, 0.60),
     # Water of cortical bone decays within a millisecond: what is left is what surrounds it.
     "bone": Tissue(120, 12, 500, 12, 4, 0.12),
-    "artery": Tissue(500, 250, 900, 150, 50, 0.85),
+    # Fresh blood flows in unsaturated and looks like a short T1 at 3 T.
+    "artery": Tissue(500, 250, 600, 150, 50, 0.85),
     "vein": Tissue(450, 200, 1650, 60, 25, 0.80),
     "dura": Tissue(250, 50, 1200, 45, 20, 0.60),
     "eye": Tissue(3300, 1200, 4000, 1200, 500, 0.98),
@@ -70,8 +74,9 @@ TISSUES: dict[str, Tissue] = {
     "nerve": Tissue(285, 95, 1080, 78, 45, 0.72),
 }
 
-# Labels that the simulator adds to the label map's own (see anatomy.dress).
-FAT = 600
+# Labels that the simulator adds to the label map's own (see anatomy.dress). A sulcus is cortex and
+# CSF in one voxel; it takes its signal from both (anatomy.tables).
+FAT, SULCUS = 600, 601
 
 LABEL_TISSUE: dict[int, str] = {
     **dict.fromkeys((2, 41), "white matter"),
@@ -98,4 +103,4 @@ LABEL_TISSUE: dict[int, str] = {
     516: "marrow",
     FAT: "fat",
 }
-TABLE_SIZE = max(LABEL_TISSUE) + 1
+TABLE_SIZE = SULCUS + 1

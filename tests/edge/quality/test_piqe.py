@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lohi_edge.quality.piqe import piqe
 from scipy import ndimage as ndi
+
+from lohi_edge.quality.piqe import piqe
 
 
 def picture(seed: int, shape: tuple[int, int] = (112, 96)) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lohi_edge.quality.reference import psnr, ssim, ulf_enc
 
 

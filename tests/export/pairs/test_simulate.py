@@ -10,8 +10,10 @@ import pytest
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import isotropic_grid
+from lohi_export.pairs.anatomy import groom_sulci
 from lohi_export.pairs.ranges import CONTRASTS, Ranges, ranges_for
 from lohi_export.pairs.simulate import simulate_pair
+from lohi_export.pairs.tissues import SULCUS
 
 FIELD = (64, 72, 60)
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "label_maps"
@@ -72,6 +74,19 @@ def test_white_matter_is_brighter_than_cortex_and_csf_dark(labels):
     assert white == pytest.approx(100, rel=0.25)
     assert cortex < 0.8 * white
     assert csf < 0.5 * white
+
+
+def test_sulci_are_filled_and_opened():
+    labels = np.zeros((24, 24, 24), np.int16)
+    labels[2:22, 2:22, 2:5] = 2
+    labels[2:22, 2:22, 5:16] = 3  # a bank of 11 mm: no cortex is that thick
+    labels[12, 12, 10] = 24  # a hole in it, one voxel of CSF
+    groomed = groom_sulci(labels, 0.5)
+    assert (groomed[4:20, 4:20, 5:7] == 3).all()  # within 2 mm of white matter
+    assert (groomed[4:20, 4:20, 9:16] == SULCUS).all()
+    assert np.array_equal(groomed == 2, labels == 2)
+    assert groom_sulci(labels, 1.0)[12, 12, 10] == 24
+    assert labels[12, 12, 10] == 24  # the map itself is left alone
 
 
 def test_t2_weighted_csf_is_brightest_and_flair_dark_in_brain(labels):

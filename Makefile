@@ -1,0 +1,53 @@
+# `make demo` and `make test` set up all they need: Python >= 3.10 with pip and venv, make, git.
+
+PYTHON ?= python3
+# The CPU build. Where PyPI is the only index, plain torch would bring gigabytes of CUDA: on such a
+# machine use TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu".
+TORCH ?= torch==2.13.0
+
+DEVICE := .venv
+STATION := .venv-export
+FAST := -m "not slow"
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(DEVICE)/.installed
+	$(DEVICE)/bin/lohi-edge demo -o demo-out
+
+# tests/edge run where torch is not installed, as on the device.
+test: $(DEVICE)/.dev $(STATION)/.dev
+	$(DEVICE)/bin/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
+	$(DEVICE)/bin/python -m pytest tests/edge $(FAST)
+	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
+
+test-slow: $(DEVICE)/.dev $(STATION)/.dev
+	$(DEVICE)/bin/python -m pytest tests/edge -m slow || test $$? -eq 5
+	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow || test $$? -eq 5
+
+lint: $(STATION)/.dev
+	$(STATION)/bin/ruff check .
+	$(STATION)/bin/ruff format --check .
+	$(STATION)/bin/mypy edge/lohi_edge calibration/lohi_calibration export/lohi_export
+	$(STATION)/bin/lint-imports
+
+format: $(STATION)/.dev
+	$(STATION)/bin/ruff check --fix .
+	$(STATION)/bin/ruff format .
+
+$(DEVICE)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DEVICE)
+	$(DEVICE)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable .
+	touch $@
+
+$(DEVICE)/.dev: $(DEVICE)/.installed
+	$(DEVICE)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(STATION)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(STATION)
+	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check $(TORCH)
+	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable ".[export,dev]"
+	touch $@
+
+clean:
+	rm -rf $(DEVICE) $(STATION) demo-out

@@ -1,0 +1,14 @@
+"""DICOM in, DICOM out: series -> Volume, and Volume -> a derived series that says it is synthetic.
+
+>>> from lohi_edge import dicom
+>>> found = dicom.find("study/")  # doctest: +SKIP
+>>> volume = dicom.read(found.series[0])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from lohi_edge.dicom.read import only, read
+from lohi_edge.dicom.series import Found, Series, find, is_dicom
+from lohi_edge.dicom.write import folder_digest, write
+
+__all__ = ["Found", "Series", "find", "folder_digest", "is_dicom", "only", "read", "write"]

@@ -1,0 +1,74 @@
+"""What a scan may come as: a NIfTI file, a DICOM series or place, a Volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lohi_edge import dicom, nifti
+from lohi_edge.clock import Clock
+from lohi_edge.dicom import Series
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.nifti_header import Prefer
+from lohi_edge.volume import Volume
+
+Scan = str | Path | Series | Volume
+Format = Literal["auto", "nifti", "dicom"]
+
+
+def resolve(scan: Scan) -> Path | Series | Volume:
+    """A folder, zip archive, DICOMDIR or DICOM file becomes the one series in it.
+
+    Raises:
+        BadInput: it holds no series to enhance, or several.
+    """
+    if isinstance(scan, Series | Volume):
+        return scan
+    path = Path(scan)
+    if path.is_dir() or (not nifti.is_nifti_name(path) and dicom.is_dicom(path)):
+        return dicom.only(path)
+    return path
+
+
+def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> Volume:
+    """The scan's volume, an acquired one.
+
+    Raises:
+        BadInput: it cannot be read, or it is a synthetic image.
+    """
+    if isinstance(scan, Series):
+        return dicom.read(scan, clock)
+    volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
+    origin = volume.origin
+    if origin and origin.kind == "nifti" and nifti.is_synthetic(origin.header):
+        raise BadInput(
+            f"{origin.name}: this image is synthetic already (its header says so); "
+            "enhance the acquired scan it was made from"
+        )
+    return volume
+
+
+def stem(scan: Path | Series | Volume) -> str:
+    """The name that results of a scan begin with."""
+    if isinstance(scan, Path):
+        return nifti.stem(scan)
+    if isinstance(scan, Series):
+        return scan.name
+    return nifti.stem(Path(scan.origin.name if scan.origin else "volume"))
+
+
+def written_as(scan: Path | Series | Volume, wanted: Format) -> Literal["nifti", "dicom"]:
+    """The format of a scan's result: as it came, unless another one is wanted.
+
+    Raises:
+        UsageError: DICOM is wanted of a scan that did not come as DICOM.
+    """
+    from_dicom = isinstance(scan, Series) or (
+        isinstance(scan, Volume) and scan.origin is not None and scan.origin.kind == "dicom"
+    )
+    if wanted == "dicom" and not from_dicom:
+        raise UsageError(
+            "expected a DICOM series for --format dicom, got NIfTI, which names no patient or "
+            "study; use --format nifti"
+        )
+    return "dicom" if from_dicom and wanted != "nifti" else "nifti"
