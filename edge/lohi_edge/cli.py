@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.errors import LohiError
 
 RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+dicom_commands.register(app)
 
 
 class Contrast(str, Enum):

@@ -1,0 +1,1 @@
+"""Commands of `lohi-edge`, one module per room."""
