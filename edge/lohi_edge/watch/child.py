@@ -28,7 +28,7 @@ from lohi_edge.files import atomic_write, disk_error, read_bytes
 from lohi_edge.pipeline import Models, enhance
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults
-from lohi_edge.watch.outbox import clean_name
+from lohi_edge.watch.outbox import clean_name, size_of
 
 CRASH = 70  # EX_SOFTWARE of sysexits.h
 _PR_SET_PDEATHSIG = 1
@@ -107,7 +107,9 @@ class Child:
             try:
                 faults.reach("worker_read", Path(task["path"]).name)
                 clock = Clock()
-                volume = source.read(Path(task["path"]), self._options["prefer"], clock)
+                with clock("read"):
+                    scan = source.resolve(task["path"])
+                volume = source.read(scan, self._options["prefer"], clock)
                 self._volumes[task["id"]] = (volume, clock.seconds())
                 self._send("loaded", id=task["id"])
                 self.tasks.put(("identify", {"id": task["id"]}))
@@ -128,7 +130,7 @@ class Child:
             self._options["contrast"], nifti.stem(Path(origin.name)), origin.sidecar
         )
         manifest = self._models.get(name).bundle.manifest
-        grown = volume.zooms if self._options["grid"] == "1mm" else (1.0, 1.0, 1.0)
+        grown = volume.zooms if self._options["grid"] != "native" else (1.0, 1.0, 1.0)
         voxels = 1.0
         for count, factor in zip(volume.shape, grown, strict=True):
             voxels *= count * float(factor)
@@ -166,14 +168,12 @@ class Child:
             raise disk_error(receipt, error) from None
         record = stamp_receipt(receipt, home, stamp, read)
         faults.reach("after_write", path)
-        names = sorted(p.name for p in Path(out).iterdir())
-        removable = sum((Path(out) / n).stat().st_size for n in names if n != receipt.name)
         self._send(
             "done",
             id=id,
             verdict=record["verdict"],
             seconds=record["timings"]["total"],
-            bytes=removable,
+            bytes=sum(size_of(path) for path in Path(out).iterdir() if path != receipt),
         )
 
     def _progress(self, id: int) -> Callable[[int, int], None]:
