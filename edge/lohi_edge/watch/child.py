@@ -217,10 +217,12 @@ def crash() -> None:
     os._exit(CRASH)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """A worker without its daemon must not go on; and it is the one to go when memory is short."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the line above could notice
     try:
         Path("/proc/self/oom_score_adj").write_text("500")
     except OSError:
@@ -242,7 +244,7 @@ def _listen(child: Child) -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the daemon, which decides
-    _die_with_parent()
+    _die_with_parent(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an event
     lock = threading.Lock()
