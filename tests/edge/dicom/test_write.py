@@ -15,6 +15,7 @@ import pytest
 from dicom_series import enhanced, save, slices, write
 from lohi_edge import dicom, enhance
 from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.volume import Volume
 from pydicom import uid as uids
 
 PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
@@ -225,7 +226,7 @@ def test_nifti_on_request_and_contrast_by_description(tmp_path, identity_bundle)
     assert image.header.get_zooms() == (1, 1, 1)
     assert "SeriesDescription" in result.receipt["contrast"]["rule"]
     with pytest.raises(UsageError, match="expected a DICOM series for --format dicom"):
-        enhance(result.volume.__class__(result.volume.data, volume.affine), format="dicom")
+        enhance(Volume(result.volume.data, result.volume.affine), format="dicom")
 
 
 def test_a_folder_of_series_on_the_command_line(tmp_path, identity_bundle, capsys):
