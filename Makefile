@@ -36,17 +36,17 @@ format: $(STATION)/.dev
 
 $(DEVICE)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEVICE)
-	$(DEVICE)/bin/pip install --quiet --disable-pip-version-check --editable .
+	$(DEVICE)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable .
 	touch $@
 
 $(DEVICE)/.dev: $(DEVICE)/.installed
-	$(DEVICE)/bin/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(DEVICE)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
 $(STATION)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(STATION)
-	$(STATION)/bin/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(STATION)/bin/pip install --quiet --disable-pip-version-check --editable ".[export,dev]"
+	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check $(TORCH)
+	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable ".[export,dev]"
 	touch $@
 
 clean:

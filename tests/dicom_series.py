@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers import head_phantom
 from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
+
+from helpers import head_phantom
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 AXIAL = (1, 0, 0, 0, 1, 0)

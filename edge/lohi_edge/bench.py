@@ -20,7 +20,7 @@ _COLD = """
 import sys, time
 begin = time.perf_counter()
 from lohi_edge.pipeline import Models, enhance
-models = Models({bundle!r}, {threads!r})
+models = Models(*{options!r})
 first = []
 note = lambda done, total: first or first.append(time.perf_counter())
 enhance({scan!r}, bundle=models, progress=note)
@@ -29,7 +29,12 @@ print(first[0] - begin, time.perf_counter() - begin)
 
 
 def measure(
-    scan: Path, bundle: Path | None, runs: int = 5, threads: int | None = None
+    scan: Path,
+    bundle: Path | None,
+    runs: int = 5,
+    threads: int | None = None,
+    runtime: str = "auto",
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """Enhance `scan` `runs` times in this process, then once in a fresh one.
 
@@ -38,14 +43,15 @@ def measure(
         (imports, model load and reading included), `cold_start_s` (to the whole volume),
         `slices_per_second`, `peak_rss_mb` of this process, and what was measured on what.
     """
-    models = Models(bundle, threads)
+    options = (bundle and str(bundle), threads, runtime, precision)
+    models = Models(*options)
     timings: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as folder:
         for _ in range(runs + 1):
             result = enhance(scan, out=folder, bundle=models, overwrite=True)
             timings.append(result.receipt["timings"])
     timings = timings[1:]  # the first run warms caches and arenas
-    cold_slice, cold_all = _cold(scan, bundle, threads)
+    cold_slice, cold_all = _cold(scan, options)
     receipt = result.receipt
     assert result.volume is not None
     infer = float(np.median([t["infer"] for t in timings]))
@@ -81,9 +87,9 @@ def _phases(timings: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return table
 
 
-def _cold(scan: Path, bundle: Path | None, threads: int | None) -> tuple[float, float]:
+def _cold(scan: Path, options: tuple[Any, ...]) -> tuple[float, float]:
     """Seconds from a fresh interpreter's first import to the first slice, and to the volume."""
-    code = _COLD.format(bundle=bundle and str(bundle), threads=threads, scan=str(scan))
+    code = _COLD.format(options=options, scan=str(scan))
     done = subprocess.run(  # our own interpreter on our own code
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

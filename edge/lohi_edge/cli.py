@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from lohi_edge.commands import dicom as dicom_commands
+from lohi_edge.commands import engine
+from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
 RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+watch_commands.register(app)
+app.add_typer(engine.app, name="engine")
 dicom_commands.register(app)
 
 
@@ -49,14 +53,35 @@ class Prefer(str, Enum):
     qform = "qform"
 
 
+class RuntimeName(str, Enum):
+    auto = "auto"
+    tensorrt = "tensorrt"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class Precision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BundleOption = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
 ]
 Threads = Annotated[
-    Optional[int],
+    int | None,
     typer.Option("--threads", min=1, help="CPU threads.  [default: one per core]"),
+]
+RuntimeOption = Annotated[
+    RuntimeName, typer.Option("--runtime", help="What computes; auto: the fastest accepted here.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="What it computes in; auto: the fastest accepted.")
 ]
 
 
@@ -70,16 +95,16 @@ def enhance(
         ),
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--out", "-o", help="Folder for results.  [default: beside each scan]"),
     ] = None,
     bundle: BundleOption = None,
     contrast: Annotated[
-        Optional[Contrast],
+        Contrast | None,
         typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
     ] = None,
     grid: Annotated[
-        Optional[Grid],
+        Grid | None,
         typer.Option(
             help="1 mm isotropic along the scan's axes, or the scan's own grid.  "
             "[default: native for DICOM, else 1mm]"
@@ -90,12 +115,14 @@ def enhance(
     ] = Format.auto,
     mark: Annotated[bool, typer.Option(help="Burn a mark into every DICOM image.")] = False,
     prefer: Annotated[
-        Optional[Prefer],
+        Prefer | None,
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
     as_json: Json = False,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -126,7 +153,7 @@ def enhance(
             batch.expand(inputs, reporter.skipped),
             _folder(out),
             reporter.begin,
-            bundle=Models(bundle, threads),
+            bundle=Models(bundle, threads, runtime.value, precision.value),
             contrast=contrast and contrast.value,
             grid=grid and grid.value,
             format=format.value,
@@ -143,7 +170,7 @@ def enhance(
 
 @bundle_app.command()
 def show(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bundle says of itself, after checking every file's sha256.
@@ -159,16 +186,34 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Optional[Path], typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory or .zip.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that must have signed it.  [default: the trusted ones]"),
+    ] = None,
+    allow_downgrade: Annotated[
+        bool, typer.Option("--allow-downgrade", help="Go back to an older serial from now on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
 
-    Example: lohi-edge bundle verify my-bundle/
-    """
-    from lohi_edge import acceptance, bundle, console
+    Where this device trusts keys (*.pub in /etc/lohi-edge/keys or LOHI_EDGE_KEYS), one of them
+    must have signed the bundle, and its serial must not be older than one seen before.
 
-    record = acceptance.accept(bundle.load(path or bundle.shipped("T1w")))
+    Examples:
+
+      lohi-edge bundle verify my-bundle/
+
+      lohi-edge bundle verify my-bundle.zip --key maker.pub
+    """
+    from lohi_edge import acceptance, bundle, console, signing
+
+    found = bundle.load(path or bundle.shipped("T1w"))
+    if key:
+        signing.verify(found, key)
+    signing.admit(found, allow_downgrade)
+    record = acceptance.accept(found)
     _print_json(record) if as_json else console.show_mapping(record)
     raise typer.Exit(0 if record["accepted"] else 5)
 
@@ -176,12 +221,14 @@ def verify(
 @app.command()
 def bench(
     scan: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="NIfTI file.  [default: the demo scan]"),
     ] = None,
     bundle: BundleOption = None,
     runs: Annotated[int, typer.Option(min=1, help="Warm runs.")] = 5,
     threads: Threads = None,
+    runtime: RuntimeOption = RuntimeName.auto,
+    precision: PrecisionOption = Precision.auto,
     as_json: Json = False,
 ) -> None:
     """Time every phase of an enhancement, cold and warm, on this machine.
@@ -191,7 +238,9 @@ def bench(
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo
 
-    report = benchmark.measure(scan or demo.SCAN, bundle, runs, threads)
+    report = benchmark.measure(
+        scan or demo.SCAN, bundle, runs, threads, runtime.value, precision.value
+    )
     _print_json(report) if as_json else console.show_bench(report)
 
 

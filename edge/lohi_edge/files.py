@@ -42,7 +42,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
                 "this is no head scan"
             )
         try:
-            return file.read(limit)
+            # Not read(limit): Python allocates what it is asked for before it reads.
+            return file.read(status.st_size)
         except OSError as error:
             raise BadInput(f"{path}: cannot be read: {_words(error)}") from None
 

@@ -45,9 +45,9 @@ class Head:
 def find_head(data: Float32) -> Head:
     """The largest bright object of a volume (X, Y, Z) at 1 mm spacing.
 
-    Foreground is what exceeds Otsu's threshold (IEEE Trans Syst Man Cybern 9:62, 1979) of the square
-    roots of the block means: the root draws a bright scalp towards the brain, so that the two
-    classes are head and noise, whatever the noise's level and whether the corners are masked.
+    Foreground is what exceeds Otsu's threshold (IEEE Trans Syst Man Cybern 9:62, 1979) of the
+    square roots of the block means: the root draws a bright scalp towards the brain, so that the
+    two classes are head and noise, whatever the noise's level, corners masked or not.
 
     Raises:
         BadInput: nothing in the volume stands out from its background.

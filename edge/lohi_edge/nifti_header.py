@@ -20,6 +20,7 @@ from lohi_edge.volume import MAX_ZOOM_MM, MIN_ZOOM_MM, Float64
 
 Prefer = Literal["sform", "qform"]
 MAX_EXTENSIONS = 16 << 20
+MAX_DEFLATE_RATIO = 1032  # the most that one byte of deflate can become
 MAX_TRAILER = 1 << 20  # bytes tolerated behind the voxels
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: unknown, metre, mm, micron
 
@@ -39,7 +40,13 @@ def parse(stored: bytes, max_voxels: int) -> tuple[Any, NDArray[Any]]:
         shape = _shape(header, max_voxels)
         dtype = _dtype(header)
         _skip_to_voxels(stream, header)
-        raw = bytearray(math.prod(shape) * dtype.itemsize)
+        size = math.prod(shape) * dtype.itemsize
+        if size > len(stored) * (MAX_DEFLATE_RATIO if zipped else 1):
+            raise BadInput(
+                f"truncated: expected {size:,} bytes of voxels, it has {len(stored):,} in all; "
+                "copy it again"
+            )
+        raw = bytearray(size)
         _fill(stream, raw)
         if len(stream.read(MAX_TRAILER + 1)) > MAX_TRAILER:
             raise BadInput(

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, nifti, receipt, source
+from lohi_edge import delivery, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
@@ -51,11 +51,18 @@ class Models:
     Args:
         path: the only bundle to use; None for the one that ships for each contrast.
         threads: of the CPU runtime; None for one per core.
+        runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
     """
 
-    def __init__(self, path: str | Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        threads: int | None = None,
+        runtime: str = "auto",
+        precision: str = "auto",
+    ) -> None:
         self._path = Path(path) if path is not None else None
-        self._threads = threads
+        self._options = (threads, runtime, precision)
         self._loaded: dict[Path, Model] = {}
 
     def get(self, contrast: str) -> Model:
@@ -67,7 +74,8 @@ class Models:
         path = self._path or bundles.shipped(contrast)
         if path not in self._loaded:
             bundle = bundles.load(path)
-            self._loaded[path] = Model(bundle, choose(bundle, self._threads))
+            signing.admit(bundle)
+            self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         served = model.bundle.manifest.contrasts
         if contrast not in served:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import head_phantom
 from hypothesis import settings
+
+from helpers import head_phantom
 from lohi_edge.bundle import Manifest
 from lohi_edge.files import sha256
 from lohi_edge.slices import SliceContract
 
 # One Identity node, (N, 1, 192, 240) float32, opset 19, written by onnx.helper.make_model.
 IDENTITY = Path(__file__).parent / "data" / "identity.onnx"
+
+NOBODY = 65534
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("repeatable")
@@ -37,6 +43,19 @@ def write_scan(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that belongs to a user who is not root, while that user runs the test."""
+    folder = Path(tempfile.mkdtemp())
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    yield folder
+    if os.getuid() == 0:
+        os.seteuid(0)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lohi_edge import acceptance, bundle
 from lohi_edge.errors import BundleError
 from lohi_edge.files import sha256

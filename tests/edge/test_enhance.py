@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
-import lohi_edge
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+import lohi_edge
 from helpers import head_phantom
 from lohi_edge import nifti
 from lohi_edge.cli import app
-from lohi_edge.errors import BadInput, BundleError, UsageError
+from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
 from lohi_edge.files import sha256
-from typer.testing import CliRunner
+from lohi_edge.volume import Volume
 
 
 def run(*args):
@@ -253,11 +254,20 @@ def test_full_disk_leaves_no_half_result(scan, identity_bundle, tmp_path):
         subprocess.run(["umount", small], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_folder_without_permission(scan, identity_bundle, tmp_path):
-    locked = tmp_path / "locked"
+@pytest.fixture
+def loaded(identity_bundle):
+    models = lohi_edge.Models(identity_bundle)
+    models.get("T1w")
+    return models
+
+
+def test_folder_without_permission(loaded, unprivileged):
+    source = Volume(head_phantom(), np.diag([2.8, 2.8, 9, 1]))
+    locked = unprivileged / "locked"
     locked.mkdir(mode=0o500)
-    assert run("enhance", scan, "-o", locked, "--bundle", identity_bundle).returncode == 6
+    with pytest.raises(DiskError, match="permission denied"):
+        lohi_edge.enhance(source, out=locked, bundle=loaded)
+    assert not list(locked.iterdir())
 
 
 def test_help_imports_nothing_heavy():

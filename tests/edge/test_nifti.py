@@ -9,9 +9,10 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import grids, world
 from hypothesis import given
 from hypothesis import strategies as st
+
+from helpers import grids, world
 from lohi_edge import nifti, nifti_write
 from lohi_edge.errors import BadInput, DiskError
 from lohi_edge.volume import Volume
@@ -309,16 +310,15 @@ def test_what_is_not_a_file_is_refused(tmp_path):
             nifti.read(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_forbidden_paths(tmp_path):
-    path = saved(tmp_path / "secret.nii")
+def test_forbidden_paths(unprivileged):
+    path = saved(unprivileged / "secret.nii")
     volume = nifti.read(path)
     path.chmod(0)
     with pytest.raises(BadInput, match="permission denied"):
         nifti.read(path)
-    tmp_path.chmod(0o500)
+    unprivileged.chmod(0o500)
     with pytest.raises(DiskError, match="permission denied"):
-        nifti_write.write(tmp_path / "out.nii", volume, "SYNTHETIC")
+        nifti_write.write(unprivileged / "out.nii", volume, "SYNTHETIC")
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):

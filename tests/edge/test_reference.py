@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from lohi_edge.quality.reference import nrmse, psnr, ssim
 from skimage import metrics
+
+from lohi_edge.quality.reference import nrmse, psnr, ssim
 
 images = arrays(np.float32, (17, 19), elements=st.floats(-1, 1, width=32))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import grids, world
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from helpers import grids, world
 from lohi_edge.errors import BadInput
 from lohi_edge.volume import Volume, isotropic_grid
-from scipy.spatial.transform import Rotation
 
 
 @given(grids)

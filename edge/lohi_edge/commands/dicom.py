@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from lohi_edge.dicom.receive import Tls
 
 Certificate = Annotated[
-    Optional[Path], typer.Option("--tls-cert", help="Our certificate (PEM); turns TLS on.")
+    Path | None, typer.Option("--tls-cert", help="Our certificate (PEM); turns TLS on.")
 ]
-Key = Annotated[Optional[Path], typer.Option("--tls-key", help="Its private key (PEM).")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Its private key (PEM).")]
 Authority = Annotated[
-    Optional[Path], typer.Option("--tls-ca", help="Certificate (PEM) that signed the other end's.")
+    Path | None, typer.Option("--tls-ca", help="Certificate (PEM) that signed the other end's.")
 ]
 Title = Annotated[str, typer.Option("--title", help="Our AE title.")]
 To = Annotated[str, typer.Option("--to", help="The other node, as TITLE@host:port.")]
@@ -38,7 +38,7 @@ def receive(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 11112,
     peer: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--peer", help="IP address or network that may connect.  [default: any]"),
     ] = None,
     reserve_mb: Annotated[int, typer.Option(min=0, help="MB of disk that stay free.")] = 2048,
@@ -77,7 +77,7 @@ def send(
     to: To,
     title: Title = "LOHI_EDGE",
     queue: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--queue", help="Queue here first and keep what cannot be sent yet."),
     ] = None,
     tls_cert: Certificate = None,

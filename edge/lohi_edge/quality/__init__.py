@@ -1,1 +1,1 @@
-"""Measures of images: against a truth, and (to come) without one."""
+"""Measures of images: against a truth, and without one; and the verdict they lead to."""

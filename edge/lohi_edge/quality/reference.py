@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from lohi_edge.volume import Float32, Float64
@@ -30,13 +31,29 @@ def nrmse(truth: Float32, image: Float32) -> float:
     return float(np.sqrt(np.mean(np.square(truth.astype(np.float64) - image)))) / span
 
 
-def ssim(truth: Float32, image: Float32, data_range: float = 2.0) -> float:
+def ssim(
+    truth: Float32,
+    image: Float32,
+    data_range: float = 2.0,
+    inside: NDArray[np.bool_] | None = None,
+) -> float:
     """Mean structural similarity of two slices (H, W) or volumes (X, Y, Z); 1 is identical.
 
     Wang et al. 2004: Gaussian window of sigma 1.5, cut at radius 5, population statistics, a
     border of 5 samples left out, as in scikit-image with `gaussian_weights=True,
-    use_sample_covariance=False`.
+    use_sample_covariance=False`. A volume is compared in 3-D, by windows of 11 x 11 x 11 voxels.
+
+    Args:
+        truth, image: arrays of one shape, at least 11 samples along each axis.
+        data_range: largest possible difference.
+        inside: same shape; the mean is taken over it alone (a background that is black in both
+            flatters the mean over the whole grid).
+
+    Raises:
+        ValueError: too small for a window, or nothing inside.
     """
+    if min(truth.shape) <= 2 * SSIM_RADIUS:
+        raise ValueError(f"expected at least 11 samples along each axis, got {truth.shape}")
     a, b = truth.astype(np.float64), image.astype(np.float64)
 
     def blur(x: Float64) -> Float64:
@@ -51,4 +68,28 @@ def ssim(truth: Float32, image: Float32, data_range: float = 2.0) -> float:
         (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
     )
     inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * similarity.ndim
-    return float(similarity[inner].mean())
+    if inside is None:
+        return float(similarity[inner].mean())
+    if not inside[inner].any():
+        raise ValueError("expected something inside, got an empty mask")
+    return float(similarity[inner][inside[inner]].mean())
+
+
+def ulf_enc(truth: Float32, image: Float32) -> tuple[float, float]:
+    """PSNR (dB) and 3-D SSIM in the manner of the ULF-EnC challenge; higher is better.
+
+    Both volumes (X, Y, Z) are brought to [0, 1] by their own minimum and maximum and compared with
+    data range 1 on the whole grid.
+
+    Raises:
+        ValueError: a volume of one brightness.
+    """
+    a, b = _min_max(truth), _min_max(image)
+    return psnr(a, b, 1.0), ssim(a, b, 1.0)
+
+
+def _min_max(data: Float32) -> Float32:
+    low, high = float(data.min()), float(data.max())
+    if not high > low:
+        raise ValueError("expected contrast, got a volume of one brightness")
+    return ((data - np.float32(low)) / np.float32(high - low)).astype(np.float32)

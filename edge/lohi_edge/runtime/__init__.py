@@ -1,15 +1,18 @@
-"""Running a generator on a slice stack; one Protocol, several runtimes."""
+"""Running a generator on a slice stack; one Protocol, several runtimes, one chooser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lohi_edge.bundle import Bundle
 from lohi_edge.volume import Float32
 
 Progress = Callable[[int, int], None]  # slices done, slices in all
+
+RUNTIMES = ("tensorrt", "openvino", "onnxruntime")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 class Runtime(Protocol):
@@ -17,7 +20,7 @@ class Runtime(Protocol):
 
     Attributes:
         name, version: of the library that computes.
-        precision: of the ONNX file it runs, e.g. "fp32".
+        precision: what it computes in, e.g. "fp32".
         device: what it computes on, in words.
         threads: worker threads, 0 where that means nothing.
     """
@@ -38,21 +41,35 @@ class Choice:
     """The runtime that was chosen, and why.
 
     Attributes:
+        onnx: the file of the bundle that it runs.
         fallback: why something faster was passed over; None when nothing was.
+        why: in words, what the choice rests on.
+        acceptance: the record that this runtime passed on the golden slices here.
+        engine: what is known of the TensorRT engine; None on CPUs.
     """
 
     runtime: Runtime
     onnx: str
     fallback: str | None
+    why: str = ""
+    acceptance: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
 
 
-def choose(bundle: Bundle, threads: int | None = None) -> Choice:
-    """The runtime for a bundle on this machine.
+def choose(
+    bundle: Bundle, threads: int | None = None, runtime: str = "auto", precision: str = "auto"
+) -> Choice:
+    """The fastest runtime that is accepted on this machine for a bundle.
+
+    Args:
+        threads: of a CPU runtime; None for one per core.
+        runtime: "auto" or one of RUNTIMES.
+        precision: "auto" or one of PRECISIONS.
 
     Raises:
-        BundleError: the bundle's model does not load.
+        UsageError: an unknown runtime or precision.
+        BundleError: nothing that was asked for is there and accepted.
     """
-    from lohi_edge.runtime.ort import OnnxRuntime
+    from lohi_edge.runtime.chooser import Request, pick
 
-    name = "fp32.onnx"
-    return Choice(OnnxRuntime(bundle, name, threads), name, None)
+    return pick(bundle, Request(runtime, precision, threads))

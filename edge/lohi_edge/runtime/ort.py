@@ -37,27 +37,14 @@ class OnnxRuntime:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(
-                bundle.read(onnx), options, providers=["CPUExecutionProvider"]
+                bundle.read_onnx(onnx), options, providers=["CPUExecutionProvider"]
             )
         except BundleError:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no narrower public base
             raise BundleError(f"{bundle.path / onnx}: onnxruntime rejects it: {error}") from error
-        self._check(bundle, onnx)
-
-    def _check(self, bundle: Bundle, onnx: str) -> None:
-        contract = bundle.manifest.slice_contract
-        size = [contract.height, contract.width]
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        got = [(i.name, i.type, i.shape[1:]) for i in (*inputs, *outputs)]
-        wanted = [
-            ("input", "tensor(float)", [contract.channels, *size]),
-            ("output", "tensor(float)", [1, *size]),
-        ]
-        if got != wanted:
-            raise BundleError(
-                f"{bundle.path / onnx}: expected {wanted} after the batch axis, got {got}"
-            )
+        ends = (*self._session.get_inputs(), *self._session.get_outputs())
+        check_interface(bundle, onnx, [(i.name, i.type, i.shape[1:]) for i in ends])
 
     def run(self, stack: Float32, progress: Progress | None = None) -> Float32:
         """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32."""
@@ -69,3 +56,21 @@ class OnnxRuntime:
             if progress:
                 progress(n + 1, count)
         return result
+
+
+def check_interface(bundle: Bundle, onnx: str, got: list[tuple[str, str, list[int]]]) -> None:
+    """Compare a model's inputs and outputs (name, type, shape without batch) with the contract's.
+
+    Raises:
+        BundleError: they differ.
+    """
+    contract = bundle.manifest.slice_contract
+    size = [contract.height, contract.width]
+    wanted = [
+        ("input", "tensor(float)", [contract.channels, *size]),
+        ("output", "tensor(float)", [1, *size]),
+    ]
+    if got != wanted:
+        raise BundleError(
+            f"{bundle.path / onnx}: expected {wanted} after the batch axis, got {got}"
+        )

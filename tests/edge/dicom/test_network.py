@@ -13,13 +13,14 @@ import time
 
 import pydicom
 import pytest
+from pydicom import uid as uids
+
 from dicom_series import PHANTOM, save, slices, write
 from lohi_edge import dicom
 from lohi_edge.dicom import receive
 from lohi_edge.dicom.receive import Listening, Receiver, Tls
 from lohi_edge.dicom.send import NetworkError, Node, Queue, echo, send
 from lohi_edge.errors import BadInput, UsageError
-from pydicom import uid as uids
 
 SMALL = PHANTOM[:12, :10, :5]
 SYSTEM = "/usr/bin:/usr/local/bin:/usr/sbin"

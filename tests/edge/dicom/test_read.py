@@ -16,15 +16,16 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import PHANTOM, enhanced, header, save, slices, write
-from helpers import affine_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import uid as uids
+
+from dicom_series import PHANTOM, enhanced, header, save, slices, write
+from helpers import affine_of
 from lohi_edge import dicom
 from lohi_edge.dicom import instance
 from lohi_edge.dicom.pixels import decode
 from lohi_edge.errors import BadInput
-from pydicom import uid as uids
 
 PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
 SMALL = PHANTOM[:12, :10, :5]

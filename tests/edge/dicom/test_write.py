@@ -12,11 +12,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from pydicom import uid as uids
+
 from dicom_series import enhanced, save, slices, write
 from lohi_edge import dicom, enhance
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
-from pydicom import uid as uids
 
 PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
 

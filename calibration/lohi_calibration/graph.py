@@ -1,0 +1,110 @@
+"""Small questions about an ONNX graph, and a CPU session on a model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from lohi_edge.errors import BundleError
+
+Float32 = NDArray[np.float32]
+QDQ_OPSET = 19  # the first in which Q/DQ scales may be FP16
+
+
+def load(data: bytes) -> onnx.ModelProto:
+    """A checked model whose Constant nodes have become initializers.
+
+    Raises:
+        BundleError: not ONNX, or not a valid graph.
+    """
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker share no narrower public base
+        raise BundleError(f"expected an ONNX model, got: {error}") from error
+    for node in [n for n in model.graph.node if n.op_type == "Constant"]:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is not None:
+            value.name = node.output[0]
+            model.graph.initializer.append(value)
+            model.graph.node.remove(node)
+    return model
+
+
+def at_opset(model: onnx.ModelProto, opset: int = QDQ_OPSET) -> onnx.ModelProto:
+    """A copy of the model at `opset` or later."""
+    version = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if version < opset:
+        return onnx.version_converter.convert_version(model, opset)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Tensor name -> the node that makes it."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Tensor name -> the nodes that read it."""
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return users
+
+
+def layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The layers that can be quantized: convolutions with constant weights, in graph order."""
+    constants = {i.name for i in model.graph.initializer}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in constants
+    ]
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """What a layer is called: its weights' name, or its output's where the node has none."""
+    return node.name or node.output[0]
+
+
+def session(model: onnx.ModelProto | bytes, threads: int = 0) -> ort.InferenceSession:
+    """A CPU session; 0 threads is one per core."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the model that also returns the FP32 tensors `names`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    have = {o.name for o in copy.graph.output}
+    copy.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in names
+        if name not in have
+    )
+    return copy
+
+
+def run(model: onnx.ModelProto | bytes, stack: Float32, threads: int = 0) -> Float32:
+    """(N, C, H, W) -> (N, 1, H, W) through onnxruntime, slice by slice."""
+    running = session(model, threads)
+    name = running.get_inputs()[0].name
+    return np.concatenate(
+        [running.run(None, {name: stack[n : n + 1]})[0] for n in range(len(stack))]
+    )

@@ -1,0 +1,64 @@
+"""Which layers stay in the remainder's precision: as few as the accuracy budget allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lohi_calibration.accuracy import Accuracy, within
+from lohi_calibration.journal import Journal
+from lohi_calibration.ranges import Progress
+from lohi_calibration.sensitivity import Sensitivity, Trial
+from lohi_edge.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Found:
+    """Layers left unquantized, what that reaches, and what was tried on the way."""
+
+    skip: frozenset[str]
+    accuracy: Accuracy
+    reference: Accuracy
+    steps: tuple[dict[str, Any], ...]
+
+
+def search(
+    trial: Trial,
+    rows: list[Sensitivity],
+    budget_db: float,
+    journal: Journal,
+    progress: Progress | None = None,
+) -> Found:
+    """Release layers from INT8, the most harmful first, until the budget holds.
+
+    Harm is the squared error that a layer alone adds; where two are alike the one that saves less
+    time goes first.
+
+    Raises:
+        BundleError: the budget does not hold with a single layer quantized.
+    """
+    reference = trial.reference()
+    order = sorted(rows, key=lambda row: (_error_db(row), row.ms_saved))
+    steps = []
+    for count in range(len(order)):
+        skip = frozenset(row.layer for row in order[:count])
+
+        def work(skip: frozenset[str] = skip) -> dict[str, float | None]:
+            return trial.accuracy(skip).to_dict()
+
+        values = journal.step(f"without {count}", work)
+        accuracy = Accuracy(**{k: float("nan") if v is None else v for k, v in values.items()})
+        problems = within(accuracy, reference, budget_db)
+        steps.append({"unquantized": sorted(skip), **values, "problems": problems})
+        if progress:
+            progress(count + 1, len(order))
+        if not problems:
+            return Found(skip, accuracy, reference, tuple(steps))
+    raise BundleError(
+        f"no INT8 model loses at most {budget_db:g} dB: with one layer quantized, "
+        f"{'; '.join(problems)}; raise --budget-db or ship FP16"
+    )
+
+
+def _error_db(row: Sensitivity) -> float:
+    return float("-inf") if row.error_db is None else row.error_db

@@ -1,0 +1,205 @@
+"""Commands of the daemon: watch, status, queue, audit."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+queue_app = typer.Typer(help="Look at the daemon's queue and change it.", no_args_is_help=True)
+audit_app = typer.Typer(help="The daemon's audit log.", no_args_is_help=True)
+
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="State folder of the daemon.  [default: setting watch.state, $STATE_DIRECTORY, "
+        "~/.local/state/lohi-edge]",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Number = Annotated[int, typer.Argument(metavar="SCAN", help="Number from `queue list`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(watch)
+    app.command()(status)
+    app.add_typer(queue_app, name="queue")
+    app.add_typer(audit_app, name="audit")
+
+
+def watch(
+    inbox: Annotated[Path | None, typer.Argument(help="Folder where scans arrive.")] = None,
+    outbox: Annotated[Path | None, typer.Argument(help="Folder for results.")] = None,
+    state: State = None,
+    config: Config = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", help="Serve health and metrics on loopback.")
+    ] = None,
+) -> None:
+    """Enhance every scan that arrives in INBOX, for ever, losing none.
+
+    Each result is a folder in OUTBOX with image and receipt. Stop it with Ctrl-C or SIGTERM at any
+    time; starting it again carries on. SIGHUP reads the settings again.
+
+    Exit codes: 0 stopped, 2 usage or another daemon is there, 5 model refused, 6 disk.
+
+    Examples:
+
+      lohi-edge watch /srv/inbox /srv/outbox
+
+      lohi-edge watch --config /etc/lohi-edge/config.toml
+    """
+    from lohi_edge.settings import load
+    from lohi_edge.watch.service import Daemon
+
+    watching = {"inbox": inbox, "outbox": outbox, "state": state}
+    given: dict[str, dict[str, Any]] = {
+        "watch": {key: str(value) for key, value in watching.items() if value},
+        "enhance": {"bundle": str(bundle)} if bundle else {},
+        "http": {"port": http_port} if http_port is not None else {},
+    }
+
+    def read() -> Any:
+        settings = load(config, overrides=given)
+        return _with_state(settings)
+
+    Daemon(read(), read).run()
+
+
+def status(state: State = None, config: Config = None, as_json: Json = False) -> None:
+    """Say how the daemon is: queue, last verdicts, model, temperature, disk.
+
+    Example: lohi-edge status --json
+    """
+    from lohi_edge.console import show_mapping
+    from lohi_edge.watch import status as reading
+
+    found = reading.read(_state(state, config))
+    _print_json(found) if as_json else show_mapping(_readable(found))
+
+
+@queue_app.command(name="list")
+def list_queue(
+    state: State = None,
+    config: Config = None,
+    every: Annotated[bool, typer.Option("--all", help="Delivered scans too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the scans that wait, run, or need somebody.
+
+    Example: lohi-edge queue list --all
+    """
+    from lohi_edge.watch import queue
+
+    rows = queue.rows(_state(state, config), every)
+    _print_json(rows) if as_json else queue.show(rows)
+
+
+@queue_app.command()
+def show(scan: Number, state: State = None, config: Config = None, as_json: Json = False) -> None:
+    """Print all that the ledger knows of one scan.
+
+    Example: lohi-edge queue show 17
+    """
+    from lohi_edge.console import show_mapping
+    from lohi_edge.watch import queue
+
+    found = queue.one(_state(state, config), scan)
+    _print_json(found) if as_json else show_mapping(found)
+
+
+@queue_app.command()
+def retry(scan: Number, state: State = None, config: Config = None) -> None:
+    """Try a held, failed or quarantined scan again.
+
+    Example: lohi-edge queue retry 17
+    """
+    from lohi_edge.watch import control
+
+    sys.stdout.write(control.ask(_state(state, config), "retry", scan) + "\n")
+
+
+@queue_app.command()
+def drop(scan: Number, state: State = None, config: Config = None) -> None:
+    """Take a waiting scan out of the queue; its original stays untouched.
+
+    Example: lohi-edge queue drop 17
+    """
+    from lohi_edge.watch import control
+
+    sys.stdout.write(control.ask(_state(state, config), "drop", scan) + "\n")
+
+
+@audit_app.command()
+def verify(state: State = None, config: Config = None, as_json: Json = False) -> None:
+    """Check the audit log against its own chain, the ledger and the receipts; exit 3 on a fault.
+
+    Finds any edit, removal or reorder before the last line that ledger or receipts know. It cannot
+    find that later lines were cut off.
+
+    Example: lohi-edge audit verify
+    """
+    from lohi_edge.watch import queue
+
+    found = queue.verify_audit(_state(state, config))
+    if as_json:
+        _print_json(found)
+    else:
+        for fault in found["faults"]:
+            sys.stdout.write(f"fault: {fault}\n")
+        sys.stdout.write(f"{found['lines']} lines, {found['anchors']} known heads, ")
+        sys.stdout.write("no fault\n" if not found["faults"] else "NOT intact\n")
+    raise typer.Exit(3 if found["faults"] else 0)
+
+
+def default_state() -> Path:
+    """$STATE_DIRECTORY of systemd, else the user's own state folder."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "lohi-edge"
+
+
+def _with_state(settings: Any) -> Any:
+    from dataclasses import replace
+
+    if settings.watch.state:
+        return settings
+    return replace(settings, watch=replace(settings.watch, state=str(default_state())))
+
+
+def _state(state: Path | None, config: Path | None) -> Path:
+    from lohi_edge.settings import load
+    from lohi_edge.watch.status import require
+
+    if state is None:
+        state = Path(_with_state(load(config)).watch.state)
+    return require(state)
+
+
+def _readable(found: dict[str, Any]) -> dict[str, Any]:
+    last = {
+        f"scan {row['scan']}": f"{row['state']} {row['verdict'] or ''}" for row in found["last"]
+    }
+    return {**found, "last": last}
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""TensorRT engines: ONNX -> plan for this machine's GPU, built in a child, accepted, cached."""

@@ -1,0 +1,113 @@
+"""The fault bench: does the quality check catch what is wrong and let pass what is right?
+
+Clean and faulty scans are measured; limits are set on some heads and reported on others.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge import nifti
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BadInput
+from lohi_edge.quality import fitness
+from lohi_edge.quality.faults import SCAN_FAULTS
+from lohi_edge.quality.phantom import phantom
+from lohi_edge.volume import Volume
+
+STRENGTHS = ("weak", "middle", "strong")
+_NAME = re.compile(r"sub-(\d+)_ses-64mT_run-(\d+)_(T1w|T2w|FLAIR)\.nii\.gz")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured scan: `fault` is "" for a clean one; `values` name -> figure or None."""
+
+    head: int
+    run: int
+    contrast: str
+    fault: str
+    strength: int
+    values: dict[str, float | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One simulated 64 mT scan of a data set."""
+
+    head: int
+    run: int
+    contrast: str
+    path: Path
+
+    def truth(self) -> Path:
+        """The simulated 3 T scan beside it."""
+        name = self.path.name.replace("ses-64mT", "ses-3T")
+        return self.path.parents[2] / "ses-3T" / "anat" / name
+
+
+def cases(pairs: Path, heads: Iterable[int]) -> list[Case]:
+    """The 64 mT scans of a data set written by `lohi-export simulate`, run by run.
+
+    Raises:
+        BadInput: none is there.
+    """
+    wanted = set(heads)
+    found = []
+    for path in pairs.rglob("*_ses-64mT_*.nii.gz"):
+        match = _NAME.fullmatch(path.name)
+        if match and int(match.group(1)) in wanted:
+            found.append(Case(int(match.group(1)), int(match.group(2)), match.group(3), path))
+    if not found:
+        raise BadInput(
+            f"{pairs}: expected sub-NN_ses-64mT_run-NN_T1w.nii.gz of `lohi-export simulate`, "
+            "found none of the heads asked for"
+        )
+    return sorted(found, key=lambda c: (c.run, c.contrast != "T1w", c.head))
+
+
+def measure(volume: Volume, contrast: str) -> dict[str, float | None]:
+    """Fitness of one volume, figures alone."""
+    measures, _ = fitness.assess(volume, volume.isotropic(), contrast)
+    return {name: m.value for name, m in measures.items()}
+
+
+def scan_rows(case: Case, faulty: bool) -> Iterator[Row]:
+    """A clean scan, and where `faulty` every fault at every strength."""
+    volume = nifti.read(case.path)
+    yield _row(case, "", 0, measure(volume, case.contrast))
+    if not faulty:
+        return
+    for name, fault in SCAN_FAULTS.items():
+        once = name.startswith(("upside", "front", "mirrored"))
+        for strength in (1,) if once else range(3):
+            rng = _rng(case, name, strength)
+            damaged = fault(volume.data, strength, rng)
+            grid = Volume(np.ascontiguousarray(damaged), volume.affine)
+            yield _row(case, name, strength, measure(grid, case.contrast))
+    for other in CONTRASTS:
+        if other != case.contrast:
+            name = f"wrong contrast ({case.contrast} as {other})"
+            yield _row(case, name, 1, measure(volume, other))
+    yield _row(case, "phantom", 1, measure(phantom(_rng(case, "phantom", 1)), case.contrast))
+    if case.truth().is_file():
+        high = nifti.read(case.truth())
+        yield _row(case, "already 3 T", 1, measure(high, case.contrast))
+
+
+def _row(case: Case, fault: str, strength: int, values: dict[str, float | None]) -> Row:
+    return Row(case.head, case.run, case.contrast, fault, strength, values)
+
+
+def _rng(case: Case, fault: str, strength: int) -> np.random.Generator:
+    return np.random.default_rng([case.head, case.run, zlib.crc32(fault.encode()), strength])

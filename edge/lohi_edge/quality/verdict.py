@@ -1,0 +1,156 @@
+"""From figures to a verdict: pass, warn or hold, with reasons a person can act on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.files import read_bytes
+from lohi_edge.quality.advice import sentence
+from lohi_edge.quality.measure import Measure
+
+Verdict = Literal["pass", "warn", "hold"]
+Limits = Mapping[str, Mapping[str, tuple[float | None, float | None]]]
+PARTS = ("scan", "result")
+MAX_BYTES = 1 << 20
+_ORDER: dict[str, int] = {"pass": 0, "note": 0, "warn": 1, "hold": 2}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, its reasons (worst first) and every metric as the receipt shows it."""
+
+    verdict: Verdict
+    reasons: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, Any]:
+    """The limits that come with this package (limits.json)."""
+    text = resources.files("lohi_edge.quality").joinpath("limits.json").read_text()
+    limits: dict[str, Any] = json.loads(text)
+    return limits
+
+
+def limits_for(
+    contrast: str, bundle_metrics: Mapping[str, Any], override: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Limits of the scan's and the result's metrics for a contrast.
+
+    The package's limits, over them those of the bundle (`metrics.quality` of its manifest, same
+    form), over them those of a settings file; metric by metric.
+
+    Raises:
+        BundleError, UsageError: unusable limits in the bundle or in the file.
+    """
+    layers = [shipped()]
+    if found := bundle_metrics.get("quality"):
+        layers.append(_checked(found, BundleError, "the bundle's metrics.quality"))
+    if override:
+        try:
+            found = json.loads(read_bytes(override, MAX_BYTES))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{override}: expected quality limits in JSON: {error}") from None
+        layers.append(_checked(found, UsageError, str(override)))
+    merged: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for layer in layers:
+        for part in PARTS:
+            merged[part].update(layer.get(part, {}).get(contrast, {}))
+    return merged
+
+
+def judge(
+    measures: Mapping[str, Measure],
+    limits: Mapping[str, Any],
+    context: dict[str, str] | None = None,
+) -> Judged:
+    """Compare measures with their limits.
+
+    A metric that failed counts as warn; one that does not apply, or has no limits, as nothing.
+
+    Args:
+        measures: name -> measure.
+        limits: name -> {"warn": [low, high], "hold": [low, high]}; null is no limit.
+        context: words for the sentences (`contrast`, `seen`, `orientation`, `place`).
+    """
+    metrics, reasons = {}, []
+    for name, measure in measures.items():
+        limit = limits.get(name, {})
+        status, reason = _status(name, measure, limit, context or {})
+        metrics[name] = _entry(measure, limit, status)
+        if reason:
+            reasons.append({"name": name, "level": status, "text": reason})
+    reasons.sort(key=lambda reason: -_ORDER[str(reason["level"])])
+    return Judged(worst([str(r["level"]) for r in reasons]), reasons, metrics)
+
+
+def worst(levels: list[str]) -> Verdict:
+    """The gravest of some verdicts; pass of none."""
+    rank = max((_ORDER[level] for level in levels), default=0)
+    found: Verdict = ("pass", "warn", "hold")[rank]  # type: ignore[assignment]
+    return found
+
+
+def _status(
+    name: str, measure: Measure, limit: Mapping[str, Any], context: dict[str, str]
+) -> tuple[str, str | None]:
+    if measure.failed:
+        return "warn", f"{name}: {measure.note}"
+    if measure.value is None:
+        return "not applicable", None
+    for level in ("hold", "warn"):
+        low, high = limit.get(level, (None, None))
+        if low is not None and measure.value < low:
+            return level, sentence(name, True, measure.value, low, context)
+        if high is not None and measure.value > high:
+            return level, sentence(name, False, measure.value, high, context)
+    return "pass", None
+
+
+def _entry(measure: Measure, limit: Mapping[str, Any], status: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "value": None if measure.value is None else float(f"{measure.value:.6g}"),
+        "unit": measure.unit,
+        "better": measure.better,
+        "status": status,
+    }
+    if limit:
+        entry["limits"] = {level: list(pair) for level, pair in limit.items()}
+    if measure.note:
+        entry["note"] = measure.note
+    return entry
+
+
+def _checked(found: Any, error: type[UsageError] | type[BundleError], where: str) -> dict[str, Any]:
+    """Raises `error` unless `found` has the form of limits.json."""
+
+    def pair(v: Any) -> bool:
+        return (
+            isinstance(v, list)
+            and len(v) == 2
+            and all(x is None or (isinstance(x, int | float) and x == x) for x in v)
+        )
+
+    def metric(v: Any) -> bool:
+        return isinstance(v, dict) and v.keys() <= {"warn", "hold"} and all(map(pair, v.values()))
+
+    good = isinstance(found, dict) and all(
+        isinstance(part, dict)
+        and all(isinstance(c, dict) and all(map(metric, c.values())) for c in part.values())
+        for name, part in found.items()
+        if name in PARTS
+    )
+    if not good:
+        raise error(
+            f'{where}: expected {{"scan": {{"T1w": {{"noise": {{"warn": [null, 0.05], '
+            '"hold": [null, 0.1]}}}}, as in docs/reference/quality.md'
+        )
+    known: dict[str, Any] = found
+    return known

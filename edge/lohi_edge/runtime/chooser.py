@@ -1,0 +1,200 @@
+"""Which runtime computes: the fastest one that this machine has accepted."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.bundle import Bundle
+from lohi_edge.errors import BundleError, DiskError, UsageError
+from lohi_edge.runtime import PRECISIONS, RUNTIMES, Choice, Runtime
+from lohi_edge.store import Store
+
+# The file that each CPU precision runs; bf16 computes the FP32 file in bfloat16.
+_CPU_FILES = {
+    "fp32": "fp32.onnx",
+    "fp16": "fp16.onnx",
+    "bf16": "fp32.onnx",
+    "int8": "int8.cpu.onnx",
+}
+# What `auto` weighs on a CPU. FP16 only costs conversions there, and bfloat16 is a choice.
+_AUTO_CPU = ("int8", "fp32")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; "auto" leaves a choice open."""
+
+    runtime: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("runtime", self.runtime, RUNTIMES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in ("auto", *known):
+                raise UsageError(f"expected {what} auto or one of {', '.join(known)}, got {value}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that could run: how to make it, and under which key its record is kept."""
+
+    runtime: str
+    precision: str
+    onnx: str
+    make: Callable[[], Runtime]
+    key: dict[str, Any]
+
+
+def pick(bundle: Bundle, request: Request) -> Choice:
+    """The fastest accepted candidate.
+
+    Raises:
+        BundleError: nothing that was asked for is there and accepted.
+    """
+    from lohi_edge.runtime import gpu_candidates
+
+    notes: list[str] = []
+    found: list[tuple[Candidate, dict[str, Any], Runtime | None]] = []
+    engine = gpu_candidates.pick(bundle, request, notes)
+    if engine:
+        return engine
+    store = _open_store(notes)
+    for candidate in cpu_candidates(bundle, request):
+        try:
+            record, runtime = _accepted(bundle, candidate, store)
+        except BundleError as error:
+            notes.append(f"{candidate.precision} on {candidate.runtime}: {error}")
+            continue
+        if record["accepted"]:
+            found.append((candidate, record, runtime))
+        else:
+            reasons = "; ".join(record["problems"])
+            notes.append(f"{candidate.precision} on {candidate.runtime} not accepted: {reasons}")
+    if not found:
+        raise BundleError(_nothing(bundle, request, notes))
+    candidate, record, runtime = min(found, key=lambda item: item[1]["seconds_per_slice"])
+    return Choice(
+        runtime or candidate.make(),
+        candidate.onnx,
+        "; ".join(dict.fromkeys(notes)) or None,
+        _why(candidate, record, [f[0] for f in found], request),
+        record,
+    )
+
+
+def cpu_candidates(bundle: Bundle, request: Request) -> list[Candidate]:
+    """What this machine's CPU could run of a bundle within a request."""
+    found = []
+    runtimes = ["onnxruntime"]
+    if importlib.util.find_spec("openvino"):
+        runtimes.insert(0, "openvino")
+    for name in runtimes:
+        if request.runtime not in ("auto", name):
+            continue
+        precisions = _AUTO_CPU if request.precision == "auto" else (request.precision,)
+        for precision in precisions:
+            onnx = _CPU_FILES[precision]
+            if onnx not in bundle.manifest.files or (precision, name) == ("bf16", "onnxruntime"):
+                continue
+            key = {
+                "onnx": bundle.manifest.files[onnx],
+                "bundle": bundle.sha256,
+                "runtime": name,
+                "version": _version(name),
+                "precision": precision,
+                "threads": request.threads,
+                "cpu": cpu_name(),
+            }
+            make = _maker(bundle, name, onnx, precision, request.threads)
+            found.append(Candidate(name, precision, onnx, make, key))
+    return found
+
+
+def _maker(
+    bundle: Bundle, name: str, onnx: str, precision: str, threads: int | None
+) -> Callable[[], Runtime]:
+    def openvino() -> Runtime:
+        from lohi_edge.runtime.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(bundle, onnx, threads, precision)
+
+    def onnxruntime() -> Runtime:
+        from lohi_edge.runtime.ort import OnnxRuntime
+
+        return OnnxRuntime(bundle, onnx, threads)
+
+    return openvino if name == "openvino" else onnxruntime
+
+
+def _accepted(
+    bundle: Bundle, candidate: Candidate, store: Store | None
+) -> tuple[dict[str, Any], Runtime | None]:
+    """The candidate's record, from the store or from a run of the golden slices now."""
+    from lohi_edge.acceptance import examine
+
+    record = store.accepted(candidate.key) if store else None
+    if record is not None:
+        return record, None
+    runtime = candidate.make()
+    record = examine(bundle, runtime, candidate.onnx)
+    if store:
+        store.keep(candidate.key, record)
+    return record, runtime
+
+
+def _open_store(notes: list[str]) -> Store | None:
+    """The store; without one everything is accepted anew, which only costs time."""
+    try:
+        return Store()
+    except (BundleError, DiskError) as error:
+        notes.append(f"acceptance is not remembered: {error}")
+        return None
+
+
+def _why(
+    chosen: Candidate, record: dict[str, Any], accepted: list[Candidate], request: Request
+) -> str:
+    speed = f"{1e3 * record['seconds_per_slice']:.1f} ms a slice"
+    if len(accepted) == 1:
+        return f"the only one accepted of what was asked for, {speed}"
+    others = ", ".join(f"{c.precision} on {c.runtime}" for c in accepted if c is not chosen)
+    return f"the fastest accepted, {speed}; also accepted: {others}"
+
+
+def _nothing(bundle: Bundle, request: Request, notes: list[str]) -> str:
+    asked = f"runtime {request.runtime}, precision {request.precision}"
+    have = ", ".join(sorted(f for f in bundle.manifest.files if f.endswith(".onnx")))
+    reasons = (
+        "; ".join(dict.fromkeys(notes)) or f"not installed, or not in the bundle, which has {have}"
+    )
+    return f"{bundle.path}: nothing to run for {asked}: {reasons}"
+
+
+def _version(name: str) -> str:
+    """Of the library, without importing it; its wheels go by several names."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return str(importlib.import_module(name).__version__)
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """The processor, as the kernel calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

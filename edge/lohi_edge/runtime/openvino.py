@@ -1,0 +1,97 @@
+"""OpenVINO on x86-64 CPUs: the same ONNX files as onnxruntime, INT8 several times faster."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from lohi_edge.bundle import Bundle
+from lohi_edge.errors import BundleError
+from lohi_edge.runtime import Progress
+from lohi_edge.runtime.ort import check_interface
+from lohi_edge.volume import Float32
+
+_HINTS = {"bf16": "bf16"}  # everything else computes its remainder in f32
+
+
+class OpenVinoRuntime:
+    """Runs one ONNX file of a bundle, one slice on each core at a time.
+
+    One thread a slice wastes nothing on waiting for other threads, and a head has slices enough.
+    """
+
+    name = "openvino"
+    device = "CPU"
+
+    def __init__(
+        self, bundle: Bundle, onnx: str, threads: int | None = None, precision: str | None = None
+    ) -> None:
+        """Compile `onnx` for batch 1.
+
+        Args:
+            precision: "bf16" to compute an FP32 file in bfloat16; None for what the file says.
+
+        Raises:
+            BundleError: the file does not compile or has other inputs than the slice contract.
+        """
+        import openvino as ov
+
+        self.version = metadata.version("openvino")
+        self.precision = precision or onnx.split(".")[0]
+        self.threads = threads or len(os.sched_getaffinity(0))
+        contract = bundle.manifest.slice_contract
+        data = bundle.read_onnx(onnx)
+        try:
+            core = ov.Core()
+            model = core.read_model(data)
+            check_interface(bundle, onnx, _interface(model))
+            model.reshape([1, contract.channels, contract.height, contract.width])
+            # Left to itself it computes FP32 files in bf16 on CPUs that can, and says nothing.
+            settings = {
+                "INFERENCE_PRECISION_HINT": _HINTS.get(self.precision, "f32"),
+                "INFERENCE_NUM_THREADS": self.threads,
+                "NUM_STREAMS": self.threads,
+            }
+            self._model = core.compile_model(model, "CPU", settings)
+            self._queue = ov.AsyncInferQueue(self._model)
+        except BundleError:
+            raise
+        except Exception as error:  # OpenVINO raises RuntimeError and its own kinds alike
+            raise BundleError(f"{bundle.path / onnx}: OpenVINO rejects it: {error}") from error
+
+    def run(self, stack: Float32, progress: Progress | None = None) -> Float32:
+        """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32."""
+        count, _, height, width = stack.shape
+        result = np.empty((count, 1, height, width), dtype=np.float32)
+        done = 0
+
+        def keep(request: Any, index: int) -> None:
+            nonlocal done
+            result[index] = request.get_output_tensor(0).data[0]
+            done += 1
+
+        self._queue.set_callback(keep)
+        for n in range(count):
+            self._queue.start_async({0: np.ascontiguousarray(stack[n : n + 1])}, n)
+            if progress and done:
+                progress(done, count)
+        self._queue.wait_all()
+        if progress:
+            progress(count, count)
+        return result
+
+
+def _interface(model: Any) -> list[tuple[str, str, list[int]]]:
+    """(name, type, shape after the batch axis) of every input and output."""
+    words = {"f32": "tensor(float)"}
+    return [
+        (
+            port.get_any_name(),
+            words.get(port.get_element_type().get_type_name(), "another type"),
+            [d.get_length() if d.is_static else -1 for d in list(port.get_partial_shape())[1:]],
+        )
+        for port in (*model.inputs, *model.outputs)
+    ]

@@ -1,0 +1,170 @@
+"""Closing a scan: result on disk, then ledger, then the original; each step can be repeated."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lohi_edge import receipt
+from lohi_edge.errors import DiskError
+from lohi_edge.files import disk_error, fsync_directory
+from lohi_edge.settings import Settings
+from lohi_edge.watch import faults
+from lohi_edge.watch.audit import Audit
+from lohi_edge.watch.clock import wall
+from lohi_edge.watch.inbox import Inbox, sidecar_of
+from lohi_edge.watch.ledger import Ledger, Scan
+from lohi_edge.watch.log import Log, printable, without_names
+from lohi_edge.watch.outbox import Outbox, Placed, clean_name
+
+_ADVICE = {
+    "held": "Look at the scan; acquire it again if it is as bad as the reason says.",
+    "failed": "Mend the cause and put the scan into the inbox again, or: "
+    "lohi-edge queue retry {id}",
+    "quarantined": "The software failed on this scan, again and again. Please report it. To try "
+    "once more: lohi-edge queue retry {id}",
+}
+
+
+@dataclass
+class Closing:
+    """What every step needs; one for the life of the daemon."""
+
+    root: Path  # the inbox
+    inbox: Inbox
+    outbox: Outbox
+    ledger: Ledger
+    audit: Audit
+    log: Log
+    settings: Settings
+
+    def stamp(self, scan: Scan, identity: str) -> dict[str, Any]:
+        """What a receipt must say so that a lost ledger can be rebuilt from it."""
+        return {
+            "identity": identity,
+            "scan": scan.id,
+            # Percent-encoded: a path may hold bytes that no JSON text can.
+            "path": urllib.parse.quote_from_bytes(os.fsencode(scan.path)),
+            "mark": scan.mark,
+            "received": scan.received_wall,
+            "audit": self.audit.head.to_dict(),
+        }
+
+    def source(self, scan: Scan, folder: str) -> str:
+        """Where the original will be, as seen from the result's folder."""
+        policy = self.settings.watch.originals
+        if policy == "delete":
+            return printable(Path(scan.path).name)
+        home = self.root / scan.path if policy == "keep" else self.moved(scan, "originals")
+        return printable(receipt.relative(home, self.outbox.root / folder))
+
+    def deliver(self, scan: Scan, folder: str, done: dict[str, Any]) -> None:
+        """The staged folder becomes the result.
+
+        Raises:
+            DiskError: nothing was delivered.
+        """
+        self.outbox.place(scan.id, folder)
+        faults.reach("after_placed", scan.path)
+        self.record_done(scan, folder, done)
+
+    def record_done(self, scan: Scan, folder: str, done: dict[str, Any], **more: Any) -> None:
+        """The result is on disk; now the audit log and the ledger learn of it."""
+        self._say(
+            scan, "scan.done", verdict=done["verdict"], seconds=done.get("seconds"),
+            result_sha256=done.get("result_sha256"), first=more.get("first"),
+        )  # fmt: skip
+        faults.reach("after_audit", scan.path)
+        self.ledger.finish(
+            scan.id,
+            "done",
+            result=os.fsencode(folder),
+            verdict=done["verdict"],
+            bytes=done.get("bytes", 0),
+            original=self._intended(scan),
+            **more,
+        )
+        faults.reach("after_ledger", scan.path)
+        self.settle_original(self.ledger.get(scan.id))
+
+    def adopt(self, scan: Scan, placed: Placed) -> None:
+        """A result that was placed before a power cut, and only the ledger missed."""
+        record = placed.record
+        done = {
+            "verdict": record["verdict"],
+            "seconds": record["timings"].get("total"),
+            "bytes": placed.bytes,
+        }
+        self.record_done(scan, placed.folder, done)
+
+    def close_without_result(self, scan: Scan, state: str, reason: str) -> None:
+        """Held, failed or quarantined: a readable reason, and the original untouched.
+
+        Raises:
+            DiskError: the reason could not be written; the scan is where it was.
+        """
+        keeps = self.settings.watch.originals == "keep"
+        target = self.moved(scan, state)
+        home = self.root / scan.path if keeps else target
+        text = (
+            f"Scan: {printable(scan.path)}\nState: {state}\nWhy: {reason}\n"
+            f"What to do: {_ADVICE[state].format(id=scan.id)}\n"
+            f"Original: untouched, {printable(str(home))}\nAttempts: {scan.attempts}\n"
+            f"When: {wall()} by this device's clock\n"
+        )
+        self.outbox.explain(state, scan.path, text)
+        self._say(scan, f"scan.{state}", reason=without_names(reason, scan.path, scan.id)[:300])
+        self.ledger.finish(scan.id, state, reason=reason, original=self._intended(scan))
+        self.settle_original(self.ledger.get(scan.id))
+
+    def settle_original(self, scan: Scan) -> None:
+        """Move or delete the original, once the ledger knows what became of the scan."""
+        if scan.original != "pending":
+            return
+        # None: a power cut came between the scan and its sidecar, which is then settled now.
+        if self.inbox.mark(scan.path) in (scan.mark, None):
+            try:
+                outcome = self._dispose(scan, self.root / scan.path)
+            except DiskError:
+                self.log("original.kept", scan=scan.id, why="it cannot be moved or deleted")
+                return
+        else:
+            outcome = "kept"  # replaced by another scan, which is yet to be enhanced
+        faults.reach("after_original", scan.path)
+        self.ledger.set_original(scan.id, outcome)
+        faults.reach("after_closed", scan.path)
+
+    def _dispose(self, scan: Scan, original: Path) -> str:
+        # The scan first: without its sidecar it might pass for another contrast.
+        files = [p for p in (original, sidecar_of(original)) if os.path.lexists(p)]
+        if scan.state == "done" and self.settings.watch.originals == "delete":
+            try:
+                for file in files:
+                    file.unlink()
+                fsync_directory(original.parent)
+            except OSError as error:
+                raise disk_error(original, error) from error
+            return "deleted"
+        home = self.moved(scan, "originals" if scan.state == "done" else scan.state)
+        for file in files:
+            self.outbox.take(file, home.with_name(clean_name(file.name)))
+        return "moved"
+
+    def _intended(self, scan: Scan) -> str:
+        return "kept" if self.settings.watch.originals == "keep" else "pending"
+
+    def moved(self, scan: Scan, kind: str) -> Path:
+        pure = Path(scan.path)
+        return self.outbox.root.joinpath(
+            kind, *(clean_name(part) for part in pure.parent.parts), clean_name(pure.name)
+        )
+
+    def _say(self, scan: Scan, event: str, **facts: Any) -> None:
+        facts = {key: value for key, value in facts.items() if value is not None}
+        self.audit.append(event, scan=scan.id, sha256=scan.sha256, **facts)
+        with self.ledger.transaction():
+            self.ledger.set("audit_head", f"{self.audit.head.seq} {self.audit.head.sha256}")
+        self.log(event, scan=scan.id, **facts)

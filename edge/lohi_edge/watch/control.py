@@ -1,0 +1,160 @@
+"""What an operator asks of the queue: `retry` and `drop`, done by whoever owns the ledger.
+
+The ledger has one writer. While a daemon runs, a request is a file in STATE/control that it
+answers with another; without one, the command takes the lock and does it itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import BadInput, LohiError, UsageError
+from lohi_edge.files import atomic_write, make_directory, read_bytes
+from lohi_edge.settings import Settings
+from lohi_edge.watch import localfs
+from lohi_edge.watch.audit import Audit
+from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.inbox import Inbox, sidecar_of
+from lohi_edge.watch.ledger import FINAL, Ledger, Scan
+from lohi_edge.watch.log import Log, printable
+from lohi_edge.watch.outbox import Outbox
+
+FOLDER = "control"
+ANSWER_S = 15.0
+_MAX = 1 << 16
+
+
+def ask(state: Path, do: str, scan: int) -> str:
+    """Have `retry` or `drop` done to a scan; returns what was done, in words.
+
+    Raises:
+        UsageError: there is no such scan, it is in no fit state, or the daemon does not answer.
+    """
+    try:
+        held = localfs.lock(state, "state folder", required=True)
+    except UsageError:
+        return _request(state, do, scan)
+    assert held is not None
+    try:
+        parts = _parts(state)
+        try:
+            parts.outbox.clear()
+            return _do(parts, do, scan)
+        finally:
+            parts.outbox.close()
+            parts.audit.close()
+            parts.ledger.close()
+    finally:
+        os.close(held)
+
+
+def obey(state: Path, parts: Closing) -> None:
+    """Answer the requests that have come in since the last look."""
+    folder = state / FOLDER
+    try:
+        requests = sorted(folder.glob("*.request"))
+    except OSError:
+        return  # nobody ever asked
+    for path in requests:
+        answer: dict[str, Any]
+        try:
+            asked = json.loads(read_bytes(path, _MAX))
+            answer = {"did": _do(parts, str(asked["do"]), int(asked["scan"]))}
+        except LohiError as error:
+            answer = {"error": str(error)}
+        except (ValueError, KeyError, TypeError):
+            answer = {"error": "not a request"}
+        with atomic_write(path.with_suffix(".answer")) as file:
+            file.write(json.dumps(answer).encode())
+        path.unlink(missing_ok=True)
+
+
+def _request(state: Path, do: str, scan: int) -> str:
+    folder = state / FOLDER
+    make_directory(folder)
+    request = folder / f"{uuid.uuid4().hex}.request"
+    with atomic_write(request) as file:
+        file.write(json.dumps({"do": do, "scan": scan}).encode())
+    answer = request.with_suffix(".answer")
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        if answer.is_file():
+            said = json.loads(read_bytes(answer, _MAX))
+            answer.unlink()
+            if "error" in said:
+                raise UsageError(said["error"])
+            return str(said["did"])
+        time.sleep(0.1)
+    request.unlink(missing_ok=True)
+    raise UsageError(
+        f"{state}: the daemon did not answer within {ANSWER_S:g} s; see `lohi-edge status`"
+    )
+
+
+def _parts(state: Path) -> Closing:
+    ledger = Ledger(state)
+    folders = ledger.fact("folders")
+    if folders is None:
+        raise UsageError(f"{state}: no daemon has worked here yet")
+    root, out = map(Path, folders.split("\n"))
+    stable = not localfs.is_network(localfs.kind(root))
+    inbox = Inbox(root, ledger.mark, stable)
+    return Closing(root, inbox, Outbox(out), ledger, Audit(state), Log(), Settings())
+
+
+def _do(parts: Closing, do: str, number: int) -> str:
+    scan = parts.ledger.get(number)
+    if do == "retry":
+        return _retry(parts, scan)
+    if do == "drop":
+        return _drop(parts, scan)
+    raise UsageError(f"expected retry or drop, got {do!r}")
+
+
+def _drop(parts: Closing, scan: Scan) -> str:
+    if scan.state != "received":
+        raise UsageError(f"expected a scan that waits in the queue, scan {scan.id} is {scan.state}")
+    parts.close_without_result(scan, "failed", "dropped from the queue by an operator")
+    return f"scan {scan.id} dropped; its original is untouched"
+
+
+def _retry(parts: Closing, scan: Scan) -> str:
+    if scan.state not in FINAL or scan.state == "done":
+        raise UsageError(
+            f"expected a scan that was held, failed or quarantined, scan {scan.id} is {scan.state}"
+        )
+    original = parts.root / scan.path
+    if scan.original == "moved":
+        _bring_back(parts, scan, original)
+    mark = parts.inbox.mark(scan.path)
+    if mark is None:
+        raise UsageError(
+            f"expected {printable(scan.path)} in the inbox, it is gone; put it there again"
+        )
+    parts.audit.append("scan.retried", scan=scan.id)
+    parts.ledger.retry(scan.id)
+    parts.ledger.remark(scan.id, mark)
+    parts.outbox.reason_path(scan.state, scan.path).unlink(missing_ok=True)
+    parts.log("scan.retried", scan=scan.id)
+    return f"scan {scan.id} is in the queue again"
+
+
+def _bring_back(parts: Closing, scan: Scan, original: Path) -> None:
+    moved = parts.moved(scan, scan.state)
+    if os.path.lexists(original) or not os.path.lexists(moved):
+        raise UsageError(
+            f"expected to move {printable(str(moved))} back to the inbox, "
+            "but it is gone or its place is taken"
+        )
+    try:
+        original.parent.mkdir(parents=True, exist_ok=True)
+        if (beside := sidecar_of(moved)).is_file():
+            parts.outbox.take(beside, sidecar_of(original))
+        parts.outbox.take(moved, original)
+    except OSError as error:
+        raise BadInput(f"{printable(str(original))}: {error.strerror}") from None

@@ -1,0 +1,312 @@
+"""The ledger: what became of every scan, in SQLite; written by one process, surviving kill -9.
+
+States: received -> running -> done | held | failed | quarantined. A scan that was running when the
+daemon died is received again, at the back of the queue.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import DiskError, UsageError
+from lohi_edge.watch.clock import ServiceClock, wall
+from lohi_edge.watch.inbox import Found
+
+FILE = "ledger.sqlite"
+STATES = ("received", "running", "done", "held", "failed", "quarantined")
+FINAL = ("done", "held", "failed", "quarantined")
+# Append only: a ledger of any age is brought up to date by the steps it lacks.
+MIGRATIONS = (
+    """
+    CREATE TABLE scans (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL,            -- relative to the inbox, as the file system spells it
+        mark TEXT NOT NULL,            -- see inbox.mark_of
+        state TEXT NOT NULL CHECK (state IN
+            ('received', 'running', 'done', 'held', 'failed', 'quarantined')),
+        turn INTEGER NOT NULL,         -- order in the queue
+        attempts INTEGER NOT NULL DEFAULT 0,  -- begun
+        strikes INTEGER NOT NULL DEFAULT 0,   -- ended in a crash or timeout of the worker
+        alone INTEGER NOT NULL DEFAULT 0,     -- work on nothing else beside it
+        not_before REAL NOT NULL DEFAULT 0,   -- service seconds
+        sha256 TEXT, contrast TEXT, identity TEXT,
+        result BLOB,                   -- folder relative to the outbox
+        first INTEGER REFERENCES scans (id),  -- the scan this one repeats
+        verdict TEXT, reason TEXT,
+        bytes INTEGER NOT NULL DEFAULT 0,     -- of the delivered files that retention may remove
+        original TEXT,                 -- pending, kept, moved, deleted
+        received_at REAL NOT NULL, finished_at REAL,   -- service seconds
+        received_wall TEXT NOT NULL, finished_wall TEXT
+    );
+    CREATE INDEX scans_path ON scans (path, id);
+    CREATE INDEX scans_queue ON scans (state, turn, id);
+    CREATE INDEX scans_identity ON scans (identity, state);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One row of the ledger; see MIGRATIONS for the columns."""
+
+    id: int
+    path: str
+    mark: str
+    state: str
+    turn: int
+    attempts: int
+    strikes: int
+    alone: bool
+    not_before: float
+    sha256: str | None
+    contrast: str | None
+    identity: str | None
+    result: str | None
+    first: int | None
+    verdict: str | None
+    reason: str | None
+    bytes: int
+    original: str | None
+    received_at: float
+    finished_at: float | None
+    received_wall: str
+    finished_wall: str | None
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> Scan:
+        values = dict(row)
+        values["path"] = os.fsdecode(values["path"])
+        values["result"] = None if values["result"] is None else os.fsdecode(values["result"])
+        values["alone"] = bool(values["alone"])
+        return cls(**values)
+
+
+class Ledger:
+    """The open ledger of one state folder.
+
+    Args:
+        state: the folder; it must lie on a local disk.
+        read_only: for `status` and `queue` beside a running daemon.
+
+    Raises:
+        UsageError: the ledger was written by a newer version, or is not there to be read.
+        sqlite3.DatabaseError: it is damaged.
+        DiskError: it cannot be opened.
+    """
+
+    def __init__(self, state: Path, read_only: bool = False) -> None:
+        path = state / FILE
+        if read_only and not path.is_file():
+            raise UsageError(f"{state}: expected a state folder of the daemon, no ledger there")
+        self.is_new = not path.is_file()
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None
+            )
+        except sqlite3.OperationalError as error:
+            raise DiskError(f"{path}: cannot be opened: {error}") from None
+        self._db.row_factory = sqlite3.Row
+        self._counted: tuple[int, dict[str, int]] | None = None
+        self._db.execute("PRAGMA busy_timeout = 5000")
+        if read_only:
+            return
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._db.close()
+            raise
+        self.clock = ServiceClock(self._saved_clock())
+
+    def _prepare(self, path: Path) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise UsageError(
+                f"{path}: expected a ledger of version {len(MIGRATIONS)} or less, got {version}; "
+                "it was written by a newer lohi-edge, install that one again"
+            )
+        for number in range(version, len(MIGRATIONS)):
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """On disk as a whole, or not at all. The service clock is saved along."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.set("clock", " ".join(map(str, self.clock.state())))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # What happens to a scan, in this order.
+
+    def receive(self, found: Iterable[Found]) -> list[int]:
+        """New work. A scan still waiting under the same path is replaced, not doubled."""
+        ids = []
+        with self.transaction():
+            turn = self._last_turn()
+            for one in found:
+                turn += 1
+                path = os.fsencode(one.path)
+                self._db.execute("DELETE FROM scans WHERE path = ? AND state = 'received'", (path,))
+                ids.append(self._insert(path, one.mark, "received", turn))
+        return ids
+
+    def begin(self, scan: int) -> None:
+        """Count the attempt, before any work is done."""
+        self._change(scan, state="running", attempts=self.get(scan).attempts + 1)
+
+    def identify(self, scan: int, identity: str, sha256: str, contrast: str) -> None:
+        self._change(scan, identity=identity, sha256=sha256, contrast=contrast)
+
+    def finish(self, scan: int, state: str, **values: Any) -> None:
+        """Close a scan in one of the final states."""
+        assert state in FINAL
+        now = self.clock.now()
+        self._change(scan, state=state, finished_at=now, finished_wall=wall(), **values)
+
+    def strike(self, scan: int, delay_s: float, alone: bool) -> None:
+        """A crash or timeout while this scan was worked on: it is tried again after the delay."""
+        row = self.get(scan)
+        later = self.clock.now() + delay_s
+        self._change(scan, state="received", strikes=row.strikes + 1, not_before=later, alone=alone)
+
+    def put_back(self, scan: int, last: bool = True, **values: Any) -> None:
+        """Not the scan's fault: it is received again, at the back of the queue or in its place."""
+        turn = self._last_turn() + 1 if last else self.get(scan).turn
+        self._change(scan, state="received", turn=turn, **values)
+
+    def retry(self, scan: int) -> None:
+        """Forget strikes and outcome, and queue the scan again."""
+        self._change(
+            scan, state="received", turn=self._last_turn() + 1, strikes=0, not_before=0, alone=0,
+            reason=None, verdict=None, finished_at=None, finished_wall=None, original=None,
+        )  # fmt: skip
+
+    def touch(self, old: int, new: Scan) -> None:
+        """`new` turned out to be the file that `old` stands for already."""
+        with self.transaction():
+            self._db.execute("DELETE FROM scans WHERE id = ?", (new.id,))
+            self._update(old, {"mark": new.mark})
+
+    def remark(self, scan: int, mark: str) -> None:
+        self._change(scan, mark=mark)
+
+    def adopt(self, path: str, mark: str, identity: str, sha256: str, result: str, **v: Any) -> int:
+        """A finished result found in the outbox, which the ledger had lost."""
+        with self.transaction():
+            scan = self._insert(os.fsencode(path), mark, "done", self._last_turn() + 1)
+            now, at = self.clock.now(), wall()
+            values = {"identity": identity, "sha256": sha256, "result": os.fsencode(result), **v}
+            self._update(scan, {**values, "finished_at": now, "finished_wall": at})
+        return scan
+
+    def set_original(self, scan: int, outcome: str) -> None:
+        """Note what became of the original: kept, moved or deleted."""
+        self._change(scan, original=outcome)
+
+    def expired(self, scan: int) -> None:
+        """Retention removed the image; the receipt stays."""
+        self._change(scan, bytes=0)
+
+    # Questions.
+
+    def get(self, scan: int) -> Scan:
+        row = self._db.execute("SELECT * FROM scans WHERE id = ?", (scan,)).fetchone()
+        if row is None:
+            raise UsageError(f"no scan {scan} in the ledger; see `lohi-edge queue list`")
+        return Scan.from_row(row)
+
+    def mark(self, path: str) -> str | None:
+        """The mark under which a path was last received."""
+        row = self._db.execute(
+            "SELECT mark FROM scans WHERE path = ? ORDER BY id DESC LIMIT 1", (os.fsencode(path),)
+        ).fetchone()
+        return row[0] if row else None
+
+    def select(self, where: str, *values: Any, order: str = "turn, id") -> Iterator[Scan]:
+        """Rows by a condition written in this package, never taken from outside."""
+        # Fetched at once: a caller may change rows while it walks through them.
+        rows = self._db.execute(f"SELECT * FROM scans WHERE {where} ORDER BY {order}", values)
+        return map(Scan.from_row, rows.fetchall())
+
+    def due(self) -> Iterator[Scan]:
+        """Received scans whose time has come, in turn; nothing may change while it is read."""
+        rows = self._db.execute(
+            "SELECT * FROM scans WHERE state = 'received' AND not_before <= ? ORDER BY turn, id",
+            (self.clock.now(),),
+        )
+        return map(Scan.from_row, rows)
+
+    def with_identity(self, identity: str) -> Scan | None:
+        """The first finished scan of an identity."""
+        return next(
+            self.select("identity = ? AND state = 'done' AND first IS NULL", identity), None
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Scans by state; counted again only after a change made through this connection."""
+        changes = self._db.total_changes
+        if self._counted is None or self._counted[0] != changes:
+            self._counted = (changes, self._count())
+        return self._counted[1]
+
+    def _count(self) -> dict[str, int]:
+        rows = self._db.execute("SELECT state, count(*) FROM scans GROUP BY state")
+        return dict.fromkeys(STATES, 0) | dict(tuple(row) for row in rows)
+
+    # Small facts beside the scans.
+
+    def fact(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def _saved_clock(self) -> tuple[str, float, float] | None:
+        saved = self.fact("clock")
+        if saved is None:
+            return None
+        boot, then, total = saved.split()
+        return boot, float(then), float(total)
+
+    def _last_turn(self) -> int:
+        row = self._db.execute("SELECT coalesce(max(turn), 0) FROM scans").fetchone()
+        return int(row[0])
+
+    def _insert(self, path: bytes, mark: str, state: str, turn: int) -> int:
+        cursor = self._db.execute(
+            "INSERT INTO scans (path, mark, state, turn, received_at, received_wall) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (path, mark, state, turn, self.clock.now(), wall()),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _change(self, scan: int, **values: Any) -> None:
+        with self.transaction():
+            self._update(scan, values)
+
+    def _update(self, scan: int, values: dict[str, Any]) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"UPDATE scans SET {columns} WHERE id = ?", (*values.values(), scan))

@@ -1,0 +1,103 @@
+"""Reading the ledger for people: the queue, one scan, and the audit log's anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lohi_edge.watch import audit
+from lohi_edge.watch.audit import Head
+from lohi_edge.watch.ledger import Ledger, Scan
+from lohi_edge.watch.log import printable
+from lohi_edge.watch.outbox import Outbox
+
+
+def rows(state: Path, every: bool = False) -> list[dict[str, Any]]:
+    """Scans in the order of the queue; delivered ones only if asked for."""
+    ledger = Ledger(state, read_only=True)
+    try:
+        where = "1" if every else "state <> 'done'"
+        return [_row(scan) for scan in ledger.select(where)]
+    finally:
+        ledger.close()
+
+
+def one(state: Path, number: int) -> dict[str, Any]:
+    """All that the ledger knows of one scan.
+
+    Raises:
+        UsageError: there is no such scan.
+    """
+    ledger = Ledger(state, read_only=True)
+    try:
+        scan = ledger.get(number)
+    finally:
+        ledger.close()
+    found = asdict(scan)
+    for name in ("path", "result"):
+        found[name] = found[name] and printable(found[name])
+    return found
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table of `queue list`."""
+    if not rows:
+        Console().print("Nothing waits, runs, or needs anybody.")
+        return
+    table = Table("scan", "state", "path", "attempts", "reason", box=None)
+    for row in rows:
+        # Text from outside: never markup.
+        table.add_row(*(_plain(row[k]) for k in ("scan", "state", "path", "attempts", "reason")))
+    Console().print(table)
+
+
+def verify_audit(state: Path) -> dict[str, Any]:
+    """Check the audit log against the heads in ledger and receipts."""
+    ledger = Ledger(state, read_only=True)
+    try:
+        head = ledger.fact("audit_head")
+        folders = ledger.fact("folders")
+    finally:
+        ledger.close()
+    anchors = list(_anchors(head, folders))
+    found = audit.verify(state / audit.FILE, anchors)
+    return {"lines": found.lines, "anchors": found.anchors, "faults": list(found.faults)}
+
+
+def _anchors(head: str | None, folders: str | None) -> Iterator[tuple[str, Head]]:
+    if head:
+        seq, sha256 = head.split()
+        yield "the ledger", Head(int(seq), sha256)
+    if not folders:
+        return
+    for placed in Outbox(Path(folders.split("\n")[1])).all():
+        known = placed.record["watch"].get("audit")
+        if isinstance(known, dict) and isinstance(known.get("seq"), int):
+            scan = placed.record["watch"].get("scan")
+            yield f"the receipt of scan {scan}", Head(known["seq"], str(known.get("sha256")))
+
+
+def _row(scan: Scan) -> dict[str, Any]:
+    return {
+        "scan": scan.id,
+        "state": scan.state,
+        "path": printable(scan.path),
+        "attempts": scan.attempts,
+        "strikes": scan.strikes,
+        "verdict": scan.verdict,
+        "reason": scan.reason,
+        "result": scan.result and printable(scan.result),
+        "received": scan.received_wall,
+        "finished": scan.finished_wall,
+    }
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape("" if value is None else str(value))

@@ -1,0 +1,172 @@
+"""How the daemon is: STATE/status.json for others to read, and what Linux says of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import read_bytes
+from lohi_edge.watch.clock import boot_id, boot_seconds, wall
+from lohi_edge.watch.disk import free_bytes
+from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.log import printable
+
+if TYPE_CHECKING:
+    from lohi_edge.watch.service import Daemon
+
+FILE = "status.json"
+STALE_S = 120.0  # a daemon writes at least every 30 s
+_MAX = 4 << 20
+_SHOWN = 50
+_SYS = Path("/sys")
+
+
+def snapshot(daemon: Daemon) -> dict[str, Any]:
+    """Everything that only the running process knows."""
+    dispatcher = daemon.dispatcher
+    worker = dispatcher.worker
+    waiting = daemon.look.waiting
+    return {
+        "phase": daemon.phase,
+        "paused": dispatcher.pause,
+        "pid": os.getpid(),
+        "models": dispatcher.models,
+        "worker_pid": worker.pid if worker else None,
+        "jobs": [
+            {"scan": job.scan.id, "phase": job.phase, "slices": [job.done, job.total]}
+            for job in dispatcher.jobs.values()
+        ],
+        "waiting": {printable(p): waiting[p] for p in sorted(waiting)[:_SHOWN]},
+        "waiting_count": len(waiting),
+        "inbox_trouble": daemon.inbox_trouble and printable(daemon.inbox_trouble),
+        "events": daemon.events,
+        "folders": {
+            "inbox": str(daemon.parts.root),
+            "outbox": str(daemon.outbox.root),
+            "state": str(daemon.state),
+        },
+        "queue": daemon.ledger.counts(),
+        "totals": dict(dispatcher.totals),
+        "http_port": daemon.http_port,
+    }
+
+
+class Publisher:
+    """Writes the snapshot whenever it changed; without fsync, for it is made anew at each start."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / FILE
+        self._last: dict[str, Any] | None = None
+
+    def publish(self, now: dict[str, Any], beat: bool) -> bool:
+        """Returns whether it was written."""
+        if now == self._last and not beat:
+            return False
+        self._last = now
+        text = json.dumps({**now, "boot": boot_id(), "uptime_s": boot_seconds(), "at": wall()})
+        temporary = self._path.with_name("." + FILE + ".tmp")
+        try:
+            temporary.write_text(text)
+            temporary.replace(self._path)
+        except OSError:
+            self._last = None  # a full disk; the next step tries again
+            return False
+        return True
+
+
+def read(state: Path) -> dict[str, Any]:
+    """Status for the command: the daemon's own words if it runs, the ledger, and the machine.
+
+    Raises:
+        UsageError: no daemon ever worked with this state folder.
+    """
+    ledger = Ledger(state, read_only=True)
+    try:
+        counts = ledger.counts()
+        order = f"finished_at DESC, id DESC LIMIT {10}"
+        last = [
+            {
+                "scan": scan.id,
+                "path": printable(scan.path),
+                "state": scan.state,
+                "verdict": scan.verdict,
+                "finished": scan.finished_wall,
+                "reason": scan.reason,
+            }
+            for scan in ledger.select("finished_at IS NOT NULL", order=order)
+        ]
+    finally:
+        ledger.close()
+    said = _said(state)
+    running = said is not None and _is_alive(said)
+    outbox = Path(said["folders"]["outbox"]) if said else None
+    return {
+        "running": running,
+        "daemon": said if running else None,
+        "last_seen": said["at"] if said else None,
+        "queue": counts,
+        "last": last,
+        "disk": {
+            "outbox_free": free_bytes(outbox) if outbox else None,
+            "state_free": free_bytes(state),
+        },
+        "machine": machine(),
+    }
+
+
+def _said(state: Path) -> dict[str, Any] | None:
+    try:
+        said: dict[str, Any] = json.loads(read_bytes(state / FILE, _MAX))
+        return said
+    except (BadInput, ValueError):
+        return None
+
+
+def _is_alive(said: dict[str, Any]) -> bool:
+    if said["phase"] == "stopped" or said["boot"] != boot_id():
+        return False
+    if boot_seconds() - said["uptime_s"] > STALE_S:
+        return False
+    try:
+        os.kill(said["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is another user's
+    return True
+
+
+def machine(sys: Path = _SYS) -> dict[str, Any]:
+    """Temperatures (degrees Celsius) and active cooling, where Linux shows them."""
+    zones = {}
+    for zone in sorted(sys.glob("class/thermal/thermal_zone*")):
+        name, value = _word(zone / "type"), _word(zone / "temp")
+        if name and value and value.lstrip("-").isdigit():
+            zones[name] = int(value) / 1000
+    cooling = {}
+    for device in sorted(sys.glob("class/thermal/cooling_device*")):
+        name, value = _word(device / "type"), _word(device / "cur_state")
+        if name and value and value.isdigit() and int(value) > 0:
+            cooling[f"{name} ({device.name})"] = int(value)
+    throttled = 0
+    for count in sys.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"):
+        throttled += int(_word(count) or 0)
+    return {"temperature_c": zones, "cooling_active": cooling, "throttled_times": throttled}
+
+
+def _word(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def require(state: Path | None) -> Path:
+    if state is None or not state.is_dir():
+        raise UsageError(
+            f"expected the state folder of a daemon, got {state}; name it with --state"
+        )
+    return state

@@ -1,0 +1,128 @@
+"""A trained run -> the bundle that travels to the device."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge.bundle import GOLDEN, MANIFEST, Golden, Manifest, load
+from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes, sha256
+from lohi_edge.volume import Float32
+from lohi_export.config import write_json
+from lohi_export.dataset import SlicePair
+from lohi_export.evaluation import spread
+from lohi_export.onnx_export import export_checked, infer
+from lohi_export.run import Run, data_digest, read_record
+
+ONNX = "fp32.onnx"
+GOLDEN_SLICES = 4
+GRID = 2048  # golden inputs and truths are multiples of 1/2048, which compress well
+# FP32 on another processor sums in another order; a wrong kernel is off by far more.
+TOLERANCE = {"fp32": 1e-3}
+EDGE_WIDTH = 32  # below this base width a model is called an edge model
+
+
+def write_bundle(
+    run: Run, out: Path, figures: dict[str, Any], name: str | None, version: str, serial: int
+) -> Manifest:
+    """Write the bundle of a run as the new directory `out`, complete or not at all.
+
+    Args:
+        figures: `evaluation.evaluate` of the validation and the test subjects, by part.
+
+    Raises:
+        UsageError: `out` exists.
+        BadInput: the run has no weights, or its data set is gone.
+        BundleError: ONNX and PyTorch disagree, or the device's reader refuses the bundle.
+        DiskError: the disk would not take it.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists; expected a new directory, so remove it or name another")
+    config = run.config
+    model = export_checked(run.generator(), config.contract)
+    golden = golden_slices(model, run.slices("validation"), config.channels)
+    files = {ONNX: model, GOLDEN: _npz(golden)}
+    kind = "edge" if config.width < EDGE_WIDTH else "study"
+    manifest = Manifest(
+        name=name or f"{config.contrast.lower()}-{kind}",
+        version=version,
+        serial=serial,
+        contrasts=(config.contrast,),
+        slice_contract=config.contract,
+        files={file: sha256(data) for file, data in files.items()},
+        tolerance=TOLERANCE,
+        metrics=figures,
+        provenance=provenance(run),
+    )
+    make_directory(out.absolute().parent)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    try:
+        for file, data in files.items():
+            with atomic_write(folder / file) as stream:
+                stream.write(data)
+        write_json(folder / MANIFEST, manifest.to_dict())
+        load(folder)
+        folder.chmod(0o755)
+        folder.rename(out)
+        fsync_directory(out.absolute().parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def golden_slices(model: bytes, pairs: Sequence[SlicePair], channels: int) -> Golden:
+    """Slices spread over the validation heads, from one head to the next, with FP32 answers.
+
+    Raises:
+        BundleError: the model answers one of them with something that is no image.
+    """
+    inputs, truths = [], []
+    subjects = list({pair.pair.subject: pair for pair in pairs}.values())
+    for number in range(GOLDEN_SLICES):
+        pair = subjects[number % len(subjects)]
+        z = spread(pair, GOLDEN_SLICES)[number : number + 1]
+        source, target = pair.batch(z, channels)
+        inputs.append(_on_grid(source))
+        truths.append(_on_grid(target))
+    stack = np.concatenate(inputs)
+    output = infer(model, stack)
+    if not np.isfinite(output).all():
+        raise BundleError("expected finite output on the golden slices; train this model again")
+    return Golden(stack, output, np.concatenate(truths))
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Where a model came from, without a word of the machine that made it."""
+    record = read_record(run.folder)
+    return {
+        "data_set": record["data_set"],
+        "data_sha256": {part: data_digest(run.slices(part)) for part in ("train", "validation")},
+        "software": record["software"],
+        "training": record["config"],
+        "weights_sha256": sha256(read_bytes(run.weights, 1 << 30)),
+    }
+
+
+def _on_grid(stack: Float32) -> Float32:
+    rounded: Float32 = np.rint(stack * np.float32(GRID)) / np.float32(GRID)
+    return rounded
+
+
+def _npz(golden: Golden) -> bytes:
+    """The golden slices as a compressed .npz, the same bytes every time."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in vars(golden).items():
+            part = io.BytesIO()
+            np.save(part, np.ascontiguousarray(array, dtype=np.float32))
+            # A fixed date: ZipInfo's own default.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue(), zipfile.ZIP_DEFLATED)
+    return stream.getvalue()

@@ -1,0 +1,29 @@
+"""lohi-export: the workstation's command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lohi_edge.errors import LohiError
+from lohi_export.commands import register
+
+app = typer.Typer(
+    name="lohi-export",
+    help="Train, measure and bundle generators that turn 64 mT scans into synthetic 3 T images. "
+    "Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+register(app)
+
+
+def main() -> None:
+    """Entry point; errors a user can cure end in one line and their exit code."""
+    try:
+        app()
+    except LohiError as error:
+        sys.stderr.write(f"lohi-export: {error}\n")
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,138 @@
+"""The commands of lohi-export; torch is imported only when one runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[Path, typer.Option(help="Paired data set (BIDS layout).")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads [default: all].")]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder of `lohi-export train`.")]
+
+
+def train(
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Run folder; an unfinished run there is resumed.")],
+    contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
+    model: Annotated[str, typer.Option(help="lohiresgan or lohiresgan-plain (the ablation).")] = (
+        "lohiresgan"
+    ),
+    width: Annotated[int, typer.Option(help="Base channels: 16 edge model, 64 study.")] = 16,
+    channels: Annotated[int, typer.Option(help="1, or an odd number of neighbours.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Updates in all [default: 8000].")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Instead of steps.")] = None,
+    batch: Annotated[int, typer.Option(help="Slices a step.")] = 4,
+    crop: Annotated[int, typer.Option(help="Side of a random square in mm; 0 for none.")] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate of the generator.")] = 1e-3,
+    adversarial: Annotated[float, typer.Option(help="Weight of the adversarial loss.")] = 1.0,
+    l1: Annotated[float, typer.Option("--lambda", help="Weight of the L1 loss.")] = 100.0,
+    ssim: Annotated[float, typer.Option(help="Weight of 1 - SSIM.")] = 1.0,
+    interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
+    seed: int = 0,
+    split: Annotated[
+        Path | None, typer.Option(help="JSON file: train, validation and test subjects.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
+) -> None:
+    """Train a generator on pairs, or go on where a killed run stopped.
+
+    Example: lohi-export train --data pairs --out runs/t1w --max-minutes 60
+    """
+    from lohi_export import session
+
+    options = {
+        "contrast": contrast,
+        "model": model,
+        "width": width,
+        "channels": channels,
+        "batch": batch,
+        "crop": crop,
+        "lr": lr,
+        "adversarial": adversarial,
+        "l1": l1,
+        "ssim": ssim,
+        "interval": interval,
+        "seed": seed,
+    }
+    session.set_up_cpu(threads)
+    run = session.prepare(data, out, options, steps, epochs, split, cache)
+    raise typer.Exit(session.train(run, device, max_minutes))
+
+
+def evaluate(
+    run: RunArgument,
+    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """PSNR and SSIM of a trained run on one part of its split, before and after, by subject.
+
+    Data range 2, scikit-image's definitions; over all slices that show a head and over the slab of
+    21 slices about its middle. Example: lohi-export evaluate runs/t1w --json
+    """
+    from lohi_export import session
+    from lohi_export.run import open_run
+
+    session.set_up_cpu(threads)
+    result = session.evaluate(open_run(run), part, device)
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else session.table(result))
+
+
+def onnx(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+) -> None:
+    """Write a run's generator as FP32 ONNX and check it against PyTorch.
+
+    Example: lohi-export onnx runs/t1w t1w.onnx
+    """
+    from lohi_edge.files import atomic_write
+    from lohi_export.onnx_export import export_checked
+    from lohi_export.run import open_run
+
+    opened = open_run(run)
+    model = export_checked(opened.generator(), opened.config.contract)
+    with atomic_write(out) as file:
+        file.write(model)
+
+
+def bundle(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(help="Bundle directory to make; must not exist.")],
+    name: Annotated[str | None, typer.Option(help="[default: CONTRAST-edge or -study]")] = None,
+    version: Annotated[str, typer.Option(help="For people, e.g. 2026.11.")] = "0.1",
+    serial: Annotated[int, typer.Option(help="Grows with every release of this name.")] = 1,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Bundle a trained run for the device: ONNX, golden slices, figures and provenance.
+
+    Example: lohi-export bundle runs/t1w t1w-edge --version 2026.11 --serial 1
+    """
+    from lohi_export import bundling, session
+    from lohi_export.run import open_run
+
+    session.set_up_cpu(threads)
+    opened = open_run(run)
+    figures = {part: session.evaluate(opened, part, device) for part in ("validation", "test")}
+    bundling.write_bundle(opened, out, figures, name, version, serial)
+    sys.stdout.write(f"{out}\n")
+
+
+def register(app: typer.Typer) -> None:
+    """Put every command on the app."""
+    from lohi_export import precision_commands
+    from lohi_export.pairs.command import simulate
+
+    for command in (simulate, train, evaluate, onnx, bundle):
+        app.command()(command)
+    precision_commands.register(app)

@@ -1,0 +1,183 @@
+"""A paired data set on disk, as the slices a generator is fed.
+
+Layout (BIDS): sub-XX/ses-64mT/anat/sub-XX_ses-64mT[_run-YY]_T1w.nii.gz and the partner of the
+same run under ses-3T, on the 1 mm grid that the low-field volume has after `Volume.isotropic`.
+Slices come from `lohi_edge.slices`, the code the device runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lohi_edge import nifti
+from lohi_edge.errors import BadInput
+from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.head import find_head
+from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
+from lohi_edge.volume import Float32, Volume
+
+LOW, HIGH = "ses-64mT", "ses-3T"
+LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
+CACHE_VERSION = 1
+MAX_MISMATCH_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two scans of one subject: `low` at 64 mT, `high` at 3 T."""
+
+    subject: str
+    run: str
+    low: Path
+    high: Path
+
+    @property
+    def name(self) -> str:
+        return f"sub-{self.subject}" + (f"_run-{self.run}" if self.run else "")
+
+
+def find_pairs(root: Path, contrast: str) -> list[Pair]:
+    """Every pair of a data set, sorted by subject and run.
+
+    Raises:
+        BadInput: no scan of that contrast, or one without its partner.
+    """
+    pattern = re.compile(
+        rf"sub-([0-9A-Za-z]+)_{LOW}(?:_run-([0-9A-Za-z]+))?_{contrast}\.nii(\.gz)?"
+    )
+    pairs = []
+    for low in sorted(root.glob(f"sub-*/{LOW}/anat/*_{contrast}.nii*")):
+        match = pattern.fullmatch(low.name)
+        if not match or low.parts[-4] != f"sub-{match[1]}":
+            raise BadInput(f"{low}: expected a name like sub-01_{LOW}_run-01_{contrast}.nii.gz")
+        high = low.parents[2] / HIGH / "anat" / low.name.replace(LOW, HIGH)
+        if not high.is_file():
+            raise BadInput(f"{low} has no partner; expected {high}")
+        pairs.append(Pair(match[1], match[2] or "", low, high))
+    if not pairs:
+        raise BadInput(f"expected sub-*/{LOW}/anat/*_{contrast}.nii.gz in {root}, found none")
+    return pairs
+
+
+def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
+    """The pairs of one part of a split.
+
+    Raises:
+        BadInput: none of the part's subjects is in the data set.
+    """
+    chosen = [pair for pair in pairs if pair.subject in subjects]
+    if not chosen:
+        raise BadInput(f"expected {part} subjects of {subjects} in the data set, found none")
+    return chosen
+
+
+def describe(root: Path) -> dict[str, Any]:
+    """What dataset_description.json says of name, licence and credit; empty where absent."""
+    path = root / "dataset_description.json"
+    if not path.is_file():
+        return {}
+    keys = ("Name", "License", "Authors", "Acknowledgements", "ReferencesAndLinks")
+    described = json.loads(path.read_text())
+    return {key: described[key] for key in keys if key in described}
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePair:
+    """The slices of one pair.
+
+    Attributes:
+        source, target: uint16 (N, H, W), one plane a slice; 0 is -1 and 65535 is 1.
+        head: (first, last), half-open: the slices that show a head in both scans.
+        digest: of the two files.
+    """
+
+    pair: Pair
+    source: NDArray[np.uint16]
+    target: NDArray[np.uint16]
+    head: tuple[int, int]
+    digest: str
+
+    def batch(self, indices: NDArray[np.intp], channels: int) -> tuple[Float32, Float32]:
+        """Slices `indices` (n,) as source (n, channels, H, W) and target (n, 1, H, W)."""
+        reach = channels // 2
+        near = np.asarray(indices)[:, None] + np.arange(-reach, reach + 1)
+        near = np.clip(near, 0, len(self.source) - 1)
+        return decode(self.source[near]), decode(self.target[indices][:, None])
+
+
+def encode(stack: Float32) -> NDArray[np.uint16]:
+    """[-1, 1] -> uint16."""
+    levels: NDArray[np.uint16] = np.rint((stack + 1) * np.float32(LEVELS / 2)).astype(np.uint16)
+    return levels
+
+
+def decode(levels: NDArray[np.uint16]) -> Float32:
+    """uint16 -> [-1, 1], within 2e-5 of what was encoded."""
+    stack: Float32 = levels.astype(np.float32) * np.float32(2 / LEVELS) - np.float32(1)
+    return stack
+
+
+def cut(
+    low: Volume, high: Volume, contract: SliceContract
+) -> tuple[Float32, Float32, tuple[int, int]]:
+    """Slices of a pair: source and target (N, H, W) in [-1, 1], and (first, last) of the head.
+
+    The low-field scan gives the window, as on the device; each scan has its own intensity range.
+
+    Raises:
+        BadInput: the grids differ, or a scan shows no head that fits the window.
+    """
+    low = low.isotropic(contract.spacing_mm)
+    if low.shape != high.shape or np.abs(low.affine - high.affine).max() > MAX_MISMATCH_MM:
+        raise BadInput(
+            f"expected the 3 T scan on the grid {low.shape} of the resampled 64 mT scan, got "
+            f"{high.shape}{' elsewhere' * (low.shape == high.shape)}; register the pair first"
+        )
+    flat = SliceContract(contract.height, contract.width, 1)
+    low_head, high_head = find_head(low.data), find_head(high.data)
+    placement = place(low, flat, low_head)
+    target = Placement(
+        placement.shape, placement.corner, *intensity_range(high.data, high_head, flat)
+    )
+    first = max(low_head.low[2], high_head.low[2])
+    last = min(low_head.high[2], high_head.high[2])
+    if not first < last:
+        raise BadInput("expected the same head in both scans, got heads that share no slice")
+    return (
+        to_stack(low.data, placement, flat)[:, 0],
+        to_stack(high.data, target, flat)[:, 0],
+        (first, last),
+    )
+
+
+def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
+    """The slices of a pair, memory-mapped from `cache`, where they are put first if need be.
+
+    Raises:
+        BadInput: names the pair and says what is wrong with it.
+    """
+    digest = "-".join(
+        sha256(read_bytes(p, nifti.MAX_FILE_BYTES))[:16] for p in (pair.low, pair.high)
+    )
+    key = f"{digest}-{contract.height}x{contract.width}-v{CACHE_VERSION}"
+    path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
+    if path is None:
+        try:
+            source, target, head = cut(nifti.read(pair.low), nifti.read(pair.high), contract)
+        except BadInput as error:
+            raise BadInput(f"{pair.low}: {error}") from error
+        path = cache / f"{key}-{head[0]}-{head[1]}.npy"
+        make_directory(cache)
+        with atomic_write(path) as file:
+            np.save(file, np.stack([encode(source), encode(target)]))
+    levels = np.load(path, mmap_mode="r")
+    first, last = (int(part) for part in path.stem.split("-")[-2:])
+    return SlicePair(pair, levels[0], levels[1], (first, last), digest)

@@ -1,0 +1,142 @@
+"""A run folder: what a training run was given and what came out of it.
+
+config.json             configuration, data set, software
+checkpoint.safetensors  everything needed to go on
+weights.safetensors     the best averaged generator so far
+curves.csv, curves.png  losses and validation figures, one row an interval
+evaluation.json         figures on validation and test subjects, by `lohi-export evaluate`
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import sha256
+from lohi_export.checkpoint import load_weights, read_tensors
+from lohi_export.config import TrainConfig, write_json
+from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
+from lohi_export.networks import build_generator
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was opened.
+
+    Attributes:
+        folder: where it is.
+        config: what was asked for.
+        data, cache: the paired data set and where its slices are kept.
+    """
+
+    folder: Path
+    config: TrainConfig
+    data: Path
+    cache: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    def slices(self, part: str) -> list[SlicePair]:
+        """Slices of one part of the split, cached on first use.
+
+        Raises:
+            BadInput: the part has no scans, or scans that do not pair up.
+        """
+        pairs = select(find_pairs(self.data, self.config.contrast), self.config.split[part], part)
+        return [load_slices(pair, self.config.contract, self.cache) for pair in pairs]
+
+    def generator(self) -> nn.Module:
+        """A fresh generator with the run's weights, in evaluation mode.
+
+        Raises:
+            BadInput: no weights yet, or another model's.
+        """
+        if not self.weights.is_file():
+            raise BadInput(f"{self.folder} holds no weights yet; train first, or wait an interval")
+        config = self.config
+        generator = build_generator(config.model, config.width, config.depth, config.channels)
+        load_weights(generator, read_tensors(self.weights)[0], self.weights)
+        return generator.eval()
+
+
+def open_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        BadInput: there is none.
+    """
+    record = read_record(folder)
+    return Run(
+        folder, TrainConfig.from_dict(record["config"]), Path(record["data"]), Path(record["cache"])
+    )
+
+
+def start_run(folder: Path, config: TrainConfig, data: Path, cache: Path | None) -> Run:
+    """Open the run in `folder` to go on with it, or begin one there.
+
+    Raises:
+        UsageError: the folder holds a run of another configuration or data set.
+    """
+    run = Run(folder, config, data.resolve(), (cache or data / ".slices").resolve())
+    record = {
+        "config": config.to_dict(),
+        "data": str(run.data),
+        "cache": str(run.cache),
+        "data_set": describe(data),
+        "software": software(),
+    }
+    if (folder / "config.json").is_file():
+        former = read_record(folder)
+        TrainConfig.from_dict(former["config"])
+        asked = {**config.to_dict(), "data": str(run.data)}
+        had = {**former["config"], "data": former["data"]}
+        odd = [f"{k} {had.get(k)!r}, not {v!r}" for k, v in asked.items() if v != had.get(k)]
+        if odd:
+            raise UsageError(
+                f"{folder} holds a run with {'; '.join(odd)}; "
+                "repeat its options to resume it, or name another folder with --out"
+            )
+    else:
+        write_json(folder / "config.json", record)
+    return run
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """config.json of a run folder.
+
+    Raises:
+        BadInput: missing or not JSON.
+    """
+    path = folder / "config.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except OSError:
+        raise BadInput(f"{folder} holds no run; expected {path}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: not JSON: {error}") from None
+    return record
+
+
+def software() -> dict[str, str]:
+    """Versions that decide a result."""
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def data_digest(slices: Sequence[SlicePair]) -> str:
+    """sha256 over the names and digests of scans, whatever their folder."""
+    lines = sorted(f"{s.pair.name} {s.digest}" for s in slices)
+    return sha256("\n".join(lines).encode())

@@ -1,0 +1,150 @@
+"""What the commands do on a terminal: prepare, train with progress, evaluate."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lohi_edge.errors import UsageError
+from lohi_export.config import SPLITS, TrainConfig, write_json
+from lohi_export.curves import Row
+from lohi_export.dataset import find_pairs, load_slices, select
+from lohi_export.evaluation import evaluate as evaluate_slices
+from lohi_export.run import Run, data_digest, start_run
+from lohi_export.stopping import Stop
+from lohi_export.train import Report, Trainer, choose_device
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def set_up_cpu(threads: int | None) -> None:
+    """Threads of one operation."""
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"expected --threads of at least 1, got {threads}")
+        torch.set_num_threads(threads)
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    options: dict[str, Any],
+    steps: int | None,
+    epochs: float | None,
+    split: Path | None,
+    cache: Path | None,
+) -> Run:
+    """Cache the slices of a data set and open or begin the run in `out`.
+
+    Raises:
+        UsageError: options that contradict each other or the run in `out`.
+        BadInput: scans that do not pair up.
+    """
+    if steps is not None and epochs is not None:
+        raise UsageError("expected --steps or --epochs, got both")
+    if split is not None:
+        options = options | {"split": json.loads(split.read_text())}
+    if steps is not None:
+        options = options | {"steps": steps}
+    config = TrainConfig.from_dict(options)
+    folder = cache or data / ".slices"
+    pairs = find_pairs(data, config.contrast)
+    wanted = {part: select(pairs, config.split[part], part) for part in ("train", "validation")}
+    with _progress("slices") as (advance, begin):
+        begin(sum(map(len, wanted.values())))
+        count = 0
+        for part, members in wanted.items():
+            for pair in members:
+                slices = load_slices(pair, config.contract, folder)
+                count += slices.head[1] - slices.head[0] if part == "train" else 0
+                advance()
+    if epochs is not None:
+        total = max(1, math.ceil(epochs * count / config.batch))
+        config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
+    run = start_run(out, config, data, cache)
+    console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
+    return run
+
+
+def train(run: Run, device: str, max_minutes: float | None) -> int:
+    """Train a run to its end or until it is stopped; the command's exit code."""
+    trainer = Trainer(run, choose_device(device))
+    if trainer.step:
+        console.print(f"resuming at step {trainer.step}")
+    with Stop(max_minutes) as stop, _reporting(trainer) as report:
+        trainer.fit(stop, report)
+    if trainer.step < run.config.steps:
+        console.print(
+            f"stopped by {stop.reason} at step {trainer.step} of {run.config.steps}; "
+            "run the same command again to go on"
+        )
+    return stop.exit_code
+
+
+def evaluate(run: Run, part: str, device: str) -> dict[str, Any]:
+    """Figures of a run on one part of its split; also kept in its evaluation.json."""
+    if part not in SPLITS:
+        raise UsageError(f"expected a part of {list(SPLITS)}, got {part!r}")
+    slices = run.slices(part)
+    generator = run.generator()
+    where = choose_device(device)
+    result = evaluate_slices(generator.to(where), slices, run.config.channels, where)
+    result["data_digest"] = data_digest(slices)
+    path = run.folder / "evaluation.json"
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, kept | {part: result})
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """Figures as lines of text."""
+    lines = [f"{'':8}{'all slices':^34}{'middle slab':^34}"]
+    for name, regions in [*result["subjects"].items(), ("mean", result["mean"])]:
+        cells = [
+            f"{f['psnr_raw']:6.2f} -> {f['psnr']:5.2f} dB  {f['ssim_raw']:.3f} -> {f['ssim']:.3f}"
+            for f in (regions["slices"], regions["slab"])
+        ]
+        lines.append(f"{name:8}{cells[0]:^34}{cells[1]:^34}")
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Any]:
+    """(advance, begin) of a bar on a terminal; nothing is drawn elsewhere."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what)
+        yield (
+            lambda: progress.advance(task),
+            lambda total: progress.update(task, total=total),
+        )
+
+
+@contextmanager
+def _reporting(trainer: Trainer) -> Iterator[Report]:
+    """A report that shows a bar on a terminal and prints one line an interval."""
+    begun, first = time.monotonic(), trainer.step
+    with _progress("training") as (advance, begin):
+        begin(trainer.config.steps - first)
+
+        def report(step: int, row: Row | None) -> None:
+            advance()
+            if row is None:
+                return
+            speed = (step - first) * trainer.config.batch / (time.monotonic() - begun)
+            console.print(
+                f"step {step}/{trainer.config.steps}  L1 {row['loss_l1']:.4f}  "
+                f"PSNR {row['psnr']:.2f} dB (raw {row['psnr_raw']:.2f})  "
+                f"SSIM {row['ssim']:.3f} (raw {row['ssim_raw']:.3f})  {speed:.1f} samples/s"
+            )
+
+        yield report

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lohi_edge import bundle as bundles
+from lohi_edge.acceptance import accept
+from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.runtime import choose
+from lohi_edge.runtime.chooser import Request, cpu_candidates
+from lohi_edge.store import Store
+
+
+@pytest.fixture
+def bundle(make_bundle):
+    return bundles.load(make_bundle())
+
+
+def records(store):
+    return sorted((store.root / "accepted").glob("*.json"))
+
+
+def test_all_cpu_runtimes_give_the_same_fp32_numbers(bundle, slices):
+    pytest.importorskip("openvino")
+    outputs = [
+        choose(bundle, 1, name, "fp32").runtime.run(slices) for name in ("openvino", "onnxruntime")
+    ]
+
+    assert outputs[0].shape == slices.shape
+    assert outputs[0].dtype == np.float32
+    # FP32 rounding alone: 8 layers of sums of up to 144 products near 1.
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.005), ("int8", 0.05)])
+def test_other_precisions_agree_between_runtimes(bundle, slices, precision, tolerance):
+    pytest.importorskip("openvino")
+    outputs = [
+        choose(bundle, 1, name, precision).runtime.run(slices)
+        for name in ("openvino", "onnxruntime")
+    ]
+
+    # One int8 step may fall on either side in a rare value, hence the mean.
+    assert np.abs(outputs[0] - outputs[1]).mean() < tolerance / 10
+    assert np.abs(outputs[0] - outputs[1]).max() < tolerance
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_slices_come_back_in_order_whatever_finishes_first(bundle, slices, threads):
+    pytest.importorskip("openvino")
+    runtime = choose(bundle, threads, "openvino", "fp32").runtime
+    seen = []
+
+    whole = runtime.run(slices, lambda done, total: seen.append((done, total)))
+
+    one_by_one = np.concatenate([runtime.run(slices[n : n + 1]) for n in range(len(slices))])
+    np.testing.assert_array_equal(whole, one_by_one)
+    assert seen[-1] == (len(slices), len(slices))
+    assert seen == sorted(seen)
+
+
+def test_auto_takes_the_fastest_accepted(bundle):
+    store = Store()
+    for candidate in cpu_candidates(bundle, Request()):
+        fast = candidate.runtime == "onnxruntime" and candidate.precision == "fp32"
+        record = {"accepted": True, "problems": [], "seconds_per_slice": 0.01 if fast else 0.02}
+        store.keep(candidate.key, record)
+
+    choice = choose(bundle)
+
+    assert (choice.runtime.name, choice.runtime.precision) == ("onnxruntime", "fp32")
+    assert choice.why.startswith("the fastest accepted, 10.0 ms a slice; also accepted: int8 on")
+    assert choice.fallback is None
+
+
+def test_int8_beyond_its_tolerance_is_demoted_and_announced(make_bundle):
+    bundle = bundles.load(make_bundle(tolerance={"int8.cpu": 1e-6}))
+
+    choice = choose(bundle)
+
+    assert choice.onnx == "fp32.onnx"
+    assert "int8 on onnxruntime not accepted: largest error" in choice.fallback
+
+
+def test_int8_asked_for_but_not_accepted_is_an_error(make_bundle):
+    bundle = bundles.load(make_bundle(tolerance={"int8.cpu": 1e-6}))
+
+    with pytest.raises(BundleError, match="nothing to run for runtime auto, precision int8") as e:
+        choose(bundle, precision="int8")
+
+    assert e.value.exit_code == 5
+
+
+def test_a_model_that_answers_otherwise_is_never_used(make_bundle, precisions):
+    from conftest import build_small_net
+
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": build_small_net(seed=9)}))
+
+    with pytest.raises(BundleError, match="fp32 on onnxruntime not accepted"):
+        choose(bundle, precision="fp32")
+
+
+def test_a_model_that_answers_nan_is_never_used(make_bundle, small_net):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(small_net)
+    for tensor in model.graph.initializer:
+        if tensor.name == "head.b":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([np.nan], np.float32), "head.b"))
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": model.SerializeToString()}))
+
+    with pytest.raises(BundleError, match="largest error nan"):
+        choose(bundle, runtime="onnxruntime", precision="fp32")
+
+
+def test_acceptance_is_remembered_until_something_changes(bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    choose(bundle, runtime="onnxruntime")
+    before = records(Store())
+    assert len(before) == 2  # int8 and fp32
+
+    monkeypatch.setattr("lohi_edge.acceptance.examine", lambda *a: pytest.fail("ran again"))
+    choose(bundle, runtime="onnxruntime")
+    assert records(Store()) == before
+
+    monkeypatch.setattr("lohi_edge.runtime.chooser._version", lambda name: "another")
+    with pytest.raises(pytest.fail.Exception, match="ran again"):
+        choose(bundle, runtime="onnxruntime")
+
+
+def test_a_record_changed_by_hand_does_not_count(make_bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    bundle = bundles.load(make_bundle(tolerance={"int8.cpu": 1e-6}))
+    choose(bundle)
+    for path in records(Store()):
+        path.write_text(path.read_text().replace('"accepted": false', '"accepted": true'))
+
+    assert choose(bundle).onnx == "fp32.onnx"
+
+
+def test_without_a_store_it_still_runs_and_says_so(bundle, monkeypatch, tmp_path):
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open" / "engines").mkdir(mode=0o777)
+    (tmp_path / "open" / "engines").chmod(0o777)
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "open"))
+
+    choice = choose(bundle, runtime="onnxruntime")
+
+    assert "acceptance is not remembered" in choice.fallback
+    assert "mode 0700" in choice.fallback
+
+
+@pytest.mark.parametrize("options", [{"runtime": "cuda"}, {"precision": "int4"}])
+def test_unknown_words_are_usage_errors(bundle, options):
+    with pytest.raises(UsageError, match=r"expected (runtime|precision) auto or one of"):
+        choose(bundle, **options)
+
+
+def test_bf16_needs_openvino(bundle):
+    with pytest.raises(BundleError, match="nothing to run for runtime onnxruntime, precision bf16"):
+        choose(bundle, runtime="onnxruntime", precision="bf16")
+
+
+def test_a_precision_without_a_tolerance_is_refused(make_bundle):
+    path = make_bundle()
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["tolerance"]["int8.cpu"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(BundleError, match=r"expected a tolerance for int8\.cpu"):
+        choose(bundles.load(path), precision="int8")
+
+
+def test_the_acceptance_record_says_what_was_measured(bundle):
+    record = accept(bundle, 1, "onnxruntime", "int8")
+
+    assert record["accepted"]
+    assert record["onnx"] == "int8.cpu.onnx"
+    assert 0 < record["mean_error"] < record["max_error"] <= record["tolerance"] == 0.3
+    assert 30 < record["psnr_fp32_db"] < 70
+    assert 25 < record["psnr_db"] < 26.1  # noise of sigma 0.1: 26.02 dB
+    assert 0 < record["latency_ms"]["p50"] <= record["latency_ms"]["p95"]
+
+
+def test_openvino_refuses_what_is_no_model(make_bundle):
+    pytest.importorskip("openvino")
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": b"\x00 no model"}))
+
+    with pytest.raises(BundleError, match="OpenVINO rejects it"):
+        choose(bundle, runtime="openvino", precision="fp32")
+
+
+def test_openvino_refuses_another_slice_contract(make_bundle, small_net):
+    pytest.importorskip("openvino")
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(small_net)
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 48
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_value = 48
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": model.SerializeToString()}))
+
+    with pytest.raises(BundleError, match="after the batch axis"):
+        choose(bundle, runtime="openvino", precision="fp32")

@@ -1,0 +1,72 @@
+"""The shipped model on the shipped scan, and the picture people look at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import head_phantom
+from lohi_edge import acceptance, bundle, demo, picture
+from lohi_edge.errors import DiskError
+from lohi_edge.volume import Volume
+
+SHIPPED = bundle.shipped("T1w")
+
+
+def test_demo_gains_on_the_raw_scan(tmp_path):
+    """The figures `make demo` prints; a model that does not clearly help must not ship."""
+    report = demo.run(tmp_path)
+    assert report["after"]["PSNR"] > report["before"]["PSNR"] + 3
+    assert report["after"]["SSIM"] > report["before"]["SSIM"] + 0.1
+    with Image.open(report["picture"]) as sheet:
+        assert sheet.size == (3 * picture.TILE, 3 * (picture.TILE + picture.STRIP))
+        assert np.asarray(sheet).std() > 20
+
+
+def test_shipped_bundle_is_small_and_reproduces_its_golden_slices():
+    found = bundle.load(SHIPPED)
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir()) <= 8 << 20
+    record = acceptance.accept(found)
+    assert record["accepted"], record
+    golden = found.golden()
+    assert len(golden.input) >= 4
+    assert (
+        np.abs(golden.output - golden.truth).mean()
+        < np.abs(golden.input[:, golden.input.shape[1] // 2, None] - golden.truth).mean()
+    )
+
+
+def test_bench_reports_every_phase(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "lohi_edge", "bench", "--runs", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    phases = {"read", "validate", "prepare", "infer", "restore", "quality", "write", "total"}
+    assert set(report["phases"]) == phases
+    parts = sum(row["p50"] for name, row in report["phases"].items() if name != "total")
+    assert parts <= report["phases"]["total"]["p50"]
+    assert 0 < report["cold_first_slice_s"] <= report["cold_start_s"]
+
+
+def test_picture_puts_the_patients_right_on_the_left_and_the_crown_on_top(tmp_path):
+    data = np.zeros((64, 64, 64), np.float32)
+    data[50:60, 28:36, 40:60] = 1000  # towards the right and the crown
+    planes = picture._planes(data + head_phantom((64, 64, 64), (2, 2, 2)) * 1e-3)
+    coronal = planes[1].astype(float)
+    rows, columns = np.nonzero(coronal > 200)
+    assert rows.mean() < 32
+    assert columns.mean() < 32
+
+
+def test_picture_without_a_folder_is_a_disk_error(tmp_path):
+    volume = Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4))
+    with pytest.raises(DiskError):
+        picture.before_after(tmp_path / "no" / "p.png", [("x", volume)])

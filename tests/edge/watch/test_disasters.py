@@ -1,0 +1,246 @@
+"""Disks that fill up or vanish, ledgers that break, no network at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lohi_edge.watch.ledger import FILE
+
+
+@pytest.fixture
+def tmpfs():
+    """Factory: mount a small tmpfs, `tmpfs(folder, megabytes)`; unmounted at the end."""
+    mounted = []
+
+    def mount(folder, megabytes):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting a tmpfs is not permitted here: {done.stderr.strip()}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+def fill(path):
+    """Write until the disk is full."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(fd, bytes(1024))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    finally:
+        os.close(fd)
+
+
+def test_full_outbox_pauses_and_goes_on(box, tmpfs):
+    """ENOSPC is the disk's fault: no scan is struck, none is lost, none is half-written."""
+    tmpfs(box.outbox, 4)
+    ballast = box.outbox / "ballast"
+    box.settings["disk"] = {"reserve_gb": 0}
+    for seed in range(4):
+        box.scan(f"s{seed}_T1w.nii.gz", seed=seed)
+    free = os.statvfs(box.outbox).f_bavail * os.statvfs(box.outbox).f_frsize
+    ballast.write_bytes(bytes(free - 60_000))
+    box.start(fault="after_computed=enospc@zzz")
+    box.wait(lambda: box.status().get("paused"), "paused")
+    time.sleep(0.5)
+    assert {r["strikes"] for r in box.rows()} <= {0}
+    assert box.counts().get("failed", 0) == 0
+    ballast.unlink()
+    box.wait_states(done=4)
+    assert box.stop() == 0
+    box.assert_exactly_once(4)
+
+
+@pytest.mark.parametrize("action", ["enospc", "eio"])
+def test_write_error_in_the_worker_is_not_the_scans_fault(box, action):
+    """The first write fails; the daemon pauses, and the same scan goes through afterwards."""
+    box.scan("a_T1w.nii.gz")
+    box.start(fault=f"worker_write:1={action}")
+    box.wait(lambda: "intake.paused" in box.read_log())
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    assert [r["strikes"] for r in box.rows()] == [0]
+    box.assert_exactly_once(1)
+
+
+def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
+    box.state.mkdir()
+    tmpfs(box.state, 8)
+    box.settings["disk"] = {"reserve_gb": 0}
+    box.start()
+    box.wait_ready()
+    ballast = box.state / "ballast"
+    fill(ballast)
+    for seed in range(3):
+        box.scan(f"s{seed}_T1w.nii.gz", seed=seed)
+    box.wait(lambda: "state.trouble" in box.read_log() or "intake.paused" in box.read_log())
+    ballast.unlink()
+    box.wait_states(done=3)
+    assert box.stop() == 0
+    box.assert_exactly_once(3)
+
+
+def test_inbox_unmounted_and_back(box, tmpfs, tmp_path):
+    tmpfs(box.inbox, 4)
+    box.scan("a_T1w.nii.gz", seed=1)
+    box.start()
+    box.wait_states(done=1)
+    kept = {p.name: p.read_bytes() for p in box.inbox.glob("*.gz")}
+    subprocess.run(["umount", "-l", str(box.inbox)], check=True)
+    time.sleep(1)
+    assert box.counts() == {"done": 1}
+    tmpfs(box.inbox, 4)  # another device, other inodes, the same scan
+    for name, data in kept.items():
+        (box.inbox / name).write_bytes(data)
+    box.scan("b_T1w.nii.gz", seed=2)
+    box.wait_states(done=2)
+    box.wait(lambda: "scan.known" in box.read_log())
+    assert box.stop() == 0
+    box.assert_exactly_once(2)
+
+
+def test_outbox_unmounted_is_not_written_to(box, tmpfs):
+    tmpfs(box.outbox, 4)
+    box.settings["disk"] = {"reserve_gb": 0}
+    box.start()
+    box.wait_ready()
+    subprocess.run(["umount", "-l", str(box.outbox)], check=True)
+    box.scan("a_T1w.nii.gz")
+    box.wait_states(received=1)
+    box.wait(lambda: "outbox is not" in str(box.status().get("paused")), "paused")
+    time.sleep(1)
+    assert list(box.outbox.iterdir()) == []
+    assert box.counts() == {"received": 1}
+
+
+@pytest.mark.parametrize("how", ["deleted", "overwritten", "flipped", "cut"])
+def test_lost_ledger_is_rebuilt_and_nothing_is_delivered_twice(box, how):
+    box.settings["watch"]["originals"] = "keep"
+    for seed in range(3):
+        box.scan(f"ward/s{seed}_T1w.nii.gz", seed=seed)
+    box.start()
+    box.wait_states(done=3)
+    shutil.copy(box.inbox / "ward/s0_T1w.nii.gz", box.inbox / "again_T1w.nii.gz")
+    box.wait_states(done=4)
+    box.kill()
+    before = {p: p.stat().st_mtime_ns for p in box.outbox.rglob("*.nii.gz")}
+    ledger = box.state / FILE
+    with sqlite3.connect(ledger) as db:  # or SQLite would restore the file from its log
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    whole = ledger.read_bytes()
+    if how == "deleted":
+        shutil.rmtree(box.state)
+    elif how == "overwritten":
+        ledger.write_bytes(b"x" * 20_000)
+    elif how == "flipped":
+        ledger.write_bytes(whole[:4096] + bytes(b ^ 0xFF for b in whole[4096:]))
+    else:
+        ledger.write_bytes(whole[: len(whole) // 2])
+    box.scan("new_T1w.nii.gz", seed=9)
+    box.start()
+    box.wait_states(done=5)
+    assert box.stop() == 0
+    after = {p: p.stat().st_mtime_ns for p in box.outbox.rglob("*.nii.gz")}
+    assert before.items() <= after.items()
+    assert len(after) == 4
+    assert len(box.receipts()) == 5
+    if how != "deleted":
+        assert list(box.state.glob("ledger.damaged-1.sqlite"))
+
+
+# A seccomp filter that kills the process tree at the first IPv4 or IPv6 socket.
+_SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
+_LAUNCH = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+AF_INET, AF_INET6 = 2, 10
+def op(code, k, yes=0, no=0): return struct.pack("HBBI", code, yes, no, k)
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+KILL, ALLOW = 0x80000000, 0x7FFF0000
+code = b"".join([
+    op(LOAD, 0), op(EQUAL, int(sys.argv[1]), 0, 4),  # the call's number
+    op(LOAD, 16), op(EQUAL, AF_INET, 1, 0), op(EQUAL, AF_INET6, 0, 1),  # its first argument
+    op(RETURN, KILL), op(RETURN, ALLOW)])
+kept = ctypes.create_string_buffer(code)
+program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(kept))
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP, filter
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_no_network(box):
+    """From its first instruction on, daemon and worker open no AF_INET or AF_INET6 socket."""
+    number = _SOCKET_CALL.get(platform.machine())
+    if number is None:
+        pytest.skip(f"the number of socket(2) on {platform.machine()} is not known here")
+    prefix = [sys.executable, "-c", _LAUNCH, str(number)]
+    for family, code in (("AF_INET", -31), ("AF_INET6", -31), ("AF_UNIX", 0)):
+        probe = f"import socket; socket.socket(socket.{family}).close()"
+        done = subprocess.run([*prefix, sys.executable, "-c", probe], check=False)
+        if done.returncode == 1:
+            pytest.skip("seccomp filters are not permitted here")
+        assert done.returncode == code, family  # the filter bites, and only there
+    box.scan("a_T1w.nii.gz")
+    box.start(prefix=prefix)
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    box.assert_exactly_once(1)
+
+
+def test_ten_thousand_files_are_listed_and_started(box):
+    """The whole backlog is in the queue before it is worked off; links make it cheap to lay out."""
+    first = box.scan("s_T1w.nii.gz")
+    for number in range(10_000):
+        folder = box.inbox / f"f{number % 10}"
+        folder.mkdir(exist_ok=True)
+        os.link(first, folder / f"s{number:05d}_T1w.nii.gz")
+    box.start()
+    box.wait(lambda: sum(box.counts().values()) == 10_001, "the backlog")
+    box.wait(lambda: box.counts().get("done", 0) >= 3, "the first results")
+    assert json.loads(box.cli("queue", "list", "--json").stdout)
+    assert box.stop() == 0
+    assert box.counts().get("running", 0) == 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_over_a_backlog(box):
+    """SIGKILL 200 times, at moments nobody chose, over 100 files."""
+    rng = random.Random(6)
+    for seed in range(100):
+        box.scan(f"ward{seed % 5}/s{seed:03d}_T1w.nii.gz", seed=seed)
+    box.settings["watch"]["originals"] = "move"
+    for _ in range(200):
+        box.start()
+        # Mostly while scans pass through, sometimes while the daemon still starts.
+        pause = rng.uniform(0, 0.3)
+        if rng.random() < 0.7:
+            before = box.counts().get("done", 0)
+            if before < 100:
+                box.wait(lambda n=before: box.counts().get("done", 0) > n)
+        time.sleep(pause)
+        box.kill()
+    box.start()
+    box.wait_states(done=100)
+    assert box.stop() == 0
+    box.assert_exactly_once(100)
+    assert list(box.inbox.rglob("*.nii.gz")) == []
+    assert {row["strikes"] for row in box.rows()} == {0}

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from lohi_edge.bundle import load
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.slices import SliceContract
+from lohi_export import session
+from lohi_export.bundling import write_bundle
+from lohi_export.networks import GENERATORS, build_generator
+from lohi_export.onnx_export import export, export_checked, fold_batch_norm, infer
+from lohi_export.run import open_run
+
+CONTRACT = SliceContract(48, 64, 3)
+
+
+def generator(name: str = "lohiresgan") -> nn.Module:
+    """One whose normalisation does something, as after training."""
+    torch.manual_seed(0)
+    module = build_generator(name, 4, 3, CONTRACT.channels)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight.data, layer.running_var):
+                assert tensor is not None
+                tensor.uniform_(0.8, 1.2)
+            for tensor in (layer.bias.data, layer.running_mean):
+                assert tensor is not None
+                tensor.uniform_(-0.2, 0.2)
+    nn.init.normal_(module.head.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_the_graph_is_clean_and_answers_as_pytorch_does(name: str) -> None:
+    module = generator(name)
+    data = export_checked(module, CONTRACT)
+    model = onnx.load_from_string(data)
+    assert {n.op_type for n in model.graph.node} <= {
+        "Conv",
+        "Relu",
+        "Add",
+        "Concat",
+        "Resize",
+        "Tanh",
+    }
+    assert model.opset_import[0].version >= 19
+    shapes = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"input": ["N", 3, 48, 64], "output": ["N", 1, 48, 64]}
+    stack = np.random.default_rng(1).uniform(-1, 1, (3, 3, 48, 64)).astype(np.float32)
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(stack)).numpy()
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(infer(data, stack), wanted, atol=1e-4)
+
+
+def test_the_file_is_the_same_every_time_and_tells_nothing_of_its_maker() -> None:
+    data = export(generator(), CONTRACT)
+    assert export(generator(), CONTRACT) == data
+    for trace in ("torch", ".py", "site-packages", str(Path.cwd()), str(Path.home())):
+        assert trace.encode() not in data
+
+
+def test_folding_leaves_no_normalisation_and_the_same_answer() -> None:
+    module = generator()
+    folded = fold_batch_norm(module)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in module.modules())
+    stack = torch.randn(2, 3, 48, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(stack), module(stack), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = open_run(trained)
+    figures = {part: session.evaluate(run, part, "cpu") for part in ("validation", "test")}
+    out = tmp_path_factory.mktemp("bundles") / "t1w-edge"
+    write_bundle(run, out, figures, None, "1.0", 3)
+    return out
+
+
+def test_the_device_opens_the_bundle(bundle: Path, trained: Path) -> None:
+    opened = load(bundle)
+    manifest = opened.manifest
+    assert (manifest.name, manifest.version, manifest.serial) == ("t1w-edge", "1.0", 3)
+    assert manifest.contrasts == ("T1w",)
+    assert manifest.slice_contract == open_run(trained).config.contract
+    assert set(manifest.metrics) == {"validation", "test"}
+    golden = opened.golden()
+    assert len(golden.input) == 4
+    assert np.array_equal(golden.input * 2048, np.rint(golden.input * 2048))
+    np.testing.assert_allclose(
+        infer(opened.read("fp32.onnx"), golden.input), golden.output, atol=1e-6
+    )
+    with torch.inference_mode():
+        wanted = open_run(trained).generator()(torch.from_numpy(golden.input)).numpy()
+    np.testing.assert_allclose(golden.output, wanted, atol=1e-4)
+
+
+def test_golden_slices_are_four_different_ones_that_show_a_head(bundle: Path) -> None:
+    golden = load(bundle).golden()
+    assert len({slice_.tobytes() for slice_ in golden.input}) == 4
+    assert ((golden.truth > -0.9).mean(axis=(1, 2, 3)) > 0.05).all()
+
+
+def test_the_manifest_names_no_folder_of_this_machine(bundle: Path, toy: Path) -> None:
+    text = (bundle / "manifest.json").read_text()
+    assert str(toy) not in text
+    assert str(Path.home()) not in text
+    assert str(Path.cwd()) not in text
+
+
+def test_the_same_run_makes_the_same_bundle(bundle: Path, trained: Path, tmp_path: Path) -> None:
+    write_bundle(
+        open_run(trained), tmp_path / "again", load(bundle).manifest.metrics, None, "1.0", 3
+    )  # type: ignore[arg-type]
+    for path in bundle.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_an_existing_directory_is_left_alone(bundle: Path, trained: Path) -> None:
+    with pytest.raises(UsageError, match="exists"):
+        write_bundle(open_run(trained), bundle, {}, None, "1.0", 4)
+    assert load(bundle).manifest.serial == 3
+
+
+def test_nothing_is_left_behind_when_a_run_has_no_weights(
+    toy: Path, tmp_path: Path, toy_options: dict[str, object]
+) -> None:
+    run = session.prepare(toy, tmp_path / "run", toy_options, 10, None, None, None)
+    with pytest.raises(BadInput, match="no weights yet"):
+        write_bundle(run, tmp_path / "bundle", {}, None, "1.0", 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lohi_export import cli
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The console script's exit code."""
+    monkeypatch.setattr(sys, "argv", ["lohi-export", *arguments])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    return int(ending.value.code or 0)
+
+
+def test_help_names_the_commands_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from lohi_export.cli import app;"
+        "print(CliRunner().invoke(app, ['--help']).output); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("simulate", "train", "evaluate", "onnx", "bundle"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "onnx", "bundle"])
+def test_every_command_has_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"lohi-export {command}" in " ".join(result.output.split())
+
+
+def test_a_users_error_is_one_line_and_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--data", str(tmp_path), "--out", str(tmp_path / "r")], monkeypatch) == 3
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("lohi-export: expected sub-*/ses-64mT")
+    assert not (tmp_path / "r").exists()
+
+
+def test_evaluate_prints_json(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(trained), "--part", "validation", "--json"], monkeypatch) == 0
+    (trained / "evaluation.json").unlink()
+    assert set(json.loads(capsys.readouterr().out)["subjects"]) == {"03"}
+
+
+def test_onnx_writes_a_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["onnx", str(trained), str(tmp_path / "model.onnx")], monkeypatch) == 0
+    assert (tmp_path / "model.onnx").stat().st_size > 1000

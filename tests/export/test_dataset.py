@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lohi_edge import nifti
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.head import find_head
+from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
+from lohi_export.config import TrainConfig, check_split
+from lohi_export.dataset import SlicePair, decode, encode, find_pairs, load_slices, select
+from lohi_export.sampler import Sampler, augment
+
+CONTRACT = SliceContract(64, 72, 1)
+
+
+@pytest.fixture
+def slices(toy: Path) -> list[SlicePair]:
+    return [load_slices(pair, CONTRACT, toy / ".slices") for pair in find_pairs(toy, "T1w")]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_source_is_what_the_device_would_feed(toy: Path, channels: int) -> None:
+    contract = SliceContract(64, 72, channels)
+    pair = find_pairs(toy, "T1w")[0]
+    volume = nifti.read(pair.low).isotropic()
+    wanted = to_stack(volume.data, place(volume, contract), contract)
+    source, _ = load_slices(pair, contract, toy / ".slices").batch(np.arange(52), channels)
+    assert source.shape == wanted.shape == (52, channels, 64, 72)
+    np.testing.assert_allclose(source, wanted, atol=2e-5)
+    assert (source[wanted == -1] == -1).all()
+
+
+def test_the_target_shares_the_window_and_has_its_own_range(toy: Path) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    low, high = nifti.read(pair.low).isotropic(), nifti.read(pair.high)
+    head = find_head(high.data)
+    placement = Placement(
+        low.shape, place(low, CONTRACT).corner, *intensity_range(high.data, head, CONTRACT)
+    )
+    _, target = load_slices(pair, CONTRACT, toy / ".slices").batch(np.arange(52), 1)
+    np.testing.assert_allclose(target, to_stack(high.data, placement, CONTRACT), atol=2e-5)
+
+
+def test_a_golden_slice(slices: list[SlicePair]) -> None:
+    """A change of these figures is a change of what every trained model was fed."""
+    source, target = slices[0].batch(np.array([20]), 1)
+    assert slices[0].head == (8, 44)
+    np.testing.assert_allclose(
+        [source.mean(), source.std(), target.mean(), target.std()],
+        [-0.406248, 0.690263, -0.471644, 0.654229],
+        atol=1e-4,
+    )
+
+
+def test_slices_are_cut_once(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    first = load_slices(pair, CONTRACT, tmp_path)
+    monkeypatch.setattr("lohi_edge.nifti.read", None)
+    again = load_slices(pair, CONTRACT, tmp_path)
+    assert again.head == first.head
+    assert np.array_equal(again.source, first.source)
+
+
+def test_a_changed_scan_is_cut_anew(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "sub-01", tmp_path / "sub-01")
+    (pair,) = find_pairs(tmp_path, "T1w")
+    before = load_slices(pair, CONTRACT, tmp_path / "cache")
+    (other,) = (p for p in find_pairs(toy, "T1w") if p.subject == "02")
+    for here, there in ((pair.low, other.low), (pair.high, other.high)):
+        shutil.copy(there, here)
+    after = load_slices(pair, CONTRACT, tmp_path / "cache")
+    assert after.digest != before.digest
+    assert not np.array_equal(after.source, before.source)
+
+
+def test_a_scan_without_its_partner_is_named(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "sub-01/ses-64mT", tmp_path / "sub-01/ses-64mT")
+    with pytest.raises(BadInput, match=r"sub-01_ses-64mT_run-01_T1w.nii.gz has no partner"):
+        find_pairs(tmp_path, "T1w")
+
+
+def test_an_empty_data_set_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="found none"):
+        find_pairs(tmp_path, "T1w")
+
+
+def test_a_partner_on_another_grid_is_refused(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "sub-01", tmp_path / "sub-01")
+    (pair,) = find_pairs(tmp_path, "T1w")
+    shutil.copy(pair.low, pair.high)
+    with pytest.raises(BadInput, match=r"sub-01.*expected the 3 T scan on the grid .*register"):
+        load_slices(pair, CONTRACT, tmp_path / "cache")
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1))
+def test_stored_levels_are_close_and_air_is_exact(values: list[float]) -> None:
+    stack = np.array([-1, *values, 1], dtype=np.float32)
+    again = decode(encode(stack))
+    np.testing.assert_allclose(again, stack, atol=2e-5)
+    assert (again[0], again[-1]) == (-1, 1)
+
+
+@given(st.permutations([f"{n:02d}" for n in range(1, 17)]), st.integers(1, 13), st.integers(1, 2))
+def test_a_split_never_shares_a_subject(order: list[str], first: int, second: int) -> None:
+    split = {
+        "train": order[:first],
+        "validation": order[first : first + second],
+        "test": order[first + second :],
+    }
+    check_split(split)
+    split["test"] = [*split["test"], split["train"][0]]
+    with pytest.raises(UsageError, match=f"{split['train'][0]} is in train and in test"):
+        check_split(split)
+
+
+def test_the_default_split_keeps_heads_13_to_16_for_the_report() -> None:
+    split = TrainConfig().split
+    assert split["test"] == ["13", "14", "15", "16"]
+    assert split["validation"] == ["11", "12"]
+    assert split["train"] == [f"{n:02d}" for n in range(1, 11)]
+
+
+def test_every_scan_goes_where_its_subject_is(toy: Path) -> None:
+    pairs = find_pairs(toy, "T1w")
+    assert [p.subject for p in select(pairs, ["02", "04"], "train")] == ["02", "04"]
+    with pytest.raises(BadInput, match="expected test subjects"):
+        select(pairs, ["99"], "test")
+
+
+def test_an_epoch_draws_every_slice_with_a_head_once(slices: list[SlicePair]) -> None:
+    sampler = Sampler(slices, 1, 4, 0, 0.0, seed=7)
+    assert len(sampler) == sum(last - first for first, last in (s.head for s in slices))
+    drawn = [sample for step in range(len(sampler) // 4) for sample in sampler.drawn(step)]
+    assert sorted(drawn) == sorted(sampler.index)
+    later = [s for step in range(len(sampler) // 4, len(sampler) // 2) for s in sampler.drawn(step)]
+    assert sorted(later) == sorted(drawn)
+    assert later != drawn
+
+
+def test_a_batch_depends_on_seed_and_step_only(slices: list[SlicePair]) -> None:
+    a, b = (Sampler(slices, 3, 2, 32, 0.2, seed=1) for _ in range(2))
+    b(3)
+    for x, y in zip(a(5), b(5), strict=True):
+        assert np.array_equal(x, y)
+    assert a(5)[0].shape == (2, 3, 32, 32)
+    assert not np.array_equal(a(5)[0], a(6)[0])
+    assert not np.array_equal(a(5)[0], Sampler(slices, 3, 2, 32, 0.2, seed=2)(5)[0])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_source_and_target_are_cut_and_flipped_alike(seed: int) -> None:
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 24, 16)).astype(np.float32)
+    source, target = augment(image, image, 8, 0.3, np.random.default_rng(seed))
+    assert source.shape == target.shape == (1, 8, 8)
+    # A power keeps the order of grey values, so like places stay like.
+    assert np.array_equal(np.argsort(source.ravel()), np.argsort(target.ravel()))
+    assert (np.abs(source) <= 1).all()
+    windows = np.lib.stride_tricks.sliding_window_view(image[0], (8, 8))
+    flipped = windows[:, :, ::-1]
+    assert any((w == target[0]).all((-2, -1)).any() for w in (windows, flipped))
+
+
+def test_flips_swap_left_and_right_not_front_and_back() -> None:
+    image = np.arange(12, dtype=np.float32).reshape(1, 4, 3) / 12
+    seen = {
+        augment(image, image, 0, 0.0, np.random.default_rng(seed))[1].tobytes()
+        for seed in range(20)
+    }
+    assert seen == {image.tobytes(), np.ascontiguousarray(image[:, ::-1]).tobytes()}
