@@ -88,8 +88,8 @@ def to_html(report: dict[str, Any]) -> str:
         ".bad{background:#fdd}</style>"
         f"<h1>{html.escape(report['bundle'])}: {'passed' if report['passed'] else 'FAILED'}</h1>"
         f"<p>Bundle {report['bundle_sha256'][:16]} on {html.escape(report['cpu'])}. "
-        f"Held-out heads: {html.escape(', '.join(report['held_out']) or 'none given')}. Volume drift of the 33 "
-        "regions: not measured. Research use only.</p>"
+        f"Held-out heads: {html.escape(', '.join(report['held_out']) or 'none given')}. Volume "
+        "drift of the 33 regions: not measured. Research use only.</p>"
         f"<table><tr>{head}</tr>{body}</table><ul>{gates}</ul>"
     )
 
