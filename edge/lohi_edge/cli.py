@@ -119,6 +119,10 @@ def enhance(
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
+    as_bids: Annotated[
+        bool,
+        typer.Option("--bids", help="INPUT is BIDS_DIR OUT participant, as in BIDS apps."),
+    ] = False,
     as_json: Json = False,
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
@@ -142,25 +146,30 @@ def enhance(
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
 
       lohi-edge enhance study/ -o results/ --format dicom
+
+      lohi-edge enhance --bids data/ derivatives/ participant
     """
-    from lohi_edge import batch
+    from lohi_edge import batch, bids
     from lohi_edge.console import Reporter
     from lohi_edge.pipeline import Models
 
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
-        for outcome in batch.run(
-            batch.expand(inputs, reporter.skipped),
-            _folder(out),
-            reporter.begin,
-            bundle=Models(bundle, threads, runtime.value, precision.value),
-            contrast=contrast and contrast.value,
-            grid=grid and grid.value,
-            format=format.value,
-            mark=mark,
-            prefer=prefer and prefer.value,
-            overwrite=overwrite,
-        ):
+        options: dict[str, Any] = {
+            "bundle": Models(bundle, threads, runtime.value, precision.value),
+            "contrast": contrast and contrast.value,
+            "grid": grid and grid.value,
+            "format": format.value,
+            "mark": mark,
+            "prefer": prefer and prefer.value,
+            "overwrite": overwrite,
+        }
+        if as_bids:
+            results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)
+        else:
+            scans = batch.expand(inputs, reporter.skipped)
+            results = batch.run(scans, _folder(out), reporter.begin, **options)
+        for outcome in results:
             reporter.end(outcome)
             outcomes.append(outcome)
     if as_json:
