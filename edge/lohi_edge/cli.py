@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
@@ -27,6 +28,7 @@ bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_hel
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
 app.add_typer(engine.app, name="engine")
+dicom_commands.register(app)
 
 
 class Contrast(str, Enum):
