@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
@@ -27,6 +28,7 @@ bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_hel
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
 app.add_typer(engine.app, name="engine")
+dicom_commands.register(app)
 
 
 class Contrast(str, Enum):
@@ -184,16 +186,34 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory or .zip.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that must have signed it.  [default: the trusted ones]"),
+    ] = None,
+    allow_downgrade: Annotated[
+        bool, typer.Option("--allow-downgrade", help="Go back to an older serial from now on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
 
-    Example: lohi-edge bundle verify my-bundle/
-    """
-    from lohi_edge import acceptance, bundle, console
+    Where this device trusts keys (*.pub in /etc/lohi-edge/keys or LOHI_EDGE_KEYS), one of them
+    must have signed the bundle, and its serial must not be older than one seen before.
 
-    record = acceptance.accept(bundle.load(path or bundle.shipped("T1w")))
+    Examples:
+
+      lohi-edge bundle verify my-bundle/
+
+      lohi-edge bundle verify my-bundle.zip --key maker.pub
+    """
+    from lohi_edge import acceptance, bundle, console, signing
+
+    found = bundle.load(path or bundle.shipped("T1w"))
+    if key:
+        signing.verify(found, key)
+    signing.admit(found, allow_downgrade)
+    record = acceptance.accept(found)
     _print_json(record) if as_json else console.show_mapping(record)
     raise typer.Exit(0 if record["accepted"] else 5)
 

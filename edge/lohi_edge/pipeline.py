@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, nifti, receipt, source
+from lohi_edge import delivery, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
@@ -74,6 +74,7 @@ class Models:
         path = self._path or bundles.shipped(contrast)
         if path not in self._loaded:
             bundle = bundles.load(path)
+            signing.admit(bundle)
             self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         served = model.bundle.manifest.contrasts

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
+from lohi_edge.runtime import PRECISIONS, RUNTIMES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,13 +66,15 @@ class Enhance:
     grid: str = "1mm"
     prefer: str | None = None
     threads: int | None = None
+    runtime: str = "auto"
+    precision: str = "auto"
 
     def digest(self) -> str:
         """Eight hex digits that change with every setting a result depends on.
 
         Contrast and bundle are part of a scan's identity by themselves.
         """
-        what = {"grid": self.grid, "prefer": self.prefer}
+        what = {"grid": self.grid, "prefer": self.prefer, "precision": self.precision}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -116,15 +119,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Http:
-    """Section [http]: health, metrics and the page.
+    """Section [http]: health and metrics.
 
     Attributes:
         port: of the loopback interface; 0 opens no socket at all.
-        page: serve the page for people as well.
     """
 
     port: int = 0
-    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,11 @@ _RULES: dict[str, tuple[Any, str]] = {
     "enhance.contrast": (lambda v: v in (None, *CONTRASTS), f"one of {', '.join(CONTRASTS)}"),
     "enhance.grid": (lambda v: v in ("1mm", "native"), "1mm or native"),
     "enhance.prefer": (lambda v: v in (None, "sform", "qform"), "sform or qform"),
+    "enhance.runtime": (lambda v: v in ("auto", *RUNTIMES), f"auto or {', '.join(RUNTIMES)}"),
+    "enhance.precision": (
+        lambda v: v in ("auto", *PRECISIONS),
+        f"auto or {', '.join(PRECISIONS)}",
+    ),
     "enhance.threads": (lambda v: v is None or v >= 1, "1 or more"),
     "worker.timeout_s": (lambda v: v > 0, "more than 0"),
     "worker.start_timeout_s": (lambda v: v > 0, "more than 0"),

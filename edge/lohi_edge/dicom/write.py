@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmwrite
 from pydicom import uid as dicom_uids
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.valuerep import format_number_as_ds
 
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.attributes import KEPT_PER_SLICE, common, copy_keyword, source_images
@@ -140,7 +139,7 @@ def _planes(acquired: Acquired, old: Float64, new: Float64, shape: tuple[int, ..
 def _quantised(data: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
     """Stored values (slices, rows, columns) and the slope that takes them back."""
     peak = float(np.abs(data).max())
-    slope = float(format_number_as_ds(peak / INT16_MAX)) if peak > 0 else 1.0
+    slope = float(_ds(peak / INT16_MAX)) if peak > 0 else 1.0
     values = np.rint(data.transpose(2, 1, 0) * np.float32(1 / slope))
     return np.ascontiguousarray(values.clip(-INT16_MAX, INT16_MAX).astype("<i2")), slope
 
@@ -254,8 +253,10 @@ def folder_digest(folder: Path) -> str:
 
 
 def _ds(value: Any) -> str:
-    """A decimal string of at most 16 characters; -0 is 0."""
-    return format_number_as_ds(float(value) + 0.0)
+    """A decimal string (PS3.5 6.2: at most 16 characters), as exact as fits."""
+    number = float(value) + 0.0  # -0 becomes 0
+    # pydicom's own formatter writes 17 characters for some negative numbers.
+    return next(t for digits in range(16, 0, -1) if len(t := f"{number:.{digits}g}") <= 16)
 
 
 def _umask() -> int:

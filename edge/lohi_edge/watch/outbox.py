@@ -9,6 +9,7 @@ OUTBOX/.lohi-edge/                         what is being written; emptied at eve
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import itertools
 import json
@@ -189,7 +190,7 @@ class Outbox:
         return self.root / state / parent / f"{clean_name(pure.name)}.reason.txt"
 
     def take(self, original: Path, target: Path) -> Path:
-        """Move an original out of the inbox; a name that is taken gets a number.
+        """Move an original out of the inbox; a name that another file has gets a number.
 
         Raises:
             DiskError: the original is where it was.
@@ -197,12 +198,14 @@ class Outbox:
         _make_durable(target.parent, self.root)
         final, number = target, 1
         while os.path.lexists(final):
+            if _same(original, final):  # a power cut came between copying and removing
+                break
             number += 1
             stem = nifti.stem(target)
             final = target.with_name(f"{stem}-{number}{target.name[len(stem) :]}")
         try:
             try:
-                original.rename(final)
+                original.replace(final)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -235,6 +238,13 @@ def _make_durable(folder: Path, root: Path) -> None:
             fsync_directory(one.parent)
         except OSError as error:
             raise disk_error(one, error) from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _stamped(path: Path) -> dict[str, Any] | None:
