@@ -2,6 +2,7 @@
 # Install lohi-edge from a wheelhouse, without a network. Safe to repeat, and to interrupt at any step.
 set -euo pipefail
 export LC_ALL=C
+unset PYTHONPATH PYTHONHOME # of whoever calls: neither may reach what is installed
 umask 022
 
 usage() {
@@ -139,9 +140,9 @@ build() {
         [ "$wheel" = "$pip_wheel" ] || wheels+=("$wheel")
     done
     # The lock holds everything, so pip has nothing to choose.
-    "$folder/bin/python" -I "$pip_wheel/pip" install --quiet --no-index --no-deps \
+    "$folder/bin/python" -I "$pip_wheel/pip" --isolated install --quiet --no-index --no-deps \
         --no-cache-dir --disable-pip-version-check --root-user-action=ignore "${wheels[@]}"
-    "$folder/bin/python" -I "$pip_wheel/pip" check --disable-pip-version-check >/dev/null
+    "$folder/bin/python" -I "$pip_wheel/pip" --isolated check --disable-pip-version-check >/dev/null
     see_tensorrt "$folder"
     "$folder/bin/lohi-edge" --help >/dev/null
     sync -f "$folder"
