@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lohi_edge.commands import engine
+from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
+quality_commands.register(app)
 app.add_typer(engine.app, name="engine")
 
 
@@ -121,6 +123,13 @@ def enhance(
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
     precision: PrecisionOption = Precision.auto,
+    limits: Annotated[
+        Path | None, typer.Option(help="Quality limits (JSON) that go before the bundle's.")
+    ] = None,
+    deliver_held: Annotated[
+        bool,
+        typer.Option("--deliver-held", help="Write held results too, marked as held (research)."),
+    ] = False,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -158,6 +167,8 @@ def enhance(
             mark=mark,
             prefer=prefer and prefer.value,
             overwrite=overwrite,
+            limits=limits,
+            deliver_held=deliver_held,
         ):
             reporter.end(outcome)
             outcomes.append(outcome)
