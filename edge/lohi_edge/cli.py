@@ -13,6 +13,7 @@ import typer
 
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
+from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
+quality_commands.register(app)
 app.add_typer(engine.app, name="engine")
 dicom_commands.register(app)
 
@@ -127,6 +129,13 @@ def enhance(
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
     precision: PrecisionOption = Precision.auto,
+    limits: Annotated[
+        Path | None, typer.Option(help="Quality limits (JSON) that go before the bundle's.")
+    ] = None,
+    deliver_held: Annotated[
+        bool,
+        typer.Option("--deliver-held", help="Write held results too, marked as held (research)."),
+    ] = False,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -163,6 +172,8 @@ def enhance(
             "mark": mark,
             "prefer": prefer and prefer.value,
             "overwrite": overwrite,
+            "limits": limits,
+            "deliver_held": deliver_held,
         }
         if as_bids:
             results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)
