@@ -146,12 +146,13 @@ def enhance(
     model = models.get(contrast)
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
     target = delivery.target(scan, out, format)
+    delivery.refuse_source(target, scan)
     if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
         return Result(None, found, target, done_before=True)
     fine, image = _compute(volume, model, clock, record, progress)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
-        seen = inspect(volume, fine, contrast, image, quality, limits and Path(limits))
+        seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
         receipt.judge(record, seen, volume)
     if record["verdict"] == "hold" and not deliver_held:
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
@@ -190,6 +191,7 @@ def _compute(
         slices = model.choice.runtime.run(stack, progress)
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
+        image = image.as_synthetic()
     return fine, image
 
 
