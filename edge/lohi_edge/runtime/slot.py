@@ -38,7 +38,8 @@ class Slot:
         self._batch = 0
         self._hosts: list[Any] = []
         self._device: list[Any] = []
-        self.context = self.stream = None
+        self.context: Any = None
+        self.stream: Any = None
         try:
             self._allocate(engine, shapes)
         except BaseException:
