@@ -113,7 +113,8 @@ class Box:
         self.process = None
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM to a daemon that has finished starting; returns the exit code."""
+        self.wait_ready()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(DEADLINE_S)
         self.process = None

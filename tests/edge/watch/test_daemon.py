@@ -110,6 +110,7 @@ def test_bad_scan_fails_with_a_reason_and_is_retried_when_mended(box):
     assert box.stop() == 0
 
 
+@pytest.mark.slow
 def test_cut_off_file_waits_then_is_given_up(box):
     whole = box.scan("../whole.nii.gz").read_bytes()
     box.settings["watch"]["incomplete_s"] = 1.5
@@ -123,6 +124,7 @@ def test_cut_off_file_waits_then_is_given_up(box):
     assert "truncated" in (box.outbox / "failed/cut.nii.gz.reason.txt").read_text()
 
 
+@pytest.mark.slow
 def test_file_that_changes_while_it_is_read(box):
     """The worker has the old bytes in hand when the file is replaced: only the new count."""
     box.scan("a_T1w.nii.gz", seed=1)
@@ -161,6 +163,7 @@ def test_permission_that_appears_later(box):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_outbox_that_becomes_writable_later(box):
     box.scan("a_T1w.nii.gz")
     box.outbox.chmod(0o500)
@@ -189,6 +192,7 @@ def test_one_daemon_per_folder(box):
     assert box.stop() == 0
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_counts_against_nobody(box):
     box.settings["worker"]["timeout_s"] = 2
     box.start(fault="worker_compute=hang@zzz")
@@ -350,7 +354,7 @@ def test_audit_log_shows_edit_removal_and_reorder_before_the_known_head(box):
     assert b"log.mended" in path.read_bytes()
 
 
-@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("format", ["text", pytest.param("json", marks=pytest.mark.slow)])
 def test_logs_and_audit_name_no_patient(box, format):
     box.settings["log"] = {"format": format}
     box.settings["worker"].update(attempts=1)
@@ -370,7 +374,7 @@ def test_logs_and_audit_name_no_patient(box, format):
         assert {"event", "at"} <= json.loads(box.log.read_text().splitlines()[-1]).keys()
 
 
-@pytest.mark.parametrize("originals", ["keep", "delete"])
+@pytest.mark.parametrize("originals", [pytest.param("keep", marks=pytest.mark.slow), "delete"])
 def test_dicom_series_in_a_folder_and_in_a_zip(box, originals):
     """Slices come one by one; the folder is one scan once it is quiet, and so is an archive."""
     ball = small_head(edge=24)

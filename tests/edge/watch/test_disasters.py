@@ -68,6 +68,7 @@ def test_full_outbox_pauses_and_goes_on(box, tmpfs):
     box.assert_exactly_once(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["enospc", "eio"])
 def test_write_error_in_the_worker_is_not_the_scans_fault(box, action):
     """The first write fails; the daemon pauses, and the same scan goes through afterwards."""
@@ -80,6 +81,7 @@ def test_write_error_in_the_worker_is_not_the_scans_fault(box, action):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
     box.state.mkdir()
     tmpfs(box.state, 8)
@@ -97,6 +99,7 @@ def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
     box.assert_exactly_once(3)
 
 
+@pytest.mark.slow
 def test_inbox_unmounted_and_back(box, tmpfs, tmp_path):
     tmpfs(box.inbox, 4)
     box.scan("a_T1w.nii.gz", seed=1)
@@ -116,6 +119,7 @@ def test_inbox_unmounted_and_back(box, tmpfs, tmp_path):
     box.assert_exactly_once(2)
 
 
+@pytest.mark.slow
 def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     tmpfs(box.outbox, 4)
     box.settings["disk"] = {"reserve_gb": 0}
@@ -130,7 +134,15 @@ def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     assert box.counts() == {"received": 1}
 
 
-@pytest.mark.parametrize("how", ["deleted", "overwritten", "flipped", "cut"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "deleted",
+        pytest.param("overwritten", marks=pytest.mark.slow),
+        pytest.param("flipped", marks=pytest.mark.slow),
+        pytest.param("cut", marks=pytest.mark.slow),
+    ],
+)
 def test_lost_ledger_is_rebuilt_and_nothing_is_delivered_twice(box, how):
     box.settings["watch"]["originals"] = "keep"
     for seed in range(3):
@@ -206,6 +218,7 @@ def test_no_network(box):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_listed_and_started(box):
     """The whole backlog is in the queue before it is worked off; links make it cheap to lay out."""
     first = box.scan("s_T1w.nii.gz")
