@@ -86,6 +86,7 @@ def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str
     keys: dict[str, Any] = {
         "Description": "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. "
         "Research use only.",
+        "SkullStripped": False,
         # A DICOM series has no path that a sidecar may show: a folder's name may name a patient.
         "Sources": []
         if record["source"]["kind"] == "dicom" or not record["source"]["path"]

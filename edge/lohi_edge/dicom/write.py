@@ -25,7 +25,7 @@ from lohi_edge.dicom.attributes import KEPT_PER_SLICE, common, copy_keyword, sou
 from lohi_edge.dicom.geometry import Frame
 from lohi_edge.dicom.instance import text
 from lohi_edge.dicom.read import Acquired
-from lohi_edge.errors import DiskError
+from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.files import disk_error, fsync_directory
 from lohi_edge.nifti_write import Grid, as_stored
 from lohi_edge.volume import Float64, Volume
@@ -71,6 +71,7 @@ def write(
 
     Raises:
         DiskError: nothing was left behind.
+        UsageError: an existing `folder` holds something else.
     """
     assert volume.origin is not None
     acquired: Acquired = volume.origin.header
@@ -219,6 +220,7 @@ def _write_folder(folder: Path, instances: list[Dataset]) -> None:
         temporary.chmod(0o777 & ~_umask())
         fsync_directory(temporary)
         if folder.exists():
+            _refuse_foreign(folder)
             shutil.rmtree(folder)
         temporary.replace(folder)
         temporary = None
@@ -228,6 +230,14 @@ def _write_folder(folder: Path, instances: list[Dataset]) -> None:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if any(entry.suffix != ".dcm" or not entry.stem.isdigit() for entry in folder.iterdir()):
+        raise UsageError(
+            f"{folder}: expected nothing but a derived series to replace, found other files; "
+            "move them or choose another folder with -o"
+        )
 
 
 def _write_file(path: Path, instance: Dataset) -> None:

@@ -18,6 +18,7 @@ from pydicom import uid as uids
 from dicom_series import PHANTOM, save, slices, write
 from lohi_edge import dicom
 from lohi_edge.dicom import receive
+from lohi_edge.dicom.instance import parse
 from lohi_edge.dicom.receive import Listening, Receiver, Tls
 from lohi_edge.dicom.send import NetworkError, Node, Queue, echo, send
 from lohi_edge.errors import BadInput, UsageError
@@ -254,7 +255,7 @@ def test_sigkill_loses_no_acknowledged_instance(tmp_path):
         process.wait()
         process.stdout.close()
         sent = sorted(folder.iterdir())[: len(acknowledged)]
-        stored = {dicom.series.parse(f.read_bytes()).sop_uid for f in inbox.rglob("*.dcm")}
+        stored = {parse(f.read_bytes()).sop_uid for f in inbox.rglob("*.dcm")}
         assert {pydicom.dcmread(f).SOPInstanceUID for f in sent} <= stored
 
 

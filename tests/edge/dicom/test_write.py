@@ -122,6 +122,15 @@ def test_a_repeated_run_leaves_the_result_alone(tmp_path, identity_bundle):
         enhance(result.path, bundle=identity_bundle)
 
 
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, derived):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="found other files"):
+        derived()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_mark_is_in_every_image(derived):
     plain, _, _ = derived(out="plain")
     marked, _, _ = derived(out="marked", mark=True)
