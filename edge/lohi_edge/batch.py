@@ -9,7 +9,7 @@ from typing import Any
 
 from lohi_edge import delivery, dicom, nifti
 from lohi_edge.dicom import Series
-from lohi_edge.errors import BadInput, LohiError, UsageError
+from lohi_edge.errors import BadInput, Held, LohiError, UsageError
 from lohi_edge.pipeline import Result, enhance
 from lohi_edge.source import Format
 
@@ -29,10 +29,10 @@ class Outcome:
         if self.result:
             return self.result.receipt
         assert self.error
-        return {
-            "source": {"path": self.scan.name},
-            "error": {"exit_code": self.error.exit_code, "message": str(self.error)},
-        }
+        error = {"exit_code": self.error.exit_code, "message": str(self.error)}
+        if isinstance(self.error, Held) and self.error.receipt:
+            return {**self.error.receipt, "error": error}
+        return {"source": {"path": self.scan.name}, "error": error}
 
 
 def expand(

@@ -13,6 +13,7 @@ import typer
 
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
+from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
+quality_commands.register(app)
 app.add_typer(engine.app, name="engine")
 dicom_commands.register(app)
 
@@ -119,10 +121,21 @@ def enhance(
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
+    as_bids: Annotated[
+        bool,
+        typer.Option("--bids", help="INPUT is BIDS_DIR OUT participant, as in BIDS apps."),
+    ] = False,
     as_json: Json = False,
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
     precision: PrecisionOption = Precision.auto,
+    limits: Annotated[
+        Path | None, typer.Option(help="Quality limits (JSON) that go before the bundle's.")
+    ] = None,
+    deliver_held: Annotated[
+        bool,
+        typer.Option("--deliver-held", help="Write held results too, marked as held (research)."),
+    ] = False,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -142,25 +155,32 @@ def enhance(
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
 
       lohi-edge enhance study/ -o results/ --format dicom
+
+      lohi-edge enhance --bids data/ derivatives/ participant
     """
-    from lohi_edge import batch
+    from lohi_edge import batch, bids
     from lohi_edge.console import Reporter
     from lohi_edge.pipeline import Models
 
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
-        for outcome in batch.run(
-            batch.expand(inputs, reporter.skipped),
-            _folder(out),
-            reporter.begin,
-            bundle=Models(bundle, threads, runtime.value, precision.value),
-            contrast=contrast and contrast.value,
-            grid=grid and grid.value,
-            format=format.value,
-            mark=mark,
-            prefer=prefer and prefer.value,
-            overwrite=overwrite,
-        ):
+        options: dict[str, Any] = {
+            "bundle": Models(bundle, threads, runtime.value, precision.value),
+            "contrast": contrast and contrast.value,
+            "grid": grid and grid.value,
+            "format": format.value,
+            "mark": mark,
+            "prefer": prefer and prefer.value,
+            "overwrite": overwrite,
+            "limits": limits,
+            "deliver_held": deliver_held,
+        }
+        if as_bids:
+            results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)
+        else:
+            scans = batch.expand(inputs, reporter.skipped)
+            results = batch.run(scans, _folder(out), reporter.begin, **options)
+        for outcome in results:
             reporter.end(outcome)
             outcomes.append(outcome)
     if as_json:

@@ -6,6 +6,11 @@ import re
 from typing import Any
 
 from lohi_edge.bundle import CONTRASTS
+from lohi_edge.quality.recognise import recognise
+from lohi_edge.quality.scan import lay_out
+from lohi_edge.volume import Volume
+
+HEAD = 0.0  # the recogniser's score above which a volume shows an upright head
 
 _SUFFIX = re.compile(r"_(T1w|T2w|FLAIR)$")
 _WORDS = {
@@ -16,11 +21,17 @@ _WORDS = {
 _SIDECAR_KEYS = ("SeriesDescription", "ProtocolName")
 
 
-def decide(asked: str | None, stem: str, sidecar: dict[str, Any] | None) -> tuple[str, str]:
+def decide(
+    asked: str | None,
+    stem: str,
+    sidecar: dict[str, Any] | None,
+    fine: Volume | None = None,
+) -> tuple[str, str]:
     """The contrast of a scan and the rule that decided it, in words.
 
     In this order: what was asked for; the BIDS suffix of the file name; the sidecar's
-    SeriesDescription or ProtocolName; T1w.
+    SeriesDescription or ProtocolName; what the image at 1 mm, `fine`, looks like, where it looks
+    like a head; T1w.
     """
     if asked:
         return asked, "given with --contrast"
@@ -32,4 +43,18 @@ def decide(asked: str | None, stem: str, sidecar: dict[str, Any] | None) -> tupl
             for name in ("FLAIR", "T1w", "T2w"):  # "T2 FLAIR" is a FLAIR
                 if _WORDS[name].search(text):
                     return name, f"{key} in the sidecar"
+    if fine is not None and (seen := _recognised(fine)):
+        return seen, f"nothing names it: recognised as {seen} from the image"
     return CONTRASTS[0], f"nothing names it: assumed {CONTRASTS[0]}"
+
+
+def unnamed(asked: str | None, stem: str, sidecar: dict[str, Any] | None) -> bool:
+    """Whether only the image itself can tell."""
+    return decide(asked, stem, sidecar)[1].startswith("nothing names it")
+
+
+def _recognised(fine: Volume) -> str | None:
+    """The contrast that the recogniser sees, or None where it sees no head."""
+    scan = lay_out(fine, fine)
+    seen = recognise(scan.work, scan.head)
+    return seen.contrast if seen.head > HEAD else None

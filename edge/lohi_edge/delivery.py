@@ -55,6 +55,11 @@ def target(
     return Path(out) / (nifti.stem(Path(name)) if as_dicom else name)
 
 
+def held(image: Path) -> Path:
+    """The name of a result that the quality check held back and that is delivered all the same."""
+    return image.with_name(image.name.replace("_desc-synthetic", "_desc-syntheticHELD"))
+
+
 def receipt_path(image: Path) -> Path:
     return image.with_name(nifti.stem(image) + ".json")
 
@@ -119,7 +124,10 @@ def deliver(
         unlink(receipt_path(image))
         if nifti.is_nifti_name(image):
             version = record["software"]["lohi-edge"]
-            descrip = f"{nifti.SYNTHETIC_MARK} 3T-like, lohi-edge {version}, research use only"
+            mark_held = "HELD BY QUALITY CHECK, " if record["verdict"] == "hold" else ""
+            descrip = (
+                f"{nifti.SYNTHETIC_MARK} 3T-like, {mark_held}lohi-edge {version}, research use only"
+            )
             written = nifti_write.write(image, volume, descrip)
         else:
             written = dicom.write(image, volume, record, grid, mark=mark)

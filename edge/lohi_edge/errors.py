@@ -5,6 +5,8 @@ Every message says what was expected, what was found and what to do about it.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LohiError(Exception):
     """Base of every error a user can cause or cure; ends in `exit_code`, never in a traceback."""
@@ -25,9 +27,13 @@ class BadInput(LohiError):
 
 
 class Held(LohiError):
-    """The quality check held the result back."""
+    """The quality check held the result back; `receipt` says why, metric by metric."""
 
     exit_code = 4
+
+    def __init__(self, message: str, receipt: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.receipt = receipt
 
 
 class BundleError(LohiError):

@@ -14,6 +14,7 @@ from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
+from lohi_edge.quality.inspect import inspect
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
 from lohi_edge.source import Format, Scan
@@ -99,6 +100,8 @@ def enhance(
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    limits: str | Path | None = None,
+    deliver_held: bool = False,
 ) -> Result:
     """Turn one 64 mT head scan into a synthetic 3 T-like volume. Research use only.
 
@@ -117,6 +120,8 @@ def enhance(
         overwrite: replace a different result that is there already.
         threads: of the CPU runtime; None for one per core.
         progress: called with (slices done, slices in all).
+        limits: a JSON file of quality limits that go before the bundle's and the package's.
+        deliver_held: write a held result too, marked as held in its name and header (research).
 
     Raises:
         UsageError: an unknown option value, or a different result is in the way.
@@ -134,18 +139,27 @@ def enhance(
     volume = source.read(scan, prefer, clock)
     name = volume.origin.name if volume.origin else ""
     sidecar = volume.origin.sidecar if volume.origin else None
-    contrast, rule = contrasts.decide(contrast, nifti.stem(Path(name)), sidecar)
+    unnamed = contrasts.unnamed(contrast, nifti.stem(Path(name)), sidecar)
+    fine = volume.isotropic() if unnamed else None
+    contrast, rule = contrasts.decide(contrast, nifti.stem(Path(name)), sidecar, fine)
     models = bundle if isinstance(bundle, Models) else Models(bundle, threads)
     model = models.get(contrast)
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
     target = delivery.target(scan, out, format)
     if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
         return Result(None, found, target, done_before=True)
-    image = _compute(volume, model, grid, clock, record, progress)
+    fine, image = _compute(volume, model, clock, record, progress)
     with clock("quality"):
-        receipt.judge(record, image, volume)
-    if record["verdict"] == "hold":
-        raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}")
+        quality = model.bundle.manifest.metrics
+        seen = inspect(volume, fine, contrast, image, quality, limits and Path(limits))
+        receipt.judge(record, seen, volume)
+    if record["verdict"] == "hold" and not deliver_held:
+        raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
+    if target and record["verdict"] == "hold":
+        target = delivery.held(target)
+    with clock("restore"):
+        if grid == "native":
+            image = image.resampled(volume.shape, volume.affine)
     if target:
         delivery.deliver(target, image, record, scan, grid, clock, mark)
     record["timings"] = clock.seconds()
@@ -157,11 +171,11 @@ def enhance(
 def _compute(
     volume: Volume,
     model: Model,
-    grid: Grid,
     clock: Clock,
     record: dict[str, Any],
     progress: Progress | None,
-) -> Volume:
+) -> tuple[Volume, Volume]:
+    """The scan at 1 mm, and the result on that grid."""
     contract = model.bundle.manifest.slice_contract
     with clock("prepare"):
         fine = volume.isotropic(contract.spacing_mm)
@@ -176,9 +190,7 @@ def _compute(
         slices = model.choice.runtime.run(stack, progress)
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
-        if grid == "native":
-            image = image.resampled(volume.shape, volume.affine)
-    return image
+    return fine, image
 
 
 def _check_options(contrast: str | None, grid: str | None, prefer: str | None, format: str) -> None:

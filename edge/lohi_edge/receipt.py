@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from lohi_edge.bundle import INTENDED_USE, Bundle
+from lohi_edge.quality.inspect import Inspection
 from lohi_edge.runtime import Choice
 from lohi_edge.volume import Volume
 
@@ -65,24 +65,15 @@ def start(
     }
 
 
-def judge(record: dict[str, Any], image: Volume, volume: Volume) -> None:
-    """Set verdict and reasons in the receipt."""
-    reasons = [
-        {"name": "input", "text": note} for note in (volume.origin.notes if volume.origin else ())
+def judge(record: dict[str, Any], seen: Inspection, volume: Volume) -> None:
+    """Set metrics, verdict and reasons in the receipt; the reader's notes come last."""
+    notes = volume.origin.notes if volume.origin else ()
+    record["metrics"].update(seen.metrics)
+    record["verdict"] = seen.verdict
+    record["reasons"] = [
+        *seen.reasons,
+        *({"name": "input", "level": "note", "text": note} for note in notes),
     ]
-    finite = bool(np.isfinite(image.data).all())
-    if not finite:
-        reasons.insert(
-            0, {"name": "output", "text": "the model produced values that are not numbers"}
-        )
-    reasons.append(
-        {
-            "name": "quality",
-            "text": "fitness of the scan and plausibility of the result were not assessed",
-        }
-    )
-    record["verdict"] = "warn" if finite else "hold"
-    record["reasons"] = reasons
 
 
 def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Watch:
         interval_s: seconds between two looks at the inbox.
         events: let file events wake the scan early.
         incomplete_s: a file that is cut off and no longer grows is given up after so long.
+        series_quiet_s: a DICOM series is complete when no slice has come for so long.
         originals: what becomes of a scan once its result is on disk: keep, move, delete.
         hook: command run after each delivery, with the receipt's path as its last argument.
         hook_timeout_s: after which the hook is killed.
@@ -52,6 +53,7 @@ class Watch:
     interval_s: float = 1.0
     events: bool = True
     incomplete_s: float = 600.0
+    series_quiet_s: float = 10.0
     originals: str = "keep"
     hook: tuple[str, ...] = ()
     hook_timeout_s: float = 60.0
@@ -63,7 +65,7 @@ class Enhance:
 
     bundle: str | None = None
     contrast: str | None = None
-    grid: str = "1mm"
+    grid: str | None = None
     prefer: str | None = None
     threads: int | None = None
     runtime: str = "auto"
@@ -146,10 +148,11 @@ class Settings:
 _RULES: dict[str, tuple[Any, str]] = {
     "watch.interval_s": (lambda v: 0.05 <= v <= 3600, "0.05 to 3600"),
     "watch.incomplete_s": (lambda v: v > 0, "more than 0"),
+    "watch.series_quiet_s": (lambda v: v >= 0, "0 or more"),
     "watch.originals": (lambda v: v in ORIGINALS, f"one of {', '.join(ORIGINALS)}"),
     "watch.hook_timeout_s": (lambda v: v > 0, "more than 0"),
     "enhance.contrast": (lambda v: v in (None, *CONTRASTS), f"one of {', '.join(CONTRASTS)}"),
-    "enhance.grid": (lambda v: v in ("1mm", "native"), "1mm or native"),
+    "enhance.grid": (lambda v: v in (None, "1mm", "native"), "1mm or native"),
     "enhance.prefer": (lambda v: v in (None, "sform", "qform"), "sform or qform"),
     "enhance.runtime": (lambda v: v in ("auto", *RUNTIMES), f"auto or {', '.join(RUNTIMES)}"),
     "enhance.precision": (

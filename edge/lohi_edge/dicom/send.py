@@ -7,7 +7,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,8 @@ def echo(node: Node, tls: Tls | None = None) -> float:
     begin = time.perf_counter()
     entity = _entity(node)
     entity.add_requested_context(Verification)
-    association = _associate(entity, node, tls)
-    try:
+    with _associated(entity, node, tls) as association:
         status = association.send_c_echo()
-    finally:
-        association.release()
     _check(status, node, "C-ECHO")
     return time.perf_counter() - begin
 
@@ -103,8 +101,7 @@ def send(
     entity = _entity(node)
     for sop_class, syntax in sorted({(i.sop_class, str(i.syntax)) for _, i in files}):
         entity.add_requested_context(sop_class, syntax)
-    association = _associate(entity, node, tls)
-    try:
+    with _associated(entity, node, tls) as association:
         for done, (file, _) in enumerate(files):
             try:
                 status = association.send_c_store(file)
@@ -115,8 +112,6 @@ def send(
             _check(status, node, f"instance {done + 1} of {len(files)}")
             if progress:
                 progress(done + 1, len(files))
-    finally:
-        association.release()
     return len(files)
 
 
@@ -216,15 +211,29 @@ def _entity(node: Node) -> AE:
     return entity
 
 
-def _associate(entity: AE, node: Node, tls: Tls | None) -> Any:
+@contextmanager
+def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
+    """An established association, released in the end.
+
+    Raises:
+        NetworkError: the node does not answer, or refuses.
+    """
     secure = (tls.context(server=False), node.host) if tls else None
     association = entity.associate(
         node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
     )
-    if not association.is_established:
-        how = "refuses the association" if association.is_rejected else "does not answer"
-        raise NetworkError(f"{node}: {how}; check title, address and its list of known nodes")
-    return association
+    # pynetdicom forgets to close the socket of an association that the other end has cut.
+    connection = association.dul.socket.socket if association.dul.socket else None
+    try:
+        if not association.is_established:
+            how = "refuses the association" if association.is_rejected else "does not answer"
+            raise NetworkError(f"{node}: {how}; check title, address and its list of known nodes")
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+        if connection is not None:
+            connection.close()
 
 
 def _check(status: Any, node: Node, what: str) -> None:

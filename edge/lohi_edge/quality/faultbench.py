@@ -18,7 +18,7 @@ from lohi_edge import nifti
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput
 from lohi_edge.quality import fitness
-from lohi_edge.quality.faults import SCAN_FAULTS
+from lohi_edge.quality.faults import MOVES_VOXELS, SCAN_FAULTS
 from lohi_edge.quality.phantom import phantom
 from lohi_edge.volume import Volume
 
@@ -78,7 +78,7 @@ def cases(pairs: Path, heads: Iterable[int]) -> list[Case]:
 
 def measure(volume: Volume, contrast: str) -> dict[str, float | None]:
     """Fitness of one volume, figures alone."""
-    measures, _ = fitness.assess(volume, volume.isotropic(), contrast)
+    measures = fitness.assess(volume, volume.isotropic(), contrast).measures
     return {name: m.value for name, m in measures.items()}
 
 
@@ -93,6 +93,9 @@ def scan_rows(case: Case, faulty: bool) -> Iterator[Row]:
         for strength in (1,) if once else range(3):
             rng = _rng(case, name, strength)
             damaged = fault(volume.data, strength, rng)
+            if damaged.shape == volume.shape and name not in MOVES_VOXELS:
+                # What the scanner masks it masks after the fault.
+                damaged = np.where(volume.data > 0, damaged, 0)
             grid = Volume(np.ascontiguousarray(damaged), volume.affine)
             yield _row(case, name, strength, measure(grid, case.contrast))
     for other in CONTRASTS:

@@ -175,6 +175,12 @@ SCAN_FAULTS: dict[str, Fault] = {
     "mirrored left to right": flipped(0),
 }
 
+# Faults after which a voxel stands elsewhere, so that a mask of the clean scan does not fit.
+MOVES_VOXELS = {
+    "skipped slices", "duplicated slice", "swapped slices", "cropped field of view",
+    "upside down", "front to back", "mirrored left to right",
+}  # fmt: skip
+
 
 def blob(shape: tuple[int, ...], centre: Any, diameter: float, zooms: Any = (1, 1, 1)) -> Float32:
     """A soft-edged ball (X, Y, Z), 1 inside, of a diameter in mm."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -136,23 +137,36 @@ METRICS: dict[str, tuple[str, Better, Compute]] = {
 }
 
 
-def assess(
-    volume: Volume, fine: Volume, contrast: str
-) -> tuple[dict[str, Measure], Recognition | None]:
+@dataclass(frozen=True, eq=False)
+class Fitness:
+    """Every metric of a scan, what the recogniser saw, and the arrays it was seen in."""
+
+    measures: dict[str, Measure]
+    recognition: Recognition | None
+    scan: Scan
+
+    def words(self, contrast: str) -> dict[str, str]:
+        """What the sentences of a verdict need to name."""
+        seen = self.recognition
+        return {
+            "contrast": contrast,
+            "seen": seen.contrast if seen else "different",
+            "orientation": (seen and seen.orientation) or "the axes were exchanged",
+        }
+
+
+def assess(volume: Volume, fine: Volume, contrast: str) -> Fitness:
     """All metrics of a scan.
 
     Args:
         volume: on its own grid.
         fine: the same at 1 mm isotropic.
         contrast: what it is taken for, "T1w", "T2w" or "FLAIR".
-
-    Returns:
-        Name -> measure, and what the recogniser saw (None where it failed).
     """
     scene = _Scene(lay_out(volume, fine), contrast)
     measures = {
-        name: take(unit, better, lambda compute=compute: compute(scene))  # type: ignore[misc]
+        name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()
     }
     seen = None if measures["head_like"].failed else scene.recognition
-    return measures, seen
+    return Fitness(measures, seen, scene.scan)

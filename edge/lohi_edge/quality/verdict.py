@@ -16,7 +16,6 @@ from lohi_edge.quality.advice import sentence
 from lohi_edge.quality.measure import Measure
 
 Verdict = Literal["pass", "warn", "hold"]
-Limits = Mapping[str, Mapping[str, tuple[float | None, float | None]]]
 PARTS = ("scan", "result")
 MAX_BYTES = 1 << 20
 _ORDER: dict[str, int] = {"pass": 0, "note": 0, "warn": 1, "hold": 2}
@@ -41,11 +40,12 @@ def shipped() -> dict[str, Any]:
 
 def limits_for(
     contrast: str, bundle_metrics: Mapping[str, Any], override: Path | None = None
-) -> dict[str, dict[str, Any]]:
-    """Limits of the scan's and the result's metrics for a contrast.
+) -> dict[str, Any]:
+    """Limits of the scan's and the result's metrics for a contrast, and `reference` deciles.
 
     The package's limits, over them those of the bundle (`metrics.quality` of its manifest, same
-    form), over them those of a settings file; metric by metric.
+    form), over them those of a settings file; metric by metric. A layer with `"base": "none"`
+    starts from nothing instead.
 
     Raises:
         BundleError, UsageError: unusable limits in the bundle or in the file.
@@ -59,10 +59,13 @@ def limits_for(
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{override}: expected quality limits in JSON: {error}") from None
         layers.append(_checked(found, UsageError, str(override)))
-    merged: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    merged: dict[str, Any] = {**{part: {} for part in PARTS}, "reference": None}
     for layer in layers:
+        if layer.get("base") == "none":
+            merged = {**{part: {} for part in PARTS}, "reference": None}
         for part in PARTS:
             merged[part].update(layer.get(part, {}).get(contrast, {}))
+        merged["reference"] = layer.get("reference", {}).get(contrast, merged["reference"])
     return merged
 
 
@@ -146,6 +149,10 @@ def _checked(found: Any, error: type[UsageError] | type[BundleError], where: str
         and all(isinstance(c, dict) and all(map(metric, c.values())) for c in part.values())
         for name, part in found.items()
         if name in PARTS
+    )
+    good = good and all(
+        isinstance(deciles, list) and len(deciles) == 10 and pair(deciles[:2])
+        for deciles in found.get("reference", {}).values()
     )
     if not good:
         raise error(

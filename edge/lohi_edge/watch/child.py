@@ -28,7 +28,7 @@ from lohi_edge.files import atomic_write, disk_error, read_bytes
 from lohi_edge.pipeline import Models, enhance
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults
-from lohi_edge.watch.outbox import clean_name
+from lohi_edge.watch.outbox import clean_name, size_of
 
 CRASH = 70  # EX_SOFTWARE of sysexits.h
 _PR_SET_PDEATHSIG = 1
@@ -107,7 +107,9 @@ class Child:
             try:
                 faults.reach("worker_read", Path(task["path"]).name)
                 clock = Clock()
-                volume = source.read(Path(task["path"]), self._options["prefer"], clock)
+                with clock("read"):
+                    scan = source.resolve(task["path"])
+                volume = source.read(scan, self._options["prefer"], clock)
                 self._volumes[task["id"]] = (volume, clock.seconds())
                 self._send("loaded", id=task["id"])
                 self.tasks.put(("identify", {"id": task["id"]}))
@@ -128,7 +130,7 @@ class Child:
             self._options["contrast"], nifti.stem(Path(origin.name)), origin.sidecar
         )
         manifest = self._models.get(name).bundle.manifest
-        grown = volume.zooms if self._options["grid"] == "1mm" else (1.0, 1.0, 1.0)
+        grown = volume.zooms if self._options["grid"] != "native" else (1.0, 1.0, 1.0)
         voxels = 1.0
         for count, factor in zip(volume.shape, grown, strict=True):
             voxels *= count * float(factor)
@@ -166,14 +168,12 @@ class Child:
             raise disk_error(receipt, error) from None
         record = stamp_receipt(receipt, home, stamp, read)
         faults.reach("after_write", path)
-        names = sorted(p.name for p in Path(out).iterdir())
-        removable = sum((Path(out) / n).stat().st_size for n in names if n != receipt.name)
         self._send(
             "done",
             id=id,
             verdict=record["verdict"],
             seconds=record["timings"]["total"],
-            bytes=removable,
+            bytes=sum(size_of(path) for path in Path(out).iterdir() if path != receipt),
         )
 
     def _progress(self, id: int) -> Callable[[int, int], None]:
@@ -217,10 +217,12 @@ def crash() -> None:
     os._exit(CRASH)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """A worker without its daemon must not go on; and it is the one to go when memory is short."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the line above could notice
     try:
         Path("/proc/self/oom_score_adj").write_text("500")
     except OSError:
@@ -242,7 +244,7 @@ def _listen(child: Child) -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the daemon, which decides
-    _die_with_parent()
+    _die_with_parent(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an event
     lock = threading.Lock()

@@ -10,7 +10,6 @@ from typing import Any
 
 from lohi_edge import receipt
 from lohi_edge.errors import DiskError
-from lohi_edge.files import disk_error, fsync_directory
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
@@ -141,12 +140,8 @@ class Closing:
         # The scan first: without its sidecar it might pass for another contrast.
         files = [p for p in (original, sidecar_of(original)) if os.path.lexists(p)]
         if scan.state == "done" and self.settings.watch.originals == "delete":
-            try:
-                for file in files:
-                    file.unlink()
-                fsync_directory(original.parent)
-            except OSError as error:
-                raise disk_error(original, error) from error
+            for file in files:
+                self.outbox.destroy(file)
             return "deleted"
         home = self.moved(scan, "originals" if scan.state == "done" else scan.state)
         for file in files:

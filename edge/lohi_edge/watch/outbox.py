@@ -57,11 +57,11 @@ class Placed:
 
     def files(self) -> list[Path]:
         """What retention may remove: all that was delivered but the receipt."""
-        return [p for p in self.receipt.parent.iterdir() if p.is_file() and p != self.receipt]
+        return [path for path in self.receipt.parent.iterdir() if path != self.receipt]
 
     @property
     def bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.files())
+        return sum(size_of(path) for path in self.files())
 
 
 class Outbox:
@@ -118,7 +118,7 @@ class Outbox:
     def _names(self, path: str, identity: str) -> Iterator[str]:
         """Names for a result's folder, best first."""
         pure = PurePath(path)
-        stem = nifti.stem(Path(clean_name(pure.name)))
+        stem = nifti.stem(Path(clean_name(pure.name))).removesuffix(".zip")
         parents = [clean_name(part) for part in pure.parent.parts]
         if parents or stem not in (*TROUBLE, ORIGINALS):
             yield "/".join((*parents, stem))
@@ -216,14 +216,57 @@ class Outbox:
             raise disk_error(final, error) from None
         return final
 
+    def destroy(self, original: Path) -> None:
+        """Delete an original; of a folder, all at once.
+
+        Raises:
+            DiskError: it is where it was.
+        """
+        try:
+            if original.is_dir():
+                going = self.take(original, self._staging / "going")
+                shutil.rmtree(going)
+            else:
+                original.unlink()
+            fsync_directory(original.parent)
+        except OSError as error:
+            raise disk_error(original, error) from None
+
     def _copy_over(self, original: Path, final: Path) -> None:
         staged = self._staging / "original"
-        shutil.copy2(original, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        remove(staged)
+        if original.is_dir():
+            shutil.copytree(original, staged)
+        else:
+            shutil.copy2(original, staged)
+        for path in (*staged.rglob("*"), staged):
+            _fsync(path)
         staged.rename(final)
         fsync_directory(final.parent)
-        original.unlink()
+        remove(original)
+
+
+def remove(path: Path) -> None:
+    """A file or a whole folder; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.stat().st_size
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _make_durable(folder: Path, root: Path) -> None:

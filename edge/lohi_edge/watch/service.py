@@ -68,7 +68,7 @@ class Daemon:
         self.audit = Audit(home)
         self.inbox = Inbox(
             root, self.ledger.mark, not localfs.is_network(localfs.kind(root)),
-            settings.watch.incomplete_s,
+            settings.watch.incomplete_s, settings.watch.series_quiet_s,
         )  # fmt: skip
         self.outbox = Outbox(out)
         self.parts = Closing(
@@ -252,6 +252,7 @@ class Daemon:
         self.settings = self.parts.settings = new
         self.log.format = new.log.format
         self.inbox.incomplete_s = new.watch.incomplete_s
+        self.inbox.series_quiet_s = new.watch.series_quiet_s
         if restart:
             self.dispatcher.renew_worker()
         self.audit.append("settings.reloaded")

@@ -17,18 +17,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from helpers import small_head
 from lohi_edge.cli import app
 from lohi_edge.watch.ledger import FILE
 
 DEADLINE_S = 240  # generous: a hang must fail the test, a slow machine must not
-
-
-def small_head(seed: int = 0, edge: int = 24) -> np.ndarray:
-    """A 48 mm ball with a ramp inside, int16; every seed gives other bytes."""
-    axis = (np.arange(edge) - (edge - 1) / 2) / (edge * 0.37)
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
-    noise = np.abs(np.random.default_rng(seed).normal(0, 2, (edge,) * 3))
-    return (np.where(x * x + y * y + z * z < 1, 120 + 40 * x + 30 * y, 0) + noise).astype(np.int16)
 
 
 def save_scan(path: Path, seed: int = 0) -> Path:

@@ -12,6 +12,10 @@ import time
 
 import pytest
 
+from dicom_series import save, slices
+from helpers import small_head
+from lohi_edge import delivery
+
 
 def test_every_way_a_file_can_arrive(box):
     """Renamed in, copied, grown slowly, hard-linked, moved in with its folder; .nii and .nii.gz."""
@@ -364,3 +368,32 @@ def test_logs_and_audit_name_no_patient(box, format):
     assert "DOE" not in said
     if format == "json":
         assert {"event", "at"} <= json.loads(box.log.read_text().splitlines()[-1]).keys()
+
+
+@pytest.mark.parametrize("originals", ["keep", "delete"])
+def test_dicom_series_in_a_folder_and_in_a_zip(box, originals):
+    """Slices come one by one; the folder is one scan once it is quiet, and so is an archive."""
+    ball = small_head(edge=24)
+    box.settings["watch"].update(series_quiet_s=1.0, originals=originals)
+    made = slices(ball, spacing=(2.0, 2.0), gap=2.0, series=1)
+    other = save(box.inbox.parent / "away", slices(ball, (2.0, 2.0), 2.0, series=2))
+    box.start()
+    box.wait_ready()
+    for number, instance in enumerate(made):
+        save(box.inbox / "study/ser 1", [instance], prefix=f"{number:03d}-")
+        time.sleep(0.05)
+    shutil.make_archive(str(box.inbox / "packed"), "zip", other)
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert box.leftovers() == []
+    receipts = box.receipts()
+    assert {path.rpartition("/")[0] for path in receipts} == {"study/ser 1", "packed"}
+    for path, receipt in receipts.items():
+        result = (box.outbox / path).parent / receipt["result"]["path"]
+        assert len(list(result.iterdir())) == len(made)
+        assert delivery.digest(result) == receipt["result"]["sha256"]
+    left = {p.name for p in box.inbox.rglob("*") if p.is_file()}
+    assert len(left) == (len(made) + 1 if originals == "keep" else 0)
+    said = box.log.read_text() + (box.state / "audit.jsonl").read_text()
+    assert "PLANTED" not in said
+    assert "PLANTED" not in "".join(map(str, receipts.values()))

@@ -1,0 +1,113 @@
+"""Commands of the quality room: qc, report, explain, reproduce, drift."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Scans = Annotated[list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files.")]
+Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]")
+]
+Limits = Annotated[
+    Path | None, typer.Option("--limits", help="Quality limits (JSON) over the bundle's.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (qc, report, explain, reproduce, drift):
+        app.command()(command)
+
+
+def qc(
+    scans: Scans,
+    contrast: Annotated[
+        str | None, typer.Option(help="T1w, T2w or FLAIR.  [default: by name, then by image]")
+    ] = None,
+    limits: Limits = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether scans are fit to be enhanced, without enhancing them.
+
+    Exit codes: 0 pass or warn, 3 bad input, 4 hold.
+
+    Example: lohi-edge qc scan.nii.gz --json
+    """
+    from lohi_edge.quality.qc import check, exit_code, line
+
+    records = [check(scan, contrast, limits) for scan in scans]
+    if as_json:
+        _print(records)
+    else:
+        for record in records:
+            sys.stdout.write(line(record) + "\n")
+    raise typer.Exit(exit_code(records))
+
+
+def report(
+    receipts: Annotated[list[Path], typer.Argument(metavar="RECEIPT...", help="JSON files.")],
+) -> None:
+    """Make the HTML page and the contact sheet of results, from their receipts.
+
+    Example: lohi-edge report scan_desc-synthetic.json
+    """
+    from lohi_edge.report import write
+
+    for path in receipts:
+        for made in write(path):
+            if made:
+                sys.stdout.write(f"{made}\n")
+
+
+def explain(out: Output, bundle: BundleOption = None, as_json: Json = False) -> None:
+    """Print how a result came about, and check every hash again; exit 3 where one has changed.
+
+    Example: lohi-edge explain scan_desc-synthetic.nii.gz
+    """
+    from lohi_edge import console
+    from lohi_edge.provenance import explain as chain
+
+    found = chain(out, bundle)
+    _print(found) if as_json else console.show_mapping(found)
+    raise typer.Exit(3 if "changed" in found["checks"].values() else 0)
+
+
+def reproduce(out: Output, bundle: BundleOption = None, as_json: Json = False) -> None:
+    """Enhance the scan of a result again and say how the two differ; writes nothing.
+
+    Example: lohi-edge reproduce scan_desc-synthetic.nii.gz
+    """
+    from lohi_edge import console
+    from lohi_edge.provenance import reproduce as again
+
+    found = again(out, bundle)
+    _print(found) if as_json else console.show_mapping(found)
+
+
+def drift(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="With receipts.")],
+    last: Annotated[int, typer.Option(min=20, help="Scans to look at.")] = 200,
+    contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
+    as_json: Json = False,
+) -> None:
+    """Say whether the device's latest scans differ from those before: a scanner or coil changed.
+
+    Example: lohi-edge drift outbox/
+    """
+    from lohi_edge import console
+    from lohi_edge.quality.drift import drift as compare
+    from lohi_edge.quality.drift import receipts
+
+    found = compare(receipts(folders), last, contrast)
+    _print(found) if as_json else console.show_mapping(found)
+
+
+def _print(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,115 @@
+"""How a result came about: the chain in its receipt, its hashes checked, and a second run of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge import bundle as bundles
+from lohi_edge import delivery, nifti
+from lohi_edge.errors import BadInput, LohiError
+from lohi_edge.files import read_bytes, sha256
+from lohi_edge.pipeline import Models, enhance
+
+
+def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The receipt beside a result (or the receipt itself), as (path, record).
+
+    Raises:
+        BadInput: there is none.
+    """
+    beside = path if path.suffix == ".json" else delivery.receipt_path(path)
+    record = delivery.read_receipt(beside)
+    if record is None:
+        raise BadInput(f"{beside}: expected the receipt of a result here, found none")
+    return beside, record
+
+
+def explain(path: Path, bundle: Path | None = None) -> dict[str, Any]:
+    """The chain from scan to result, each hash checked again: "ok", "changed" or "missing"."""
+    beside, record = receipt_of(path)
+    folder = beside.parent
+    checks = {
+        "source": _check_file(folder, record["source"]),
+        "result": _check_result(folder, record["result"]),
+        **_check_bundle(record, bundle),
+    }
+    keys = ("contrast", "engine", "runtime", "precision", "fallback", "verdict", "reasons")
+    return {
+        "checks": checks,
+        "source": record["source"].get("path"),
+        "result": record["result"].get("path"),
+        "bundle": record["bundle"],
+        "onnx": record["onnx"],
+        **{key: record.get(key) for key in keys},
+    }
+
+
+def reproduce(path: Path, bundle: Path | None = None) -> dict[str, Any]:
+    """Enhance the scan of a NIfTI result again and compare.
+
+    Returns:
+        `identical` (voxel by voxel), `largest_difference` (0 to 1000), and which of scan, bundle,
+        runtime and precision were the same.
+
+    Raises:
+        BadInput: the scan or the result is gone, or changed since.
+    """
+    beside, record = receipt_of(path)
+    folder = beside.parent
+    for key, what in (("source", "scan"), ("result", "result")):
+        if _check_file(folder, record[key]) != "ok":
+            raise BadInput(f"{beside}: the {what} it speaks of is gone or was changed since")
+    models = Models(bundle)
+    again = enhance(
+        folder / record["source"]["path"],
+        bundle=models,
+        contrast=record["contrast"]["name"],
+        grid=record["result"]["grid"],
+        deliver_held=True,
+    )
+    assert again.volume is not None
+    before = nifti.read(folder / record["result"]["path"]).data
+    after = again.volume.data
+    same_shape = before.shape == after.shape
+    largest = float(np.abs(before - after).max()) if same_shape else None
+    return {
+        "identical": largest == 0.0,
+        "largest_difference": largest,
+        "same": {
+            key: again.receipt[key] == record.get(key)
+            for key in ("bundle", "onnx", "runtime", "precision")
+        },
+    }
+
+
+def _check_file(folder: Path, entry: dict[str, Any]) -> str:
+    path = entry.get("path")
+    if not isinstance(path, str):
+        return "missing"
+    try:
+        found = sha256(read_bytes(folder / path, nifti.MAX_FILE_BYTES))
+    except BadInput:
+        return "missing"
+    return "ok" if found == entry.get("sha256") else "changed"
+
+
+def _check_result(folder: Path, entry: dict[str, Any]) -> str:
+    image = folder / str(entry.get("path"))
+    if not image.is_dir():
+        return _check_file(folder, entry)
+    return "ok" if delivery.digest(image) == entry.get("sha256") else "changed"
+
+
+def _check_bundle(record: dict[str, Any], bundle: Path | None) -> dict[str, str]:
+    try:
+        found = bundles.load(bundle or bundles.shipped(record["contrast"]["name"]))
+    except LohiError:
+        return {"bundle": "missing", "onnx": "missing"}
+    onnx = found.manifest.files.get(record["onnx"]["file"])
+    return {
+        "bundle": "ok" if found.sha256 == record["bundle"]["sha256"] else "changed",
+        "onnx": "ok" if onnx == record["onnx"]["sha256"] else "changed",
+    }

@@ -1,0 +1,69 @@
+"""Drift: do this device's latest scans still look like those before them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge import delivery
+
+WATCHED = ("noise", "shading", "sharp_in_plane", "sharp_through", "contrast", "head_like")
+LATEST = 10
+MIN_BEFORE = 10
+ALARM = 3.0  # robust standard errors by which the latest scans' median may lie off
+
+
+def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Receipts in folders and below, oldest first by file time."""
+    paths = [path for folder in folders for path in folder.rglob("*_desc-synthetic*.json")]
+    paths.sort(key=lambda path: path.stat().st_mtime)
+    found = (delivery.read_receipt(path) for path in paths)
+    return [record for record in found if record is not None]
+
+
+def drift(records: list[dict[str, Any]], count: int = 200, contrast: str = "T1w") -> dict[str, Any]:
+    """Compare the latest scans with those before them, metric by metric.
+
+    Args:
+        records: receipts, oldest first.
+        count: how many of the last scans to look at.
+        contrast: only scans of this one are compared.
+
+    Returns:
+        `scans`, `metrics` (name -> medians `before` and `latest`, `shift` in robust standard errors
+        of the latest median), `verdict` "pass", "warn" or "too few", `reasons`.
+    """
+    of_one = [r for r in records if r["contrast"]["name"] == contrast][-count:]
+    before, latest = of_one[:-LATEST], of_one[-LATEST:]
+    if len(before) < MIN_BEFORE:
+        need = LATEST + MIN_BEFORE
+        reason = f"{len(of_one)} scans, at least {need} are needed to see a change"
+        return {"scans": len(of_one), "metrics": {}, "verdict": "too few", "reasons": [reason]}
+    metrics, reasons = {}, []
+    for name in WATCHED:
+        old, new = _values(before, name), _values(latest, name)
+        if len(old) < MIN_BEFORE or len(new) < LATEST // 2:
+            continue
+        middle = float(np.median(old))
+        spread = max(1.4826 * float(np.median(np.abs(old - middle))), 0.01 * abs(middle), 1e-9)
+        # 1.25 sd / sqrt(n) is the standard error of a median of n normal values.
+        shift = (float(np.median(new)) - middle) / (1.25 * spread / np.sqrt(len(new)))
+        metrics[name] = {"before": middle, "latest": float(np.median(new)), "shift": float(shift)}
+        if abs(shift) > ALARM:
+            reasons.append(
+                f"{name} changed from {middle:.3g} to {np.median(new):.3g}: check scanner and coil"
+            )
+    verdict = "warn" if reasons else "pass"
+    return {"scans": len(of_one), "metrics": metrics, "verdict": verdict, "reasons": reasons}
+
+
+def _values(records: list[dict[str, Any]], name: str) -> Any:
+    found = (
+        r["metrics"].get("scan", {}).get(name, {}).get("value")
+        for r in records
+        if isinstance(r.get("metrics"), dict)
+    )
+    return np.array([v for v in found if isinstance(v, int | float)], dtype=float)

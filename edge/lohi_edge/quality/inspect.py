@@ -1,0 +1,63 @@
+"""The whole check of one scan: fitness before, plausibility after, and the verdict on both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.quality import fitness, plausibility, verdict
+from lohi_edge.quality.verdict import Judged
+from lohi_edge.volume import Float32, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """`metrics` by part ("scan", "result"), and `residual` (x, y, z) on 4 mm cells or None."""
+
+    verdict: verdict.Verdict
+    reasons: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    residual: Float32 | None = None
+
+
+def inspect(
+    volume: Volume,
+    fine: Volume,
+    contrast: str,
+    result: Volume | None = None,
+    bundle_metrics: Mapping[str, Any] | None = None,
+    override: Path | None = None,
+) -> Inspection:
+    """Judge a scan and, where there is one, the result made of it.
+
+    Args:
+        volume: the scan on its own grid.
+        fine: the same at 1 mm.
+        contrast: what it is taken for.
+        result: on the grid of `fine`, 0 to 1000.
+        bundle_metrics: `metrics` of the bundle's manifest.
+        override: a file of limits that go before all others.
+
+    Raises:
+        BundleError, UsageError: unusable limits.
+    """
+    limits = verdict.limits_for(contrast, bundle_metrics or {}, override)
+    fit = fitness.assess(volume, fine, contrast)
+    parts: dict[str, Judged] = {
+        "scan": verdict.judge(fit.measures, limits["scan"], fit.words(contrast))
+    }
+    residual = None
+    if result is not None:
+        seen = plausibility.assess(fit.scan, fine.data, result.data, limits["reference"])
+        parts["result"] = verdict.judge(seen.measures, limits["result"], seen.words)
+        residual = seen.residual
+    reasons = [reason for judged in parts.values() for reason in judged.reasons]
+    reasons.sort(key=lambda reason: reason["level"] != "hold")
+    return Inspection(
+        verdict=verdict.worst([judged.verdict for judged in parts.values()]),
+        reasons=reasons,
+        metrics={name: judged.metrics for name, judged in parts.items()},
+        residual=residual,
+    )

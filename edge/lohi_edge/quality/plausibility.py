@@ -1,0 +1,208 @@
+"""Is this result believable? Every metric of the output, held against the scan it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from lohi_edge.quality import consistency, signal, slicewise
+from lohi_edge.quality.consistency import Consistency
+from lohi_edge.quality.measure import Better, Measure, NotApplicable, take
+from lohi_edge.quality.piqe import piqe
+from lohi_edge.quality.scan import Scan, block_mean
+from lohi_edge.slices import INTENSITY_MAX
+from lohi_edge.volume import Float32
+
+PIQE_SLICES = 3
+DECILES = np.linspace(5, 95, 10)
+_CHECKER_CELL = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Plausibility:
+    """Metrics of a result; `residual` (x, y, z) on 4 mm cells where it could be computed."""
+
+    measures: dict[str, Measure]
+    residual: Float32 | None = None
+    words: dict[str, str] = field(default_factory=dict)
+
+
+def assess(scan: Scan, fine: Float32, result: Float32, reference: Any = None) -> Plausibility:
+    """All metrics of a result.
+
+    Args:
+        scan: the input, laid out.
+        fine: the input at 1 mm (X, Y, Z).
+        result: the output on that grid, 0 to INTENSITY_MAX.
+        reference: deciles (10,) of what the model was trained to produce, 0 to 1; None where
+            nobody recorded them.
+    """
+    scene = _Scene(scan, fine, result, reference)
+    finite = take("ratio", "high", lambda: float(np.isfinite(result).mean()))
+    if finite.value != 1.0:
+        return Plausibility({"finite": finite})
+    measures = {
+        name: take(unit, better, partial(compute, scene))
+        for name, (unit, better, compute) in _METRICS.items()
+    }
+    failed = measures["consistency"].failed
+    compared = None if failed else scene.compared
+    words = {"place": scene.place(compared)} if compared else {}
+    return Plausibility({"finite": finite, **measures}, compared and compared.residual, words)
+
+
+class _Scene:
+    """What several metrics share, computed once when first asked for."""
+
+    def __init__(self, scan: Scan, fine: Float32, result: Float32, reference: Any) -> None:
+        self.scan, self.fine, self.result, self.reference = scan, fine, result, reference
+
+    @cached_property
+    def work(self) -> Float32:
+        return block_mean(self.result, 2)
+
+    @cached_property
+    def compared(self) -> Consistency:
+        shading = signal.shading_field(self.scan.work, self.scan.inner)
+        return consistency.compare(self.scan.work, self.work, self.scan.inner, shading)
+
+    @cached_property
+    def level(self) -> float:
+        return max(float(np.median(self.work[self.scan.inner])), 1e-6)
+
+    @cached_property
+    def table(self) -> Float32:
+        table = slicewise.slice_table(self.result, (1.0, 1.0, 1.0), self.level)
+        if len(table) < 6:
+            raise NotApplicable(f"only {len(table)} slices show the head")
+        return table
+
+    @cached_property
+    def piqe(self) -> tuple[float, float]:
+        rows = np.flatnonzero(self.scan.head.any(axis=(0, 1)))
+        at = 2 * np.quantile(rows, np.linspace(0.35, 0.75, PIQE_SLICES)).astype(int)
+        scores = []
+        for data in (self.fine, self.result):
+            thin = data[::2, ::2, ::2]
+            low, high = float(thin.min()), float(np.percentile(thin, 99.5))
+            slices = (np.clip(data[:, :, k], low, high) for k in at)
+            scores.append(float(np.mean([piqe(one, low, high) for one in slices])))
+        return scores[0], scores[1]
+
+    def place(self, compared: Consistency) -> str:
+        """Where the strongest spot lies, from the middle of the head, in words."""
+        inside = np.argwhere(block_mean(self.scan.inner.astype(np.float32), 2) > 0.9)
+        offset = (np.array(compared.where) - inside.mean(axis=0)) * consistency.CELL_MM
+        names = (("left", "right"), ("back", "front"), ("bottom", "top"))
+        parts = [
+            f"{abs(mm):.0f} mm to the {pair[int(mm > 0)]}"
+            for mm, pair in zip(offset, names, strict=True)
+            if abs(mm) >= consistency.CELL_MM
+        ]
+        return (", ".join(parts) + " of the middle of the head") if parts else "the middle"
+
+
+def saturated(result: Float32, inside: Any) -> float:
+    """Share of the head at the very top of the range; lower is better.
+
+    Args:
+        result: (x, y, z), every second voxel, 0 to INTENSITY_MAX.
+        inside: the same shape.
+    """
+    return float(np.mean(result[inside] >= INTENSITY_MAX * 0.9999))
+
+
+def added_edges(scan: Float32, result: Float32, inside: Any) -> float:
+    """Edge energy of the result over that of the scan at the scan's resolution; 1 is the same.
+
+    Root mean squared gradient on 4 mm cells, each image relative to its own spread.
+
+    Args:
+        scan, result: (x, y, z) on the 2 mm grid.
+        inside: where they are compared.
+    """
+    mask = block_mean(inside.astype(np.float32), 2) > 0.9
+    energies = []
+    for data in (scan, result):
+        cells = block_mean(data, 2)
+        squares = sum(np.square(g) for g in np.gradient(cells))
+        energies.append(
+            float(np.sqrt(np.mean(squares[mask]))) / max(float(cells[mask].std()), 1e-9)
+        )
+    return energies[1] / max(energies[0], 1e-9)
+
+
+def checkerboard(result: Float32, level: float) -> float:
+    """Strength of a pattern of period 2 in the slices' plane, relative to tissue; lower is better.
+
+    Transposed convolutions leave it (Odena et al., Distill 2016). The alternating sum of 2 x 2
+    voxels keeps its sign over a checkerboard, so it is averaged over 16 x 16 mm; noise and edges
+    average out.
+
+    Args:
+        result: (X, Y, S).
+    """
+    x, y = (n // 2 * 2 for n in result.shape[:2])
+    part = result[:x, :y]
+    even, odd = part[::2], part[1::2]
+    sums = (even[:, ::2] - even[:, 1::2] - odd[:, ::2] + odd[:, 1::2]) / np.float32(4)
+    cell = _CHECKER_CELL
+    rows, columns = (n // cell * cell for n in sums.shape[:2])
+    tiles = sums[:rows, :columns].reshape(rows // cell, cell, columns // cell, cell, -1)
+    return float(np.percentile(np.abs(tiles.mean(axis=(1, 3))), 95)) / level
+
+
+def statistics_shift(work: Float32, inside: Any, reference: Any) -> float:
+    """Distance of the result's brightness from training's, 0 to 1; lower is better.
+
+    Mean absolute difference of deciles (the Wasserstein-1 distance of the two distributions).
+
+    Args:
+        work: (x, y, z) on the 2 mm grid, 0 to INTENSITY_MAX.
+        reference: deciles (10,), 0 to 1, or None.
+    """
+    if reference is None:
+        raise NotApplicable("no statistics of the training were recorded")
+    deciles = np.percentile(work[inside], DECILES) / INTENSITY_MAX
+    return float(np.mean(np.abs(deciles - np.asarray(reference, dtype=float))))
+
+
+_METRICS: Mapping[str, tuple[str, Better, Any]] = {
+    "clipped_result": (
+        "ratio",
+        "low",
+        lambda s: saturated(
+            s.result[::2, ::2, ::2][tuple(slice(0, n) for n in s.scan.inner.shape)], s.scan.inner
+        ),
+    ),
+    "consistency": ("ratio", "high", lambda s: s.compared.explained),
+    "residual_blob": ("robust sd", "low", lambda s: s.compared.peak),
+    "added_edges": (
+        "ratio",
+        "low",
+        lambda s: added_edges(s.scan.work, s.work, s.scan.inner),
+    ),
+    "checkerboard": ("ratio", "low", lambda s: checkerboard(s.result[:, :, ::8], s.level)),
+    "result_contrast": (
+        "ratio",
+        "range",
+        lambda s: signal.contrast(s.work, np.full(s.work.shape, s.level, np.float32), s.scan.inner),
+    ),
+    "result_displaced": (
+        "ratio",
+        "low",
+        lambda s: max(slicewise.displaced(s.table), slicewise.gap(s.table) - 0.5),
+    ),
+    "piqe_before": ("score", "low", lambda s: s.piqe[0]),
+    "piqe_after": ("score", "low", lambda s: s.piqe[1]),
+    "piqe_change": ("score", "low", lambda s: s.piqe[1] - s.piqe[0]),
+    "statistics_shift": (
+        "ratio",
+        "low",
+        lambda s: statistics_shift(s.work, s.scan.inner, s.reference),
+    ),
+}

@@ -1,0 +1,233 @@
+"""One self-contained HTML page and a PNG contact sheet for a scan: verdict first, then why."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lohi_edge import delivery, nifti
+from lohi_edge.errors import BadInput, LohiError
+from lohi_edge.files import atomic_write
+from lohi_edge.picture import MARK, before_after
+from lohi_edge.volume import Float32, Volume
+
+PLANES = ("axial", "coronal", "sagittal")
+_ADVICE = {
+    "pass": "Nothing stands out.",
+    "warn": "Look at the reasons before you use the result.",
+    "hold": "Do not use the result.",
+    None: "The quality was not assessed.",
+}
+_NO_IMAGE = "<p class='missing'>{what} is no longer there: its pictures cannot be shown.</p>"
+
+
+def write(receipt: Path) -> tuple[Path, Path | None]:
+    """Make the page (and, where the images are still there, the contact sheet) of a receipt.
+
+    Returns:
+        `<name>_report.html` and `<name>_report.png` beside the receipt; the second is None where an
+        image is gone or is a DICOM series.
+
+    Raises:
+        BadInput: not a receipt of this software.
+        DiskError: the page cannot be written.
+    """
+    record = delivery.read_receipt(receipt)
+    if record is None:
+        raise BadInput(
+            f"{receipt}: expected a receipt (the .json beside a result), got another file"
+        )
+    scan, result, notes = _volumes(receipt.parent, record)
+    page = receipt.with_name(f"{receipt.stem}_report.html")
+    with atomic_write(page) as file:
+        file.write(render(record, scan, result, notes).encode())
+    if scan is None or result is None:
+        return page, None
+    sheet = page.with_suffix(".png")
+    before_after(sheet, [("before: 64 mT", scan), (f"after: {MARK}", result)])
+    return page, sheet
+
+
+def render(
+    record: dict[str, Any], scan: Volume | None, result: Volume | None, notes: list[str]
+) -> str:
+    """The page of a receipt; every text from outside is escaped.
+
+    Args:
+        record: the receipt.
+        scan, result: on one 1 mm grid, or None where they are gone.
+        notes: what could not be shown.
+    """
+    verdict = record.get("verdict")
+    words = {
+        "mark": MARK,
+        "verdict": _text(verdict or "not assessed"),
+        "tone": verdict if verdict in ("pass", "warn", "hold") else "none",
+        "advice": _ADVICE.get(verdict, _ADVICE[None]),
+        "name": _text(record["result"].get("path", "result")),
+        "reasons": _reasons(record),
+        "pictures": _pictures(scan, result)
+        + "".join(_NO_IMAGE.format(what=_text(note)) for note in notes),
+        "metrics": _metrics(record),
+        "provenance": _provenance(record),
+    }
+    template = resources.files("lohi_edge").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(template).substitute(words)
+
+
+def _volumes(
+    folder: Path, record: dict[str, Any]
+) -> tuple[Volume | None, Volume | None, list[str]]:
+    """Scan and result at 1 mm, as far as they can still be read, and what cannot."""
+    found: list[Volume | None] = []
+    notes = []
+    for what, key in (("The scan", "source"), ("The result", "result")):
+        path = record[key].get("path")
+        try:
+            if not path or not nifti.is_nifti_name(folder / path):
+                raise BadInput("not a NIfTI file")
+            found.append(nifti.read(folder / path).isotropic())
+        except LohiError:
+            found.append(None)
+            notes.append(what)
+    scan, result = found
+    if scan is not None and result is not None and scan.shape != result.shape:
+        result = None
+        notes.append("The result on the scan's grid")
+    return scan, result, notes
+
+
+def _pictures(scan: Volume | None, result: Volume | None) -> str:
+    if scan is None and result is None:
+        return ""
+    before = planes(scan.data) if scan else None
+    after = planes(result.data) if result else None
+    figures = []
+    for i, plane in enumerate(PLANES):
+        if before and after:
+            figures.append(
+                f"<figure><figcaption>{plane}</figcaption><div class='pair' style='--cut:50%'>"
+                f"<img src='{png(before[i])}' alt='{plane} slice of the 64 mT scan'>"
+                f"<img class='after' src='{png(after[i])}' alt='{plane} slice of the synthetic "
+                f"result'></div><label>before | after <input type='range' min='0' max='100' "
+                f"value='50' aria-label='{plane}: share of the picture that shows the scan before "
+                "enhancement, percent'></label></figure>"
+            )
+        else:
+            one = before or after
+            assert one
+            what = "64 mT scan" if before else "synthetic result"
+            figures.append(
+                f"<figure><figcaption>{plane}: {what}</figcaption>"
+                f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
+            )
+    if before and after:
+        for i, plane in enumerate(PLANES):
+            difference = np.abs(after[i].astype(np.int16) - before[i]).astype(np.uint8)
+            figures.append(
+                f"<figure class='small'><figcaption>{plane}: difference in grey</figcaption>"
+                f"<img src='{png(difference)}' alt='{plane} slice: where before and after differ'>"
+                "</figure>"
+            )
+    return f"<div class='figures'>{''.join(figures)}</div>"
+
+
+def planes(data: Float32) -> list[NDArray[np.uint8]]:
+    """Mid-planes (rows, columns), superior or anterior up, patient's right on the left."""
+    thin = data[::2, ::2, ::2]
+    low, high = (float(v) for v in np.percentile(thin, [1, 99.5]))
+    scale = 255 / max(high - low, 1e-6)
+    x, y, z = (n // 2 for n in data.shape)
+    cuts = (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])
+    return [np.clip((cut.T[::-1] - low) * scale, 0, 255).astype(np.uint8) for cut in cuts]
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """A data URI of a grey picture."""
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
+
+
+def _reasons(record: dict[str, Any]) -> str:
+    rows = [
+        f"<li class='{_text(reason.get('level', 'note'))}'>"
+        f"<b>{_text(reason.get('level', 'note'))}</b>: {_text(reason.get('text', ''))}</li>"
+        for reason in record.get("reasons", [])
+        if isinstance(reason, dict)
+    ]
+    return f"<ul>{''.join(rows)}</ul>" if rows else ""
+
+
+def _metrics(record: dict[str, Any]) -> str:
+    tables = []
+    for part, title in (("scan", "The scan"), ("result", "The result")):
+        metrics = record.get("metrics", {}).get(part)
+        if not isinstance(metrics, dict):
+            continue
+        rows = "".join(_row(name, m) for name, m in metrics.items() if isinstance(m, dict))
+        tables.append(
+            f"<table><caption>{title}</caption><thead><tr><th scope='col'>metric</th>"
+            "<th scope='col'>value</th><th scope='col'>range</th><th scope='col'>status</th></tr>"
+            f"</thead><tbody>{rows}</tbody></table>"
+        )
+    return "".join(tables)
+
+
+def _row(name: str, metric: dict[str, Any]) -> str:
+    value, status = metric.get("value"), _text(metric.get("status", ""))
+    shown = f"{value:.4g}" if isinstance(value, int | float) else _text(metric.get("note", "none"))
+    return (
+        f"<tr class='{status.replace(' ', '-')}'><th scope='row'>{_text(name)}</th>"
+        f"<td>{shown} <small>{_text(metric.get('unit', ''))}</small></td>"
+        f"<td>{gauge(metric)}</td><td>{status}</td></tr>"
+    )
+
+
+def gauge(metric: dict[str, Any]) -> str:
+    """A bar with the good range in the middle and a needle at the value (inline SVG)."""
+    value, limits = metric.get("value"), metric.get("limits", {})
+    pair = limits.get("warn") or limits.get("hold") if isinstance(limits, dict) else None
+    if not isinstance(value, int | float) or not isinstance(pair, list) or len(pair) != 2:
+        return ""
+    low, high = pair
+    ends = [v for v in (low, high, value) if isinstance(v, int | float)]
+    span = max(max(ends) - min(ends), abs(max(ends, key=abs)) * 0.2, 1e-9)
+    left, right = min(ends) - 0.2 * span, max(ends) + 0.2 * span
+
+    def at(v: float) -> float:
+        return 100 * (v - left) / (right - left)
+
+    start = 0.0 if low is None else at(low)
+    stop = 100.0 if high is None else at(high)
+    words = " to ".join("any" if v is None else f"{v:.4g}" for v in (low, high))
+    return (
+        f"<svg viewBox='0 0 100 8' role='img' aria-label='{value:.4g}, good is {words}'>"
+        "<rect width='100' height='8' class='bad'/>"
+        f"<rect x='{start:.1f}' width='{max(stop - start, 0):.1f}' height='8' class='good'/>"
+        f"<rect x='{at(value) - 0.8:.1f}' width='1.6' height='8' class='needle'/></svg>"
+    )
+
+
+def _provenance(record: dict[str, Any]) -> str:
+    rows = []
+    for key in ("source", "contrast", "bundle", "onnx", "engine", "runtime", "precision",
+                "fallback", "device", "software", "timings", "result", "intended_use"):  # fmt: skip
+        value = record.get(key)
+        if isinstance(value, dict):
+            value = ", ".join(f"{k}: {v}" for k, v in value.items() if k != "affine")
+        rows.append(f"<dt>{key}</dt><dd>{_text(value)}</dd>")
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)

@@ -1,0 +1,123 @@
+"""qc, report, explain, reproduce and held results, end to end on a phantom."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lohi_edge import delivery, nifti, provenance, report
+from lohi_edge.cli import app
+from lohi_edge.errors import BadInput, Held
+from lohi_edge.pipeline import enhance
+
+HELD = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
+
+
+@pytest.fixture
+def done(write_scan, identity_bundle, tmp_path):
+    return enhance(write_scan("scan_T1w.nii.gz"), out=tmp_path / "out", bundle=identity_bundle)
+
+
+@pytest.fixture
+def strict(tmp_path):
+    path = tmp_path / "strict.json"
+    path.write_text(json.dumps(HELD))
+    return path
+
+
+def test_the_receipt_holds_every_metric(done):
+    assert done.receipt["verdict"] == "pass"
+    assert {"value", "unit", "better", "status"} <= done.receipt["metrics"]["scan"]["noise"].keys()
+    assert done.receipt["metrics"]["result"]["consistency"]["value"] > 0.5
+
+
+def test_a_hold_delivers_nothing_unless_asked(write_scan, identity_bundle, tmp_path, strict):
+    scan, out = write_scan("scan_T1w.nii.gz"), tmp_path / "out"
+    with pytest.raises(Held, match="slices") as error:
+        enhance(scan, out=out, bundle=identity_bundle, limits=strict)
+    assert error.value.receipt["verdict"] == "hold"
+    assert not out.exists()
+    result = enhance(scan, out=out, bundle=identity_bundle, limits=strict, deliver_held=True)
+    assert "HELD" in result.path.name
+    assert "HELD" in nifti.read(result.path).origin.header["descrip"].item().decode()
+    assert result.receipt["verdict"] == "hold"
+
+
+def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):
+    path = write_scan("scan_T1w.nii.gz")
+    run = CliRunner().invoke(app, ["qc", str(path), "--json", "--limits", str(strict)])
+    assert run.exit_code == 4
+    (found,) = json.loads(run.stdout)
+    assert {"metrics", "verdict", "reasons"} <= found.keys()
+    free = strict.with_name("free.json")
+    free.write_text(json.dumps({"base": "none"}))
+    assert CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)]).exit_code == 0
+    assert CliRunner().invoke(app, ["qc", str(path.with_name("no.nii"))]).exit_code == 3
+
+
+def test_explain_checks_the_hashes_again(done, identity_bundle):
+    found = provenance.explain(done.path, identity_bundle)
+    assert set(found["checks"].values()) == {"ok"}
+    done.path.write_bytes(done.path.read_bytes() + b"x")
+    assert provenance.explain(done.path, identity_bundle)["checks"]["result"] == "changed"
+    done.path.unlink()
+    assert provenance.explain(done.path, identity_bundle)["checks"]["result"] == "missing"
+
+
+def test_reproduce_is_bit_exact_here(done, identity_bundle):
+    found = provenance.reproduce(done.path, identity_bundle)
+    assert found["identical"] is True
+    assert all(found["same"].values())
+
+
+def test_reproduce_refuses_a_changed_result(done, identity_bundle):
+    done.path.write_bytes(b"other")
+    with pytest.raises(BadInput, match="changed"):
+        provenance.reproduce(done.path, identity_bundle)
+
+
+def test_the_report_is_one_small_page_without_addresses(done):
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    text = page.read_text()
+    assert sheet is not None
+    assert sheet.stat().st_size > 1000
+    assert len(text) < 3_000_000
+    assert "http:" not in text
+    assert "https:" not in text
+    assert text.index('class="verdict') < text.index("class='figures'") < text.index("<table")
+
+
+def test_the_report_of_a_deleted_volume_says_so(done):
+    done.path.unlink()
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    assert sheet is None
+    assert "The result is no longer there" in page.read_text()
+
+
+def test_what_a_receipt_says_is_escaped(done):
+    path = delivery.receipt_path(done.path)
+    whole = json.loads(path.read_text())
+    whole["LohiEdge"]["reasons"] = [{"name": "x", "text": "<script>alert(1)</script>"}]
+    whole["LohiEdge"]["metrics"] = {"scan": {"noise": {"value": "<b>", "limits": [1]}}}
+    path.write_text(json.dumps(whole))
+    text = report.write(path)[0].read_text()
+    assert "<script>alert" not in text
+    assert "<b>" not in text.replace("<b>note</b>", "")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"LohiEdge": {"source": 1}}'])
+def test_not_a_receipt_is_refused(tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="receipt"):
+        report.write(path)
+
+
+def test_gauges_show_value_and_range():
+    svg = report.gauge({"value": 0.3, "limits": {"warn": [None, 0.2]}})
+    assert "good is any to 0.2" in svg
+    assert report.gauge({"value": None, "limits": {"warn": [0, 1]}}) == ""
+    assert np.isfinite(float(svg.split("class='good'")[0].rsplit("width='", 1)[1].split("'")[0]))
