@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,20 @@ def reproduce(path: Path, bundle: Path | None = None) -> dict[str, Any]:
     for key, what in (("source", "scan"), ("result", "result")):
         if _check_file(folder, record[key]) != "ok":
             raise BadInput(f"{beside}: the {what} it speaks of is gone or was changed since")
-    models = Models(bundle)
-    again = enhance(
-        folder / record["source"]["path"],
-        bundle=models,
-        contrast=record["contrast"]["name"],
-        grid=record["result"]["grid"],
-        deliver_held=True,
-    )
-    assert again.volume is not None
+    # Through a file as the first run did: what is stored is rounded.
+    with tempfile.TemporaryDirectory(prefix="lohi-edge-reproduce-") as out:
+        again = enhance(
+            folder / record["source"]["path"],
+            out=out,
+            bundle=Models(bundle),
+            contrast=record["contrast"]["name"],
+            grid=record["result"]["grid"],
+            format="nifti",
+            deliver_held=True,
+        )
+        assert again.path is not None
+        after = nifti.read(again.path).data
     before = nifti.read(folder / record["result"]["path"]).data
-    after = again.volume.data
     same_shape = before.shape == after.shape
     largest = float(np.abs(before - after).max()) if same_shape else None
     return {

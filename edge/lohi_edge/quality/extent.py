@@ -36,7 +36,7 @@ def head_height(head: Mask) -> float:
 
 
 def head_width(head: Mask) -> float:
-    """Left to right, mm, of the 90 % of columns with most head in them (cushions and ears aside)."""
+    """Left to right, mm, of the 90 % of columns with most head (cushions and ears aside)."""
     return _extent(head, 0)
 
 
