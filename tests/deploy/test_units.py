@@ -102,3 +102,9 @@ def test_the_daemon_is_started_as_its_command_line_asks():
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         command.make_context(name, words)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_onnxruntime_is_told_to_report_to_nobody(name):
+    lines = (DEPLOY / name).read_text().splitlines()
+    assert "Environment=ORT_DISABLE_TELEMETRY=1" in lines
