@@ -53,7 +53,7 @@ def test_a_golden_slice(slices: list[SlicePair]) -> None:
     assert slices[0].head == (8, 44)
     np.testing.assert_allclose(
         [source.mean(), source.std(), target.mean(), target.std()],
-        [-0.406248, 0.690263, -0.471644, 0.654229],
+        [-0.420518, 0.681722, -0.471644, 0.654229],
         atol=1e-4,
     )
 
