@@ -34,7 +34,7 @@ def test_all_cpu_runtimes_give_the_same_fp32_numbers(bundle, slices):
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.005), ("int8", 0.05)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.005), ("int8", 0.1)])
 def test_other_precisions_agree_between_runtimes(bundle, slices, precision, tolerance):
     pytest.importorskip("openvino")
     outputs = [
