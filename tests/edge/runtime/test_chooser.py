@@ -34,7 +34,7 @@ def test_all_cpu_runtimes_give_the_same_fp32_numbers(bundle, slices):
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.005), ("int8", 0.05)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.005), ("int8", 0.1)])
 def test_other_precisions_agree_between_runtimes(bundle, slices, precision, tolerance):
     pytest.importorskip("openvino")
     outputs = [
@@ -187,7 +187,7 @@ def test_openvino_refuses_what_is_no_model(make_bundle):
     pytest.importorskip("openvino")
     bundle = bundles.load(make_bundle(files={"fp32.onnx": b"\x00 no model"}))
 
-    with pytest.raises(BundleError, match="OpenVINO rejects it"):
+    with pytest.raises(BundleError, match="not an ONNX model"):
         choose(bundle, runtime="openvino", precision="fp32")
 
 
