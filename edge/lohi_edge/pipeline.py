@@ -150,7 +150,7 @@ def enhance(
     fine, image = _compute(volume, model, clock, record, progress)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
-        seen = inspect(volume, fine, contrast, image, quality, limits and Path(limits))
+        seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
         receipt.judge(record, seen, volume)
     if record["verdict"] == "hold" and not deliver_held:
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
