@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,13 +21,20 @@ PYCUDA = "LOHI_TEST_PYCUDA"  # folder where build_pycuda.py put pycuda
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def load_fake_cuda(folder: Path) -> ctypes.CDLL:
-    """Compile and load the fake driver; later loads of libcuda.so.1 find it by its soname."""
+@lru_cache(maxsize=1)
+def load_fake_cuda() -> ctypes.CDLL:
+    """Compile and load the fake driver; later loads of libcuda.so.1 find it by its soname.
+
+    Once a process: the first library of that soname is the one that everybody finds.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="fake-cuda-"))
     compiler = shutil.which("gcc") or pytest.skip("no gcc to compile the fake CUDA driver with")
     library = folder / "libcuda.so.1"
     flags = ["-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1", "-o", str(library)]
     subprocess.run([compiler, *flags, str(SOURCE)], check=True)
-    return ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    shutil.rmtree(folder)  # it stays mapped
+    return loaded
 
 
 def find_pycuda():

@@ -55,3 +55,11 @@ def head_phantom(shape=(60, 70, 16), zooms=(2.8, 2.8, 9.0), seed=0):
         blob = sum((a - c) ** 2 for a, c in zip((x, y, z), centre, strict=True)) < 15**2
         image = np.where(blob, level, image)
     return np.abs(image + rng.normal(0, 2, image.shape)).astype(np.float32)
+
+
+def small_head(seed: int = 0, edge: int = 24) -> np.ndarray:
+    """A 48 mm ball with a ramp inside, int16; every seed gives other bytes."""
+    axis = (np.arange(edge) - (edge - 1) / 2) / (edge * 0.37)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
+    noise = np.abs(np.random.default_rng(seed).normal(0, 2, (edge,) * 3))
+    return (np.where(x * x + y * y + z * z < 1, 120 + 40 * x + 30 * y, 0) + noise).astype(np.int16)

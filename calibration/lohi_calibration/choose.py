@@ -59,8 +59,8 @@ def choose(stacks: Mapping[str, Float32], count: int = 64, seed: int = 0) -> Cal
     Raises:
         UsageError: fewer than MIN_SLICES asked for, or fewer slices with a head than asked for.
     """
-    usable = {subject: _with_head(stack) for subject, stack in sorted(stacks.items())}
-    total = sum(len(indices) for indices in usable.values())
+    found = {subject: usable(stack) for subject, stack in sorted(stacks.items())}
+    total = sum(len(indices) for indices in found.values())
     if count < MIN_SLICES:
         raise UsageError(f"expected at least {MIN_SLICES} calibration slices, got {count}")
     if total < count:
@@ -71,14 +71,14 @@ def choose(stacks: Mapping[str, Float32], count: int = 64, seed: int = 0) -> Cal
     rng = np.random.default_rng(seed)
     chosen = [
         Chosen(subject, int(index))
-        for subject, share in _shares({s: len(i) for s, i in usable.items()}, count).items()
-        for index in _spread(stacks[subject], usable[subject], share, float(rng.random()))
+        for subject, share in _shares({s: len(i) for s, i in found.items()}, count).items()
+        for index in _spread(stacks[subject], found[subject], share, float(rng.random()))
     ]
     slices = np.stack([stacks[one.subject][one.index] for one in chosen]).astype(np.float32)
     return CalibrationSet(slices, tuple(chosen), seed)
 
 
-def _with_head(stack: Float32) -> NDArray[np.intp]:
+def usable(stack: Float32) -> NDArray[np.intp]:
     middle = stack[:, stack.shape[1] // 2]
     if not np.isfinite(middle).all():
         raise UsageError("expected finite slices to calibrate on, got NaN or infinity")

@@ -6,7 +6,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.32 and OpenVINO's converter tell their makers, over the network, how they are used.
+# A device beside a scanner tells nobody anything; without the module OpenVINO uses its own stub.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from lohi_edge.pipeline import Models, Result, enhance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from lohi_edge import delivery, dicom, nifti
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, Held, LohiError, UsageError
+from lohi_edge.files import is_directory
 from lohi_edge.pipeline import Result, enhance
 from lohi_edge.source import Format
 
@@ -48,22 +50,27 @@ def expand(
 
     Raises:
         UsageError: one scan named twice.
-        BadInput: a folder or archive holds nothing to enhance.
+        BadInput: a folder cannot be listed.
     """
     scans: list[Path | Series] = []
     for path in inputs:
-        if not path.is_dir() and (nifti.is_nifti_name(path) or not dicom.is_dicom(path)):
+        folder = is_directory(path)
+        if not folder and (nifti.is_nifti_name(path) or not dicom.is_dicom(path)):
             scans.append(path)
-        elif path.is_dir() and (files := _nifti_files(path)):
+        elif folder and (files := _nifti_files(path)):
             scans.extend(files)
         else:
-            found = dicom.find(path)
+            try:
+                found = dicom.find(path)
+            except BadInput:
+                scans.append(path)  # the others go on; enhancing it will say what is wrong
+                continue
             scans.extend(found.series)
             for line in found.skipped:
                 skipped(f"{path}: skipped {line}")
     seen: dict[Any, Path | Series] = {}
     for scan in scans:
-        real = scan.uid if isinstance(scan, Series) else scan.resolve()
+        real = scan.uid if isinstance(scan, Series) else os.path.realpath(scan)
         if real in seen:
             raise UsageError(f"{label(scan)}: named twice; name every scan once")
         seen[real] = scan

@@ -20,6 +20,7 @@ import numpy as np
 
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.files import read_bytes, sha256
+from lohi_edge.onnx_check import check_onnx
 from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Float32
 
@@ -27,6 +28,7 @@ SCHEMA = 1
 INTENDED_USE = "research use only"
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 GOLDEN = "golden.npz"
 MAX_MANIFEST = 1 << 20
 MAX_FILE = 512 << 20
@@ -172,6 +174,16 @@ class Bundle:
             )
         return data
 
+    def read_onnx(self, name: str) -> bytes:
+        """Bytes of an ONNX file that holds nothing but what a generator is made of.
+
+        Raises:
+            BundleError: as `read`, or operators, subgraphs or outside weights that are not allowed.
+        """
+        data = self.read(name)
+        check_onnx(data, str(self.path / name))
+        return data
+
     def golden(self) -> Golden:
         """The golden slices.
 
@@ -197,12 +209,16 @@ class Bundle:
 
 
 def load(path: str | Path) -> Bundle:
-    """Open a bundle directory and check every file in it.
+    """Open a bundle, a directory or a .zip, and check every file in it.
 
     Raises:
         BundleError: missing, malformed, damaged, or holding files its manifest does not name.
     """
     path = Path(path)
+    if path.is_file():
+        from lohi_edge.zipped import unpack
+
+        path = unpack(path)
     if not path.is_dir():
         raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
     raw = _read(path / MANIFEST, MAX_MANIFEST)
@@ -212,7 +228,7 @@ def load(path: str | Path) -> Bundle:
         raise BundleError(f"{path / MANIFEST}: not JSON: {error}") from None
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
-    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}
+    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, SIGNATURE, *manifest.files}
     if extra:
         raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
     bundle = Bundle(path, manifest, sha256(raw))
@@ -235,6 +251,11 @@ def shipped(contrast: str) -> Path:
             "name one with --bundle"
         )
     return path
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a bundle is one of those inside this package."""
+    return path.resolve().is_relative_to(_SHIPPED.resolve())
 
 
 def _read(path: Path, limit: int) -> bytes:

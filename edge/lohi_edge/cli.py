@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import watch as watch_commands
@@ -29,6 +30,7 @@ app.add_typer(bundle_app, name="bundle")
 watch_commands.register(app)
 quality_commands.register(app)
 app.add_typer(engine.app, name="engine")
+dicom_commands.register(app)
 
 
 class Contrast(str, Enum):
@@ -119,6 +121,10 @@ def enhance(
         typer.Option(help="Transform to believe where sform and qform contradict each other."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
+    as_bids: Annotated[
+        bool,
+        typer.Option("--bids", help="INPUT is BIDS_DIR OUT participant, as in BIDS apps."),
+    ] = False,
     as_json: Json = False,
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
@@ -149,27 +155,32 @@ def enhance(
       lohi-edge enhance sub-01_T1w.nii --grid native --threads 4
 
       lohi-edge enhance study/ -o results/ --format dicom
+
+      lohi-edge enhance --bids data/ derivatives/ participant
     """
-    from lohi_edge import batch
+    from lohi_edge import batch, bids
     from lohi_edge.console import Reporter
     from lohi_edge.pipeline import Models
 
     with Reporter(quiet=as_json) as reporter:
         outcomes = []
-        for outcome in batch.run(
-            batch.expand(inputs, reporter.skipped),
-            _folder(out),
-            reporter.begin,
-            bundle=Models(bundle, threads, runtime.value, precision.value),
-            contrast=contrast and contrast.value,
-            grid=grid and grid.value,
-            format=format.value,
-            mark=mark,
-            prefer=prefer and prefer.value,
-            overwrite=overwrite,
-            limits=limits,
-            deliver_held=deliver_held,
-        ):
+        options: dict[str, Any] = {
+            "bundle": Models(bundle, threads, runtime.value, precision.value),
+            "contrast": contrast and contrast.value,
+            "grid": grid and grid.value,
+            "format": format.value,
+            "mark": mark,
+            "prefer": prefer and prefer.value,
+            "overwrite": overwrite,
+            "limits": limits,
+            "deliver_held": deliver_held,
+        }
+        if as_bids:
+            results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)
+        else:
+            scans = batch.expand(inputs, reporter.skipped)
+            results = batch.run(scans, _folder(out), reporter.begin, **options)
+        for outcome in results:
             reporter.end(outcome)
             outcomes.append(outcome)
     if as_json:
@@ -195,16 +206,34 @@ def show(
 
 @bundle_app.command()
 def verify(
-    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Bundle directory or .zip.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that must have signed it.  [default: the trusted ones]"),
+    ] = None,
+    allow_downgrade: Annotated[
+        bool, typer.Option("--allow-downgrade", help="Go back to an older serial from now on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
 
-    Example: lohi-edge bundle verify my-bundle/
-    """
-    from lohi_edge import acceptance, bundle, console
+    Where this device trusts keys (*.pub in /etc/lohi-edge/keys or LOHI_EDGE_KEYS), one of them
+    must have signed the bundle, and its serial must not be older than one seen before.
 
-    record = acceptance.accept(bundle.load(path or bundle.shipped("T1w")))
+    Examples:
+
+      lohi-edge bundle verify my-bundle/
+
+      lohi-edge bundle verify my-bundle.zip --key maker.pub
+    """
+    from lohi_edge import acceptance, bundle, console, signing
+
+    found = bundle.load(path or bundle.shipped("T1w"))
+    if key:
+        signing.verify(found, key)
+    signing.admit(found, allow_downgrade)
+    record = acceptance.accept(found)
     _print_json(record) if as_json else console.show_mapping(record)
     raise typer.Exit(0 if record["accepted"] else 5)
 

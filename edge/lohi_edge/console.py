@@ -33,6 +33,8 @@ class Reporter:
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
+            redirect_stdout=False,  # results go where the user sends them
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> Reporter:

@@ -16,7 +16,7 @@ _SUFFIX = re.compile(r"_(T1w|T2w|FLAIR)$")
 _WORDS = {
     "FLAIR": re.compile(r"(?<![A-Za-z])FLAIR", re.IGNORECASE),
     "T1w": re.compile(r"(?<![A-Za-z])T1", re.IGNORECASE),
-    "T2w": re.compile(r"(?<![A-Za-z])T2(?!\*)", re.IGNORECASE),
+    "T2w": re.compile(r"(?<![A-Za-z])T2(?!\*|[ _-]?star)", re.IGNORECASE),
 }
 _SIDECAR_KEYS = ("SeriesDescription", "ProtocolName")
 
@@ -40,7 +40,7 @@ def decide(
     for key in _SIDECAR_KEYS:
         text = (sidecar or {}).get(key)
         if isinstance(text, str):
-            for name in ("FLAIR", "T1w", "T2w"):  # "T2 FLAIR" is a FLAIR
+            for name in ("T1w", "FLAIR", "T2w"):  # "T2 FLAIR" is a FLAIR, "T1 FLAIR" a T1w
                 if _WORDS[name].search(text):
                     return name, f"{key} in the sidecar"
     if fine is not None and (seen := _recognised(fine)):

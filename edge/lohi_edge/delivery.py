@@ -6,7 +6,9 @@ An image whose receipt is there is finished; one without was cut off and is made
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from lohi_edge import dicom, nifti, nifti_write, receipt, source
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, DiskError, UsageError
-from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.files import atomic_write, is_file, make_directory, read_bytes, sha256
 from lohi_edge.nifti_write import Grid
 from lohi_edge.slices import INTENSITY_MEANING
 from lohi_edge.source import Format
@@ -73,11 +75,14 @@ def existing(
         UsageError: a finished result of another scan, model or grid is in the way.
     """
     beside = receipt_path(image)
-    if not (beside.is_file() and image.exists()):
+    if not os.path.lexists(image) or (not is_file(beside) and _ours(image)):
         return None
     found = read_receipt(beside)
-    same = found is not None and all(
-        found[key] == record[key] for key in ("bundle", "onnx", "contrast", "precision")
+    same = (
+        found is not None
+        and all(found[key] == record[key] for key in ("bundle", "onnx", "precision"))
+        and found["contrast"]["name"] == record["contrast"]["name"]
+        and found["source"]["affine"] == record["source"]["affine"]
     )
     if (
         found is not None
@@ -98,8 +103,13 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
     """A receipt from its file, or None where the file holds none of ours."""
     try:
         found = json.loads(read_bytes(path, MAX_RECEIPT))["LohiEdge"]
-        complete = {"source", "result", "bundle", "onnx", "contrast", "precision"} <= found.keys()
-        return found if complete and {"grid", "sha256"} <= found["result"].keys() else None
+        complete = (
+            {"source", "result", "bundle", "onnx", "contrast", "precision"} <= found.keys()
+            and {"grid", "sha256"} <= found["result"].keys()
+            and {"sha256", "affine"} <= found["source"].keys()
+            and "name" in found["contrast"]
+        )
+        return found if complete else None
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError, BadInput):
         return None
 
@@ -120,8 +130,6 @@ def deliver(
     """
     with clock("write"):
         make_directory(image.parent)
-        # A stale receipt must not vouch for the image that replaces its own.
-        unlink(receipt_path(image))
         if nifti.is_nifti_name(image):
             version = record["software"]["lohi-edge"]
             mark_held = "HELD BY QUALITY CHECK, " if record["verdict"] == "hold" else ""
@@ -139,7 +147,7 @@ def deliver(
             "intensity": INTENSITY_MEANING,
         }
     if isinstance(scan, Path):
-        record["source"]["path"] = receipt.relative(scan, image.parent)
+        record["source"]["path"] = receipt.shown(scan, image.parent)
 
 
 def digest(image: Path) -> str:
@@ -155,12 +163,29 @@ def write_receipt(image: Path, record: dict[str, Any], acquired: dict[str, Any] 
     From now on the result is finished.
     """
     text = json.dumps(receipt.sidecar(record, acquired), indent=2, allow_nan=False)
-    with atomic_write(receipt_path(image)) as file:
-        file.write(text.encode() + b"\n")
-
-
-def unlink(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(f"{path}: cannot be replaced: {error.strerror}") from None
+        with atomic_write(receipt_path(image)) as file:
+            file.write(text.encode() + b"\n")
+    except DiskError:
+        # An image that nothing vouches for is not delivered.
+        shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
+        raise
+
+
+def refuse_source(image: Path | None, scan: Path | Series | Volume) -> None:
+    """Raises UsageError where a result would replace the very scan it is made from."""
+    if image and isinstance(scan, Path) and os.path.realpath(image) == os.path.realpath(scan):
+        raise UsageError(
+            f"{scan}: its result would bear its own name and replace it; choose another folder "
+            "with -o"
+        )
+
+
+def _ours(image: Path) -> bool:
+    """Whether an image without a receipt is a result of ours that was cut off."""
+    if image.is_dir():
+        return True  # dicom.write replaces only what it recognises
+    try:
+        return nifti.is_synthetic(nifti.read(image).origin.header)  # type: ignore[union-attr]
+    except BadInput:
+        return False

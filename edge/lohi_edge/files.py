@@ -48,6 +48,16 @@ def read_bytes(path: Path, limit: int) -> bytes:
             raise BadInput(f"{path}: cannot be read: {_words(error)}") from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False for whatever cannot be looked at (pathlib raises)."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a folder is there; False for whatever cannot be looked at (pathlib raises)."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

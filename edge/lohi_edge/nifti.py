@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
-from lohi_edge.files import read_bytes, sha256
+from lohi_edge.files import is_file, read_bytes, sha256
 from lohi_edge.nifti_header import Prefer, choose_affine, parse
 from lohi_edge.volume import MAX_VOXELS, Float32, Origin, Volume, check_affine
 
-MAX_FILE_BYTES = 9 << 30  # the largest grid as uncompressed float64, with a margin
+MAX_FILE_BYTES = (2 << 30) + (64 << 20)  # the largest grid as uncompressed float64, and a margin
+MAX_INTENSITY = 1e30  # sums over a volume stay within float32
 MAX_SIDECAR = 1 << 20
 SYNTHETIC_MARK = "SYNTHETIC"  # first word of `descrip` in every image this package writes
 SUFFIXES = (".nii", ".nii.gz")
@@ -109,6 +110,11 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
     low, high = float(data.min()), float(data.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadInput("expected voxels within float32, got larger ones; check the scaling")
+    if max(-low, high) > MAX_INTENSITY or 0 < high - low < 1 / MAX_INTENSITY:
+        raise BadInput(
+            f"expected intensities of at most {MAX_INTENSITY:g} that differ by more than "
+            f"{1 / MAX_INTENSITY:g}, got {low:g} to {high:g}; check the scaling"
+        )
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"
         raise BadInput(f"expected an image, got a volume that is {what}; check the export")
@@ -117,7 +123,7 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
 
 def _sidecar(path: Path) -> dict[str, Any]:
     beside = path.with_name(stem(path) + ".json")
-    if not beside.is_file():
+    if not is_file(beside):
         return {}
     try:
         values = json.loads(read_bytes(beside, MAX_SIDECAR))

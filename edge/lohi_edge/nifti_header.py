@@ -179,6 +179,8 @@ def choose_affine(header: Any, prefer: Prefer | None) -> tuple[Float64, tuple[st
         BadInput: the header's transforms are unusable or contradict each other.
     """
     found = forms(header)
+    if not found and prefer:
+        raise BadInput(f"expected a coded {prefer}, this file has neither sform nor qform")
     if not found:
         note = "orientation: neither sform nor qform is coded; read as radiological (LAS)"
         unit = MM_PER_UNIT[int(header["xyzt_units"]) & 7]

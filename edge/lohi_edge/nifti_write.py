@@ -91,8 +91,13 @@ def _header_like(volume: Volume) -> Any:
     to_unit = np.diag([1 / unit] * 3 + [1.0])
     header.set_data_shape(stored.shape)
     header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0) / unit)
+    header["dim_info"] = 0
+    for timing in ("slice_code", "slice_start", "slice_end", "slice_duration"):
+        header[timing] = 0  # these count slices of the source's grid
     if "qform" in coded:
-        header.set_qform(to_unit @ coded["qform"] @ moved, int(source["qform_code"]))
+        # The axes do not turn: the quaternion stays as it is, only the first voxel moves.
+        first = (to_unit @ coded["qform"] @ moved)[:3, 3]
+        header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = first
     if "sform" in coded:
         header.set_sform(to_unit @ coded["sform"] @ moved, int(source["sform_code"]))
     return header

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, nifti, receipt, source
+from lohi_edge import delivery, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
@@ -75,6 +75,7 @@ class Models:
         path = self._path or bundles.shipped(contrast)
         if path not in self._loaded:
             bundle = bundles.load(path)
+            signing.admit(bundle)
             self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         served = model.bundle.manifest.contrasts
@@ -145,6 +146,7 @@ def enhance(
     model = models.get(contrast)
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
     target = delivery.target(scan, out, format)
+    delivery.refuse_source(target, scan)
     if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
         return Result(None, found, target, done_before=True)
     fine, image = _compute(volume, model, clock, record, progress)
@@ -189,6 +191,7 @@ def _compute(
         slices = model.choice.runtime.run(stack, progress)
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
+        image = image.as_synthetic()
     return fine, image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from importlib import metadata
@@ -85,13 +86,14 @@ def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str
     keys: dict[str, Any] = {
         "Description": "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. "
         "Research use only.",
+        "SkullStripped": False,
         # A DICOM series has no path that a sidecar may show: a folder's name may name a patient.
         "Sources": []
         if record["source"]["kind"] == "dicom" or not record["source"]["path"]
         else [record["source"]["path"]],
     }
     strength = (acquired or {}).get("MagneticFieldStrength")
-    if isinstance(strength, int | float):
+    if type(strength) in (int, float) and math.isfinite(float(strength or 0)):
         keys["MagneticFieldStrength"] = strength
     return {**keys, "LohiEdge": record}
 
@@ -111,4 +113,15 @@ def _source(volume: Volume) -> dict[str, Any]:
 
 def relative(path: Path, to: Path) -> str:
     """`path` as seen from the folder `to`, so that a data set can be moved as a whole."""
-    return Path(os.path.relpath(path.resolve(), to.resolve())).as_posix()
+    return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(to))).as_posix()
+
+
+def shown(path: Path, to: Path) -> str:
+    """`path` as a receipt in the folder `to` may show it.
+
+    Relative where that names no folder outside `to`, else the file's name alone: a folder may bear
+    a patient's name.
+    """
+    found = relative(path, to)
+    outside = found.startswith("..") and set(found.split("/")[:-1]) != {".."}
+    return path.name if outside else found

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
+from lohi_edge.runtime import PRECISIONS, RUNTIMES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,7 @@ class Watch:
         interval_s: seconds between two looks at the inbox.
         events: let file events wake the scan early.
         incomplete_s: a file that is cut off and no longer grows is given up after so long.
+        series_quiet_s: a DICOM series is complete when no slice has come for so long.
         originals: what becomes of a scan once its result is on disk: keep, move, delete.
         hook: command run after each delivery, with the receipt's path as its last argument.
         hook_timeout_s: after which the hook is killed.
@@ -51,6 +53,7 @@ class Watch:
     interval_s: float = 1.0
     events: bool = True
     incomplete_s: float = 600.0
+    series_quiet_s: float = 10.0
     originals: str = "keep"
     hook: tuple[str, ...] = ()
     hook_timeout_s: float = 60.0
@@ -62,16 +65,18 @@ class Enhance:
 
     bundle: str | None = None
     contrast: str | None = None
-    grid: str = "1mm"
+    grid: str | None = None
     prefer: str | None = None
     threads: int | None = None
+    runtime: str = "auto"
+    precision: str = "auto"
 
     def digest(self) -> str:
         """Eight hex digits that change with every setting a result depends on.
 
         Contrast and bundle are part of a scan's identity by themselves.
         """
-        what = {"grid": self.grid, "prefer": self.prefer}
+        what = {"grid": self.grid, "prefer": self.prefer, "precision": self.precision}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -116,15 +121,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Http:
-    """Section [http]: health, metrics and the page.
+    """Section [http]: health and metrics.
 
     Attributes:
         port: of the loopback interface; 0 opens no socket at all.
-        page: serve the page for people as well.
     """
 
     port: int = 0
-    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,17 @@ class Settings:
 _RULES: dict[str, tuple[Any, str]] = {
     "watch.interval_s": (lambda v: 0.05 <= v <= 3600, "0.05 to 3600"),
     "watch.incomplete_s": (lambda v: v > 0, "more than 0"),
+    "watch.series_quiet_s": (lambda v: v >= 0, "0 or more"),
     "watch.originals": (lambda v: v in ORIGINALS, f"one of {', '.join(ORIGINALS)}"),
     "watch.hook_timeout_s": (lambda v: v > 0, "more than 0"),
     "enhance.contrast": (lambda v: v in (None, *CONTRASTS), f"one of {', '.join(CONTRASTS)}"),
-    "enhance.grid": (lambda v: v in ("1mm", "native"), "1mm or native"),
+    "enhance.grid": (lambda v: v in (None, "1mm", "native"), "1mm or native"),
     "enhance.prefer": (lambda v: v in (None, "sform", "qform"), "sform or qform"),
+    "enhance.runtime": (lambda v: v in ("auto", *RUNTIMES), f"auto or {', '.join(RUNTIMES)}"),
+    "enhance.precision": (
+        lambda v: v in ("auto", *PRECISIONS),
+        f"auto or {', '.join(PRECISIONS)}",
+    ),
     "enhance.threads": (lambda v: v is None or v >= 1, "1 or more"),
     "worker.timeout_s": (lambda v: v > 0, "more than 0"),
     "worker.start_timeout_s": (lambda v: v > 0, "more than 0"),

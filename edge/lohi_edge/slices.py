@@ -40,6 +40,10 @@ class SliceContract:
     high_percentile: float = 99.5
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if type(value) is not int and (type(value) is not float or f.type == "int"):
+                raise BundleError(f"unusable slice contract: {f.name} {value!r} is no {f.type}")
         problems = [
             f"{name} {value} is not a positive multiple of 8"
             for name, value in (("height", self.height), ("width", self.width))

@@ -9,8 +9,9 @@ from lohi_edge import dicom, nifti
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import is_directory
 from lohi_edge.nifti_header import Prefer
-from lohi_edge.volume import Volume
+from lohi_edge.volume import Origin, Volume
 
 Scan = str | Path | Series | Volume
 Format = Literal["auto", "nifti", "dicom"]
@@ -25,7 +26,7 @@ def resolve(scan: Scan) -> Path | Series | Volume:
     if isinstance(scan, Series | Volume):
         return scan
     path = Path(scan)
-    if path.is_dir() or (not nifti.is_nifti_name(path) and dicom.is_dicom(path)):
+    if is_directory(path) or (not nifti.is_nifti_name(path) and dicom.is_dicom(path)):
         return dicom.only(path)
     return path
 
@@ -40,12 +41,23 @@ def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> V
         return dicom.read(scan, clock)
     volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
     origin = volume.origin
-    if origin and origin.kind == "nifti" and nifti.is_synthetic(origin.header):
+    if origin and (said := _synthetic(origin)):
         raise BadInput(
-            f"{origin.name}: this image is synthetic already (its header says so); "
+            f"{origin.name}: this image is synthetic already ({said} says so); "
             "enhance the acquired scan it was made from"
         )
     return volume
+
+
+def _synthetic(origin: Origin) -> str | None:
+    """What says that an image was computed; None where nothing does."""
+    if origin.synthetic:
+        return "its origin"
+    if origin.kind == "nifti" and nifti.is_synthetic(origin.header):
+        return "its header"
+    if "_desc-synthetic" in origin.name:  # other tools rewrite headers
+        return "its name"
+    return "its sidecar" if "LohiEdge" in (origin.sidecar or {}) else None
 
 
 def stem(scan: Path | Series | Volume) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, Literal
 
 import nibabel as nib
@@ -25,6 +26,9 @@ MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20
 # Largest |cosine| between two axes of a grid that still counts as orthogonal. Rounding in float32
 # headers stays below 1e-5; an affine registration written into the header does not.
 MAX_SHEAR = 5e-3
+# Smallest cosine between an axis and the direction it is named after: 45 degrees about one axis is
+# 0.71, about two is 0.5; beyond that no axis deserves its name.
+MIN_COSINE = 0.4
 # Zooms this close to the wanted spacing (relative) are the wanted spacing, rounded by a header.
 SAME_ZOOM = 1e-5
 
@@ -35,7 +39,7 @@ class Origin:
 
     Attributes:
         name: file name without its folder (a folder may name a patient).
-        sha256: of the file's bytes as stored.
+        sha256: of the file's bytes as stored; None once the voxels are others than the file's.
         axcodes: orientation of the stored array, e.g. "LIA".
         shape: stored array shape, trailing singleton included.
         affine: float64 (4, 4), stored voxel index -> mm, by the transform that was believed.
@@ -44,10 +48,11 @@ class Origin:
         notes: what the reader had to decide, in words for the receipt.
         sidecar: BIDS JSON found beside the file, or empty.
         kind: what the source is, and thereby what `header` is.
+        synthetic: the voxels were computed by a generator.
     """
 
     name: str
-    sha256: str
+    sha256: str | None
     axcodes: str
     shape: tuple[int, ...]
     affine: Float64
@@ -55,6 +60,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     sidecar: dict[str, Any] | None = None
     kind: Literal["nifti", "dicom"] = "nifti"
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +86,13 @@ class Volume:
         if data.ndim != 3 or min(data.shape) < 1:
             raise BadInput(f"expected a 3-D volume, got shape {data.shape}")
         check_affine(affine)
-        codes = "".join(nib.aff2axcodes(affine))
-        if codes != "RAS":
-            raise BadInput(f"expected axes in RAS+ order, got {codes}; use Volume.canonical")
+        towards = np.diag(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
+        if towards.min() < MIN_COSINE:
+            codes = "".join(nib.aff2axcodes(affine))
+            raise BadInput(
+                f"expected axes towards right, anterior and superior, got {codes} with cosines "
+                f"{towards.round(2).tolist()}; a grid this oblique has no axial slices"
+            )
         data = data.view()
         data.flags.writeable = False
         affine.flags.writeable = False
@@ -94,7 +104,7 @@ class Volume:
         """A Volume from an array (X, Y, Z) in any axis order and direction."""
         affine = np.asarray(affine, dtype=np.float64)
         check_affine(affine)
-        ornt = nib.io_orientation(affine)
+        ornt = _orientation(affine)
         moved = nib.apply_orientation(data, ornt)
         return cls(moved, affine @ nib.orientations.inv_ornt_aff(ornt, data.shape), origin)
 
@@ -110,10 +120,15 @@ class Volume:
         return zooms
 
     def with_data(self, data: NDArray[Any]) -> Volume:
-        """The same grid and origin with other voxel values (X, Y, Z)."""
+        """The same grid with other voxel values (X, Y, Z), no longer those of the origin's file."""
         if data.shape != self.shape:
             raise ValueError(f"expected data of shape {self.shape}, got {data.shape}")
-        return replace(self, data=np.asarray(data, dtype=np.float32))
+        origin = self.origin and replace(self.origin, sha256=None)
+        return replace(self, data=np.asarray(data, dtype=np.float32), origin=origin)
+
+    def as_synthetic(self) -> Volume:
+        """This volume, marked as computed by a generator."""
+        return replace(self, origin=self.origin and replace(self.origin, synthetic=True))
 
     def resampled(self, shape: tuple[int, int, int], affine: Float64) -> Volume:
         """This volume on another grid whose axes run along the same directions.
@@ -166,6 +181,16 @@ def isotropic_grid(
     new[:3, :3] = affine[:3, :3] * step
     new[:3, 3] = affine[:3, :3] @ start + affine[:3, 3]
     return (int(size[0]), int(size[1]), int(size[2])), new
+
+
+def _orientation(affine: Float64) -> Float64:
+    """For every stored axis the world axis it runs along and its sign, (3, 2), as nibabel's.
+
+    The assignment with the largest sum of cosines: unlike nibabel's it has no trouble with ties.
+    """
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    best = max(permutations(range(3)), key=lambda p: sum(abs(cosines[p[i], i]) for i in range(3)))
+    return np.array([[world, np.sign(cosines[world, i])] for i, world in enumerate(best)])
 
 
 def check_affine(affine: Float64) -> None:

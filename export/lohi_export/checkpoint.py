@@ -71,6 +71,8 @@ def load_checkpoint(
         BadInput: damaged, or of another model.
     """
     tensors, metadata = read_tensors(path)
+    if "position" not in metadata:
+        raise BadInput(f"{path}: expected a checkpoint, got a safetensors file without a position")
     for name, module in modules.items():
         prefix = f"module/{name}/"
         state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

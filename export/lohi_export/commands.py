@@ -130,7 +130,9 @@ def bundle(
 
 def register(app: typer.Typer) -> None:
     """Put every command on the app."""
+    from lohi_export import precision_commands
     from lohi_export.pairs.command import simulate
 
     for command in (simulate, train, evaluate, onnx, bundle):
         app.command()(command)
+    precision_commands.register(app)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.slices import SliceContract
@@ -83,8 +84,11 @@ class TrainConfig:
             problems.append(f"crop {self.crop} exceeds the {self.height} x {self.width_px} window")
         if not 0 <= self.ema < 1:
             problems.append(f"ema {self.ema} is not within 0 to 1")
-        if set(self.split) != set(SPLITS):
-            problems.append(f"split has parts {sorted(self.split)}, not {list(SPLITS)}")
+        if self.channels not in range(1, 16, 2):
+            problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
+        if self.contrast not in CONTRASTS:
+            problems.append(f"contrast {self.contrast!r} is none of {', '.join(CONTRASTS)}")
+        problems += _split_problems(self.split)
         if problems:
             raise UsageError("unusable training configuration: " + "; ".join(problems))
         check_split(self.split)
@@ -110,6 +114,17 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _split_problems(split: Any) -> list[str]:
+    """What keeps a value from being {part: [subject, ...]} of all three parts."""
+    if not isinstance(split, dict) or set(split) != set(SPLITS):
+        return [f"split is not an object of the parts {', '.join(SPLITS)}"]
+    return [
+        f"split's {part} is not a list of subjects such as ['01', '02']"
+        for part, subjects in split.items()
+        if not (isinstance(subjects, list) and all(isinstance(s, str) for s in subjects))
+    ]
 
 
 def check_split(split: dict[str, list[str]]) -> None:

@@ -46,7 +46,7 @@ def _picture(rows: Sequence[Row]) -> bytes:
     losses.set_title("training losses")
     for axes in (losses, psnr, ssim):
         axes.set_xlabel("step")
-        axes.legend()
+        axes.legend(loc="center right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()

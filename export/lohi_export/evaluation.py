@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def evaluate(
-    generator: nn.Module, pairs: Sequence[SlicePair], channels: int, device: torch.device
+    generator: nn.Module, pairs: Iterable[SlicePair], channels: int, device: torch.device
 ) -> dict[str, Any]:
     """Means over slices, then over a subject's runs, then over subjects.
 

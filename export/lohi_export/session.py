@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lohi_edge.errors import UsageError
 from lohi_export.config import SPLITS, TrainConfig, write_json
 from lohi_export.curves import Row
-from lohi_export.dataset import find_pairs, load_slices, select
+from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
 from lohi_export.evaluation import evaluate as evaluate_slices
+from lohi_export.networks import check_name
 from lohi_export.run import Run, data_digest, start_run
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
@@ -52,10 +53,11 @@ def prepare(
     if steps is not None and epochs is not None:
         raise UsageError("expected --steps or --epochs, got both")
     if split is not None:
-        options = options | {"split": json.loads(split.read_text())}
+        options = options | {"split": _read_split(split)}
     if steps is not None:
         options = options | {"steps": steps}
     config = TrainConfig.from_dict(options)
+    check_name(config.model)
     folder = cache or data / ".slices"
     pairs = find_pairs(data, config.contrast)
     wanted = {part: select(pairs, config.split[part], part) for part in ("train", "validation")}
@@ -97,7 +99,10 @@ def evaluate(run: Run, part: str, device: str) -> dict[str, Any]:
     slices = run.slices(part)
     generator = run.generator()
     where = choose_device(device)
-    result = evaluate_slices(generator.to(where), slices, run.config.channels, where)
+    with _progress(part) as (advance, begin):
+        begin(len(slices))
+        counted = _counted(slices, advance)
+        result = evaluate_slices(generator.to(where), counted, run.config.channels, where)
     result["data_digest"] = data_digest(slices)
     path = run.folder / "evaluation.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
@@ -115,6 +120,19 @@ def table(result: dict[str, Any]) -> str:
         ]
         lines.append(f"{name:8}{cells[0]:^34}{cells[1]:^34}")
     return "\n".join(lines) + "\n"
+
+
+def _read_split(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON file with a split: {error}") from None
+
+
+def _counted(slices: Iterable[SlicePair], advance: Callable[[], None]) -> Iterator[SlicePair]:
+    for pair in slices:
+        yield pair
+        advance()
 
 
 @contextmanager

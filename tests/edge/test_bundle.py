@@ -135,7 +135,7 @@ def test_golden_slices_of_another_shape_are_refused(copy):
 
 def test_model_that_is_no_onnx_is_refused(copy):
     replace_file(copy, "fp32.onnx", b"not a model")
-    with pytest.raises(BundleError, match="onnxruntime rejects it"):
+    with pytest.raises(BundleError, match="not an ONNX model"):
         choose(bundle.load(copy))
 
 
@@ -154,6 +154,5 @@ def test_acceptance_passes_the_honest_and_fails_the_drifted(copy):
     stream = io.BytesIO()
     np.savez(stream, **golden)
     replace_file(copy, "golden.npz", stream.getvalue())
-    record = acceptance.accept(bundle.load(copy))
-    assert not record["accepted"]
-    assert record["max_error"] == pytest.approx(1e-3, rel=0.01)
+    with pytest.raises(BundleError, match=r"not accepted: largest error 0\.001, tolerance 1e-06"):
+        acceptance.accept(bundle.load(copy))

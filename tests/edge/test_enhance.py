@@ -129,6 +129,106 @@ def test_own_results_are_never_enhanced_again(scan, identity_bundle, tmp_path):
         lohi_edge.enhance(disguised, bundle=identity_bundle)
 
 
+@pytest.mark.parametrize("trace", ["name", "sidecar", "memory"])
+def test_a_result_is_known_by_its_name_its_receipt_and_its_origin(
+    scan, identity_bundle, tmp_path, trace
+):
+    """Other tools rewrite the header's description."""
+    first = lohi_edge.enhance(scan, out=tmp_path / "o", bundle=identity_bundle)
+    image = nib.load(first.path)
+    image.header["descrip"] = b"FSL6"
+    again = first.path
+    if trace == "sidecar":
+        again = tmp_path / "plain_T1w.nii.gz"
+        beside = first.path.with_name("sub-01_desc-synthetic_T1w.json")
+        beside.rename(tmp_path / "plain_T1w.json")
+    nib.save(image, again)
+    with pytest.raises(BadInput, match="synthetic already"):
+        lohi_edge.enhance(first.volume if trace == "memory" else again, bundle=identity_bundle)
+
+
+def test_a_scan_is_never_replaced_by_its_own_result(write_scan, identity_bundle, tmp_path):
+    other = write_scan("sub-01_desc-synthetic_T1w.nii.gz")
+    before = other.read_bytes()
+    with pytest.raises((BadInput, UsageError)):
+        lohi_edge.enhance(other, out=tmp_path, bundle=identity_bundle)
+    scan = write_scan("sub-01_T1w.nii.gz", head_phantom(seed=3).astype("i2"))
+    with pytest.raises(UsageError, match="another result is there"):
+        lohi_edge.enhance(scan, out=tmp_path, bundle=identity_bundle)
+    assert other.read_bytes() == before
+
+
+def test_changed_voxels_are_another_scan(scan, identity_bundle, tmp_path):
+    options = {"out": tmp_path / "o", "bundle": lohi_edge.Models(identity_bundle)}
+    volume = nifti.read(scan)
+    lohi_edge.enhance(volume, **options)
+    with pytest.raises(UsageError, match="--overwrite"):
+        lohi_edge.enhance(volume.with_data(volume.data[::-1]), **options)
+
+
+def test_another_transform_is_another_result(write_scan, identity_bundle, tmp_path):
+    scan = write_scan("two.nii")
+    image = nib.load(scan)
+    moved = image.affine.copy()
+    moved[0, 3] += 30
+    image.set_sform(image.affine, 1)
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "both.nii")
+    options = {"out": tmp_path / "o", "bundle": lohi_edge.Models(identity_bundle)}
+    lohi_edge.enhance(tmp_path / "both.nii", prefer="sform", **options)
+    with pytest.raises(UsageError, match="--overwrite"):
+        lohi_edge.enhance(tmp_path / "both.nii", prefer="qform", **options)
+
+
+def test_the_rule_that_named_the_contrast_does_not_make_another_result(
+    scan, identity_bundle, tmp_path
+):
+    options = {"out": tmp_path / "o", "bundle": lohi_edge.Models(identity_bundle)}
+    lohi_edge.enhance(scan, **options)
+    assert lohi_edge.enhance(scan, contrast="T1w", **options).done_before
+
+
+@pytest.mark.parametrize("strength", ["NaN", "1e999", "true", '"3"'])
+def test_a_field_strength_that_is_no_number_stays_behind(scan, identity_bundle, tmp_path, strength):
+    scan.with_name("sub-01_T1w.json").write_text("{" + f'"MagneticFieldStrength": {strength}' + "}")
+    result = lohi_edge.enhance(scan, out=tmp_path / "o", bundle=identity_bundle)
+    beside = json.loads(result.path.with_name("sub-01_desc-synthetic_T1w.json").read_text())
+    assert "MagneticFieldStrength" not in beside
+
+
+def test_receipts_name_no_folder_outside_their_own(write_scan, identity_bundle, tmp_path):
+    scan = write_scan("DOE_JOHN_1970/scan.nii.gz")
+    result = lohi_edge.enhance(scan, out=tmp_path / "out", bundle=identity_bundle)
+    assert "DOE" not in result.path.with_name("scan_desc-synthetic.json").read_text()
+
+
+@pytest.mark.parametrize("source", ["null", "{}", '{"sha256": 1}', "[]"])
+def test_a_damaged_receipt_is_in_the_way_and_no_crash(scan, identity_bundle, tmp_path, source):
+    options = {"out": tmp_path / "o", "bundle": lohi_edge.Models(identity_bundle)}
+    first = lohi_edge.enhance(scan, **options)
+    beside = first.path.with_name("sub-01_desc-synthetic_T1w.json")
+    record = json.loads(beside.read_text())
+    record["LohiEdge"]["source"] = json.loads(source)
+    beside.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="--overwrite"):
+        lohi_edge.enhance(scan, **options)
+
+
+def test_names_too_long_and_links_in_a_ring_are_bad_input(write_scan, identity_bundle, tmp_path):
+    ring = tmp_path / "ring.nii"
+    ring.symlink_to(ring)
+    long = tmp_path / ("x" * 300 + ".nii")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    good = write_scan("good.nii")
+    out = tmp_path / "o"
+    done = run("enhance", ring, long, empty, good, "-o", out, "--bundle", identity_bundle)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 3
+    assert (out / "good_desc-synthetic.nii.gz").is_file()
+
+
 def test_field_strength_stays_the_sources_and_patient_text_stays_behind(
     scan, identity_bundle, tmp_path
 ):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from helpers import grids, world
 from lohi_edge import nifti, nifti_write
@@ -88,6 +89,26 @@ def test_one_millimetre_output_shows_each_position_of_the_input(tmp_path_factory
             quantum = np.abs(where).max() / 32767
             error = np.abs(out.get_fdata() - there[..., axis])[inside]
             assert error.max() < 1e-3 + quantum
+
+
+@pytest.mark.parametrize("degrees", [180, 179.99, 90])
+def test_qform_alone_near_a_half_turn_keeps_its_positions(tmp_path, degrees):
+    """There the quaternion's scalar part is rounding noise; it must not be derived again."""
+    turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    affine = nib.affines.from_matvec(turn * (1.6, 1.6, 5.0), (20, 30, 40))
+    image = nib.Nifti1Image(DATA, affine)
+    image.set_qform(affine, 1)
+    image.set_sform(None, 0)
+    nib.save(image, tmp_path / "q.nii")
+    volume = nifti.read(tmp_path / "q.nii").isotropic()
+    nifti_write.write(tmp_path / "o.nii", volume, "SYNTHETIC")
+    out = nib.load(tmp_path / "o.nii")
+    source = nib.load(tmp_path / "q.nii")
+    size = np.array(out.shape)
+    corners = np.array([(0, 0, 0), size - 1])
+    moved = world(np.linalg.inv(source.affine), world(out.affine, corners))
+    wanted = (corners - (size - 1) / 2) / (1.6, 1.6, 5.0) + (np.array(DATA.shape) - 1) / 2
+    assert np.abs((moved - wanted) * (1.6, 1.6, 5.0)).max() < 1e-3
 
 
 @pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("meter", 1000), ("micron", 1e-3)])
@@ -239,6 +260,8 @@ def test_bad_quaternion_is_refused(tmp_path):
         (np.where(DATA == 3, np.nan, DATA).astype("f4"), "1 NaN or infinite"),
         (np.where(DATA < 2, np.inf, DATA).astype("f4"), "2 NaN or infinite"),
         (DATA.astype("f8") * 1e300, "within float32"),
+        (DATA.astype("f4") * 1e35, "check the scaling"),
+        (DATA.astype("f4") * 1e-38, "check the scaling"),
     ],
 )
 def test_unusable_voxels_are_refused(tmp_path, data, words):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from helpers import grids, world
+from helpers import affine_of, grids, world
 from lohi_edge.errors import BadInput
 from lohi_edge.volume import Volume, isotropic_grid
 
@@ -76,6 +76,18 @@ def test_there_and_back_to_the_native_grid():
     back = volume.isotropic().resampled(volume.shape, volume.affine)
     assert np.array_equal(back.affine, volume.affine)
     assert np.abs(back.data - smooth)[1:-1, 1:-1, 1:-1].max() < 0.1 * np.ptp(smooth)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LIA", "PSR"])
+@pytest.mark.parametrize(
+    "degrees", [(45, 45, 0), (0, 45, 45), (45, 0, 0), (0, 0, -45), (44.9, 45.1, 0)]
+)
+def test_a_grid_between_two_orientations_is_still_a_grid(codes, degrees):
+    affine = affine_of(codes, (1.6, 1.6, 5.0), degrees, (1, 2, 3))
+    stored = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 6, 7)
+    volume = Volume.canonical(stored, affine)
+    corner = np.linalg.inv(affine) @ volume.affine @ [0, 0, 0, 1]
+    assert volume.data[0, 0, 0] == stored[tuple(np.rint(corner[:3]).astype(int))]
 
 
 def test_volume_cannot_be_changed():

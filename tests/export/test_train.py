@@ -22,6 +22,7 @@ from lohi_export.run import open_run
 from lohi_export.stopping import Stop
 
 STEPS = 10
+SPLIT: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
 
 # Runs in a process of its own and kills itself at the worst moments.
 KILLED = """
@@ -200,6 +201,47 @@ def test_an_unknown_key_is_met_with_the_nearest_one() -> None:
 def test_a_crop_that_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="crop 200 exceeds the 192 x 240 window"):
         TrainConfig(crop=200)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 2}, "channels 2 is not an odd number"),
+        ({"contrast": "T1"}, "contrast 'T1' is none of T1w, T2w, FLAIR"),
+        ({"split": {"train": ["01"]}}, "split is not an object of the parts"),
+        (
+            {"split": {"train": [1], "validation": [], "test": []}},
+            "train is not a list of subjects",
+        ),
+        ({"batch": 0}, "batch 0 is not positive"),
+    ],
+)
+def test_an_unusable_configuration_says_why(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig.from_dict(options)
+
+
+def test_an_unknown_model_leaves_no_run_behind(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="got 'resnet'"):
+        start(toy, tmp_path / "run", {**toy_options, "model": "resnet"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_split_is_named(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{")
+    with pytest.raises(UsageError, match=r"split.json: expected a JSON file"):
+        session.prepare(toy, tmp_path / "run", {}, 1, None, tmp_path / "split.json", None)
+
+
+def test_weights_are_no_checkpoint(
+    toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    run = start(toy, tmp_path / "run", toy_options)
+    run.checkpoint.write_bytes((trained / "weights.safetensors").read_bytes())
+    with pytest.raises(BadInput, match="expected a checkpoint"):
+        train.Trainer(run, torch.device("cpu"))
 
 
 def test_the_rate_falls_to_zero_along_a_cosine() -> None:

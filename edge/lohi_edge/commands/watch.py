@@ -52,9 +52,6 @@ def watch(
     http_port: Annotated[
         int | None, typer.Option("--http-port", help="Serve health and metrics on loopback.")
     ] = None,
-    page: Annotated[
-        bool, typer.Option("--page", help="Serve the page for people too (port 8064 unless given).")
-    ] = False,
 ) -> None:
     """Enhance every scan that arrives in INBOX, for ever, losing none.
 
@@ -73,11 +70,10 @@ def watch(
     from lohi_edge.watch.service import Daemon
 
     watching = {"inbox": inbox, "outbox": outbox, "state": state}
-    port = http_port if http_port is not None else (8064 if page else None)
     given: dict[str, dict[str, Any]] = {
         "watch": {key: str(value) for key, value in watching.items() if value},
         "enhance": {"bundle": str(bundle)} if bundle else {},
-        "http": ({"port": port} if port is not None else {}) | ({"page": True} if page else {}),
+        "http": {"port": http_port} if http_port is not None else {},
     }
 
     def read() -> Any:

@@ -8,7 +8,17 @@
 from __future__ import annotations
 
 from lohi_edge.dicom.read import only, read
-from lohi_edge.dicom.series import Found, Series, find, is_dicom
+from lohi_edge.dicom.series import Found, Series, arrived, find, is_dicom
 from lohi_edge.dicom.write import folder_digest, write
 
-__all__ = ["Found", "Series", "find", "folder_digest", "is_dicom", "only", "read", "write"]
+__all__ = [
+    "Found",
+    "Series",
+    "arrived",
+    "find",
+    "folder_digest",
+    "is_dicom",
+    "only",
+    "read",
+    "write",
+]

@@ -211,7 +211,8 @@ def _refuse_tilt(positions: Float64, normal: Float64) -> None:
 
 
 def _refuse_gaps(gaps: Float64) -> None:
-    usual = float(np.median(gaps))
+    # Where many slices are missing the median is a gap itself; the smallest ones are the spacing.
+    usual = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
     steps = np.rint(gaps / usual)
     off = np.abs(gaps - usual) > UNEVEN * usual
     if not off.any():

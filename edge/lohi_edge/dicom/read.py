@@ -14,7 +14,8 @@ from lohi_edge.clock import Clock
 from lohi_edge.dicom.geometry import Frame, affine, describe
 from lohi_edge.dicom.instance import Instance, inflated, number, text
 from lohi_edge.dicom.pixels import MAX_VOXELS, decode
-from lohi_edge.dicom.series import Series, contents, find
+from lohi_edge.dicom.places import contents
+from lohi_edge.dicom.series import Series, find
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 from lohi_edge.volume import Float32, Origin, Volume

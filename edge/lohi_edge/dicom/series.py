@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pydicom
 from pydicom import uid as uids
 
 from lohi_edge.dicom.geometry import Frame, frames, stack
@@ -21,28 +16,14 @@ from lohi_edge.dicom.instance import (
     Instance,
     is_localizer,
     is_synthetic,
-    items,
     looks_like_dicom,
     parse,
     patient_key,
-    quiet,
     text,
     texts,
 )
+from lohi_edge.dicom.places import Part, contents, parts_of
 from lohi_edge.errors import BadInput
-from lohi_edge.files import read_bytes
-
-MAX_FILES = 20_000
-MAX_FILE_BYTES = 1 << 30
-MAX_TOTAL_BYTES = 4 << 30
-
-
-@dataclass(frozen=True)
-class Part:
-    """Where an instance is stored: a file, or a member (by number) of a zip archive."""
-
-    path: Path
-    member: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +70,8 @@ class Found:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM or a zip archive, by its first bytes."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(132)
@@ -114,34 +97,27 @@ def find(path: str | Path) -> Found:
         raise BadInput(text_ if text_.startswith(str(path)) else f"{path}: {text_}") from None
 
 
-def contents(parts: Sequence[Part]) -> Iterator[bytes]:
-    """The stored bytes of each part, in order.
+def arrived(folder: str | Path) -> tuple[Series, ...]:
+    """The series in a folder that is still being filled, if what has arrived is whole.
+
+    Whole is: every series to enhance has contiguous, evenly spaced slices. No more can be said of
+    an unfinished transfer: slices missing at either end leave no gap. So call it when the folder
+    has been idle for a while, and again when slices arrive late.
 
     Raises:
-        BadInput: a part cannot be read, or they are too many bytes together.
+        BadInput: a series has gaps or repeats as yet, or there is nothing to enhance; says which.
     """
-    total = 0
-    archive: zipfile.ZipFile | None = None
-    try:
-        for part in parts:
-            if part.member is None:
-                data = read_bytes(part.path, MAX_FILE_BYTES)
-            else:
-                archive = archive or zipfile.ZipFile(part.path)
-                data = _member(archive, archive.infolist()[part.member])
-            total += len(data)
-            if total > MAX_TOTAL_BYTES:
-                raise BadInput(f"more than {MAX_TOTAL_BYTES:,} bytes; name one series' folder")
-            yield data
-    except (zipfile.BadZipFile, OSError, IndexError):
-        raise BadInput("damaged zip archive; copy it again") from None
-    finally:
-        if archive:
-            archive.close()
+    found = find(folder)
+    for series in found.series:
+        try:
+            series.ordered()
+        except BadInput as error:
+            raise BadInput(f"{folder}: {series.name}: {error}") from None
+    return found.series
 
 
 def _find(path: Path) -> Found:
-    parts = _parts(path)
+    parts = parts_of(path)
     groups: dict[str, list[tuple[Part, Instance]]] = {}
     patients = set()
     for part, data in zip(parts, contents(parts), strict=False):
@@ -218,77 +194,3 @@ def _unfit(instances: list[Instance]) -> str | None:
 def _order(instance: Instance) -> tuple[int, str]:
     digits = text(instance.header, "SeriesNumber")
     return (int(digits) if digits.isdigit() and len(digits) < 10 else 0), instance.series_uid
-
-
-def _parts(path: Path) -> list[Part]:
-    if path.is_dir():
-        return [Part(file) for file in _walk(path)]
-    start = read_bytes(path, MAX_TOTAL_BYTES)[:1024]
-    if start[:4] == b"PK\x03\x04":
-        return _zip_parts(path)
-    if start[128:132] == b"DICM" and DIRECTORY.encode() in start:
-        return _listed(path)
-    return [Part(path)]
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Regular files below a folder, links to folders not followed, dot-names left out."""
-    files: list[Path] = []
-
-    def refuse(error: OSError) -> None:
-        raise BadInput(f"a folder cannot be listed: {(error.strerror or '').lower()}") from None
-
-    for root, names, leaves in os.walk(folder, onerror=refuse):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        files.extend(Path(root, leaf) for leaf in sorted(leaves) if not leaf.startswith("."))
-        if len(files) > MAX_FILES:
-            raise BadInput(f"more than {MAX_FILES:,} files; name one study's folder")
-    return [file for file in files if file.is_file()]
-
-
-def _zip_parts(path: Path) -> list[Part]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise BadInput("damaged zip archive; copy it again") from None
-    wanted = [i for i, entry in enumerate(entries) if not entry.is_dir()]
-    if len(wanted) > MAX_FILES:
-        raise BadInput(f"more than {MAX_FILES:,} files; pack one study only")
-    if sum(entries[i].file_size for i in wanted) > MAX_TOTAL_BYTES:
-        raise BadInput(f"unpacks to more than {MAX_TOTAL_BYTES:,} bytes; pack one study only")
-    return [Part(path, i) for i in wanted]
-
-
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    if entry.flag_bits & 1:
-        raise BadInput("the zip archive is encrypted; unpack it first")
-    try:
-        with archive.open(entry) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
-        raise BadInput("damaged zip archive; copy it again") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise BadInput(f"expected files of at most {MAX_FILE_BYTES:,} bytes in the zip archive")
-    return data
-
-
-def _listed(path: Path) -> list[Part]:
-    """The files that a DICOMDIR lists, all of which lie in its folder."""
-    with quiet("the DICOMDIR"):
-        directory = pydicom.dcmread(path)
-    root = path.parent.resolve()
-    files = []
-    for record in items(directory, "DirectoryRecordSequence"):
-        if text(record, "DirectoryRecordType") != "IMAGE":
-            continue
-        file = root.joinpath(*texts(record, "ReferencedFileID"))
-        if not file.resolve().is_relative_to(root):
-            raise BadInput("the DICOMDIR points outside its folder; export the disc again")
-        files.append(file)
-    if not files:
-        raise BadInput("the DICOMDIR lists no images")
-    missing = sum(not file.is_file() for file in files)
-    if missing:
-        raise BadInput(f"{missing} of {len(files)} files in the DICOMDIR are missing; copy it all")
-    return [Part(file) for file in dict.fromkeys(files)][: MAX_FILES + 1]

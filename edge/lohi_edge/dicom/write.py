@@ -19,14 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmwrite
 from pydicom import uid as dicom_uids
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.valuerep import format_number_as_ds
 
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.attributes import KEPT_PER_SLICE, common, copy_keyword, source_images
 from lohi_edge.dicom.geometry import Frame
 from lohi_edge.dicom.instance import text
 from lohi_edge.dicom.read import Acquired
-from lohi_edge.errors import DiskError
+from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.files import disk_error, fsync_directory
 from lohi_edge.nifti_write import Grid, as_stored
 from lohi_edge.volume import Float64, Volume
@@ -72,6 +71,7 @@ def write(
 
     Raises:
         DiskError: nothing was left behind.
+        UsageError: an existing `folder` holds something else.
     """
     assert volume.origin is not None
     acquired: Acquired = volume.origin.header
@@ -140,7 +140,7 @@ def _planes(acquired: Acquired, old: Float64, new: Float64, shape: tuple[int, ..
 def _quantised(data: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
     """Stored values (slices, rows, columns) and the slope that takes them back."""
     peak = float(np.abs(data).max())
-    slope = float(format_number_as_ds(peak / INT16_MAX)) if peak > 0 else 1.0
+    slope = float(_ds(peak / INT16_MAX)) if peak > 0 else 1.0
     values = np.rint(data.transpose(2, 1, 0) * np.float32(1 / slope))
     return np.ascontiguousarray(values.clip(-INT16_MAX, INT16_MAX).astype("<i2")), slope
 
@@ -220,6 +220,7 @@ def _write_folder(folder: Path, instances: list[Dataset]) -> None:
         temporary.chmod(0o777 & ~_umask())
         fsync_directory(temporary)
         if folder.exists():
+            _refuse_foreign(folder)
             shutil.rmtree(folder)
         temporary.replace(folder)
         temporary = None
@@ -229,6 +230,14 @@ def _write_folder(folder: Path, instances: list[Dataset]) -> None:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if any(entry.suffix != ".dcm" or not entry.stem.isdigit() for entry in folder.iterdir()):
+        raise UsageError(
+            f"{folder}: expected nothing but a derived series to replace, found other files; "
+            "move them or choose another folder with -o"
+        )
 
 
 def _write_file(path: Path, instance: Dataset) -> None:
@@ -254,8 +263,10 @@ def folder_digest(folder: Path) -> str:
 
 
 def _ds(value: Any) -> str:
-    """A decimal string of at most 16 characters; -0 is 0."""
-    return format_number_as_ds(float(value) + 0.0)
+    """A decimal string (PS3.5 6.2: at most 16 characters), as exact as fits."""
+    number = float(value) + 0.0  # -0 becomes 0
+    # pydicom's own formatter writes 17 characters for some negative numbers.
+    return next(t for digits in range(16, 0, -1) if len(t := f"{number:.{digits}g}") <= 16)
 
 
 def _umask() -> int:

@@ -84,6 +84,7 @@ def build_engine(
         DiskError: the cache cannot be written.
     """
     onnx = file_of(bundle, precision)
+    bundle.read_onnx(onnx)
     target = target or this_machine()
     cache = EngineCache(store or Store())
     key = EngineKey.of(bundle.manifest.files[onnx], target.trt, target.gpu, precision, profile)

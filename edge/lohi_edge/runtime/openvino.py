@@ -43,7 +43,7 @@ class OpenVinoRuntime:
         self.precision = precision or onnx.split(".")[0]
         self.threads = threads or len(os.sched_getaffinity(0))
         contract = bundle.manifest.slice_contract
-        data = bundle.read(onnx)
+        data = bundle.read_onnx(onnx)
         try:
             core = ov.Core()
             model = core.read_model(data)

@@ -37,7 +37,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(
-                bundle.read(onnx), options, providers=["CPUExecutionProvider"]
+                bundle.read_onnx(onnx), options, providers=["CPUExecutionProvider"]
             )
         except BundleError:
             raise

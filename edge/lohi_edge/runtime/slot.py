@@ -36,21 +36,32 @@ class Slot:
         self._graph: Graph | None = None
         self.graph_refused: str | None = None
         self._batch = 0
+        self._hosts: list[Any] = []
+        self._device: list[Any] = []
+        self.context: Any = None
+        self.stream: Any = None
+        try:
+            self._allocate(engine, shapes)
+        except BaseException:
+            self.close()
+            raise
+        self.input, self.output = self._hosts
+
+    def _allocate(self, engine: Any, shapes: tuple[Any, Any]) -> None:
+        cuda = self._cuda
         self.context = engine.create_execution_context()
         if self.context is None:
-            raise BundleError(
-                "expected memory for TensorRT's execution context, got none; free some"
-            )
+            raise BundleError("no memory left for TensorRT's execution context; free some")
         self.stream = cuda.Stream()
-        flags = cuda.host_alloc_flags.DEVICEMAP if unified else 0
-        self.input, self.output = (
-            cuda.pagelocked_empty(shape, np.float32, mem_flags=flags) for shape in shapes
-        )
-        self._device = [
-            np.intp(host.base.get_device_pointer()) if unified else cuda.mem_alloc(host.nbytes)
-            for host in (self.input, self.output)
-        ]
-        for name, memory in zip(("input", "output"), self._device, strict=True):
+        flags = cuda.host_alloc_flags.DEVICEMAP if self._unified else 0
+        for name, shape in zip(("input", "output"), shapes, strict=True):
+            host = cuda.pagelocked_empty(shape, np.float32, mem_flags=flags)
+            self._hosts.append(host)
+            if self._unified:
+                memory = np.intp(host.base.get_device_pointer())
+            else:
+                memory = cuda.mem_alloc(host.nbytes)
+                self._device.append(memory)
             if not self.context.set_tensor_address(name, int(memory)):
                 raise BundleError(f"TensorRT refuses a buffer for {name}")
 
@@ -91,11 +102,11 @@ class Slot:
         """Give all back, in the order in which it depends on each other."""
         self._drop_graph()
         self.context = self.stream = None
-        for memory in self._device if not self._unified else ():
+        for memory in self._device:
             memory.free()
-        self._device = []
-        for host in (self.input, self.output):
+        for host in self._hosts:
             host.base.free()
+        self._device, self._hosts = [], []
         self.input = self.output = np.empty(0, dtype=np.float32)
 
     def _enqueue(self, batch: int) -> None:

@@ -52,7 +52,9 @@ class TensorRtRuntime:
         self.precision, self.version = precision, str(trt.__version__)
         self._contract, self._batch, self._cuda = contract, batch, cuda
         self._slots: list[Slot] = []
-        self._engine = self._runtime = self._context = None
+        self._engine: Any = None
+        self._runtime: Any = None
+        self._context: Any = None
         try:
             cuda.init()
             device = cuda.Device(0)

@@ -7,6 +7,7 @@ Scans appear by number and hash; names of files, which may name patients, do not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -78,7 +79,9 @@ class Audit:
         self._file.close()
 
     def _reopen(self, size: int) -> None:
-        # The buffer still holds the line; a second descriptor forgets it.
+        # Closing may write what the buffer still holds, so the cut comes after it.
+        with contextlib.suppress(OSError):
+            self._file.close()
         os.truncate(self._path, size)
         self._file = self._path.open("ab+")
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import acceptance, contrast, delivery, nifti
+from lohi_edge import acceptance, contrast, delivery, nifti, source
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BundleError, LohiError
@@ -28,7 +28,7 @@ from lohi_edge.files import atomic_write, disk_error, read_bytes
 from lohi_edge.pipeline import Models, enhance
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults
-from lohi_edge.watch.outbox import clean_name
+from lohi_edge.watch.outbox import clean_name, size_of
 
 CRASH = 70  # EX_SOFTWARE of sysexits.h
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +42,9 @@ class Child:
     def __init__(self, options: dict[str, Any], send: Send) -> None:
         self._options = options
         self._send = send
-        self._models = Models(options["bundle"], options["threads"])
+        self._models = Models(
+            options["bundle"], options["threads"], options["runtime"], options["precision"]
+        )
         self._volumes: dict[int, tuple[Volume, dict[str, float]]] = {}
         self.tasks: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self.reads: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -69,13 +71,14 @@ class Child:
 
     def _accepted(self, path: Path) -> dict[str, Any]:
         bundle = bundles.load(path)
-        record = acceptance.accept(bundle, self._options["threads"])
+        model = self._models.get(bundle.manifest.contrasts[0])
+        # What was accepted once is checked again: drivers and hardware change under a daemon.
+        record = acceptance.examine(bundle, model.choice.runtime, model.choice.onnx)
         if not record["accepted"]:
             raise BundleError(
-                f"{path}: not accepted on this machine: error {record['max_error']} on the golden "
-                f"slices, expected at most {record['tolerance']}; install the bundle again"
+                f"{path}: not accepted on this machine: {'; '.join(record['problems'])}; "
+                "install the bundle again"
             )
-        model = self._models.get(bundle.manifest.contrasts[0])
         return {
             "name": bundle.manifest.name,
             "version": bundle.manifest.version,
@@ -104,7 +107,9 @@ class Child:
             try:
                 faults.reach("worker_read", Path(task["path"]).name)
                 clock = Clock()
-                volume = nifti.read(task["path"], prefer=self._options["prefer"], clock=clock)
+                with clock("read"):
+                    scan = source.resolve(task["path"])
+                volume = source.read(scan, self._options["prefer"], clock)
                 self._volumes[task["id"]] = (volume, clock.seconds())
                 self._send("loaded", id=task["id"])
                 self.tasks.put(("identify", {"id": task["id"]}))
@@ -125,7 +130,7 @@ class Child:
             self._options["contrast"], nifti.stem(Path(origin.name)), origin.sidecar
         )
         manifest = self._models.get(name).bundle.manifest
-        grown = volume.zooms if self._options["grid"] == "1mm" else (1.0, 1.0, 1.0)
+        grown = volume.zooms if self._options["grid"] != "native" else (1.0, 1.0, 1.0)
         voxels = 1.0
         for count, factor in zip(volume.shape, grown, strict=True):
             voxels *= count * float(factor)
@@ -141,7 +146,7 @@ class Child:
     def _forget(self, id: int) -> None:
         self._volumes.pop(id, None)
 
-    def _enhance(self, id: int, path: str, out: str, source: str, stamp: dict[str, Any]) -> None:
+    def _enhance(self, id: int, path: str, out: str, home: str, stamp: dict[str, Any]) -> None:
         volume, read = self._volumes.pop(id)
         assert volume.origin
         # The name goes into files and receipts: it must be valid UTF-8 and short enough.
@@ -161,16 +166,14 @@ class Child:
             faults.reach("worker_write", path)
         except OSError as error:
             raise disk_error(receipt, error) from None
-        record = stamp_receipt(receipt, source, stamp, read)
+        record = stamp_receipt(receipt, home, stamp, read)
         faults.reach("after_write", path)
-        names = sorted(p.name for p in Path(out).iterdir())
-        removable = sum((Path(out) / n).stat().st_size for n in names if n != receipt.name)
         self._send(
             "done",
             id=id,
             verdict=record["verdict"],
             seconds=record["timings"]["total"],
-            bytes=removable,
+            bytes=sum(size_of(path) for path in Path(out).iterdir() if path != receipt),
         )
 
     def _progress(self, id: int) -> Callable[[int, int], None]:
@@ -186,13 +189,17 @@ class Child:
 
 
 def stamp_receipt(
-    path: Path, source: str, stamp: dict[str, Any], read: dict[str, float]
+    path: Path, home: str, stamp: dict[str, Any], read: dict[str, float]
 ) -> dict[str, Any]:
-    """Add to a receipt what only the daemon knows, and the time that reading ahead took."""
+    """Add to a receipt what only the daemon knows, and the time that reading ahead took.
+
+    Args:
+        home: where the original will be, as seen from the result.
+    """
     sidecar = json.loads(read_bytes(path, delivery.MAX_RECEIPT))
     record: dict[str, Any] = sidecar["LohiEdge"]
-    sidecar["Sources"] = [source]
-    record["source"]["path"] = source
+    sidecar["Sources"] = [home]
+    record["source"]["path"] = home
     record["watch"] = stamp
     timings = record["timings"]
     timings["total"] = round(timings["total"] + read["total"], 4)
@@ -210,10 +217,12 @@ def crash() -> None:
     os._exit(CRASH)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """A worker without its daemon must not go on; and it is the one to go when memory is short."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the line above could notice
     try:
         Path("/proc/self/oom_score_adj").write_text("500")
     except OSError:
@@ -235,7 +244,7 @@ def _listen(child: Child) -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the daemon, which decides
-    _die_with_parent()
+    _die_with_parent(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an event
     lock = threading.Lock()

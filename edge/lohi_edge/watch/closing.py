@@ -10,7 +10,6 @@ from typing import Any
 
 from lohi_edge import receipt
 from lohi_edge.errors import DiskError
-from lohi_edge.files import disk_error, fsync_directory
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
@@ -124,33 +123,28 @@ class Closing:
         """Move or delete the original, once the ledger knows what became of the scan."""
         if scan.original != "pending":
             return
-        original = self.root / scan.path
-        kept = f"the original of scan {scan.id} stays in the inbox"
-        if self.inbox.mark(scan.path) != scan.mark:
-            outcome = "kept"  # gone, or replaced by another scan that is yet to be enhanced
-        else:
+        # None: a power cut came between the scan and its sidecar, which is then settled now.
+        if self.inbox.mark(scan.path) in (scan.mark, None):
             try:
-                outcome = self._dispose(scan, original)
-            except DiskError as error:
-                self.log("original.kept", scan=scan.id, why=f"{kept}: {error.__cause__ or 'disk'}")
+                outcome = self._dispose(scan, self.root / scan.path)
+            except DiskError:
+                self.log("original.kept", scan=scan.id, why="it cannot be moved or deleted")
                 return
+        else:
+            outcome = "kept"  # replaced by another scan, which is yet to be enhanced
         faults.reach("after_original", scan.path)
         self.ledger.set_original(scan.id, outcome)
         faults.reach("after_closed", scan.path)
 
     def _dispose(self, scan: Scan, original: Path) -> str:
-        files = [original, *(p for p in (sidecar_of(original),) if p.is_file())]
+        # The scan first: without its sidecar it might pass for another contrast.
+        files = [p for p in (original, sidecar_of(original)) if os.path.lexists(p)]
         if scan.state == "done" and self.settings.watch.originals == "delete":
-            try:
-                for file in reversed(files):
-                    file.unlink()
-                fsync_directory(original.parent)
-            except OSError as error:
-                raise disk_error(original, error) from error
+            for file in files:
+                self.outbox.destroy(file)
             return "deleted"
         home = self.moved(scan, "originals" if scan.state == "done" else scan.state)
-        # The scan last: as long as it is in the inbox, this is repeated.
-        for file in reversed(files):
+        for file in files:
             self.outbox.take(file, home.with_name(clean_name(file.name)))
         return "moved"
 

@@ -129,7 +129,8 @@ def _retry(parts: Closing, scan: Scan) -> str:
             f"expected a scan that was held, failed or quarantined, scan {scan.id} is {scan.state}"
         )
     original = parts.root / scan.path
-    if scan.original == "moved":
+    # "pending": the daemon died after moving it and before the ledger knew.
+    if scan.original in ("moved", "pending") and not os.path.lexists(original):
         _bring_back(parts, scan, original)
     mark = parts.inbox.mark(scan.path)
     if mark is None:

@@ -9,6 +9,7 @@ from lohi_edge.files import fsync_directory
 from lohi_edge.settings import Disk
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.ledger import Scan
+from lohi_edge.watch.outbox import remove
 
 _OUTPUTS = 3  # image, its temporary self and the report, generously
 _GB = 1e9
@@ -64,7 +65,7 @@ def _expire(parts: Closing, scan: Scan) -> None:
     if placed:
         try:
             for path in placed.files():
-                path.unlink(missing_ok=True)
+                remove(path)
             fsync_directory(placed.receipt.parent)
         except OSError as error:
             parts.log("result.kept", scan=scan.id, why=error.strerror)

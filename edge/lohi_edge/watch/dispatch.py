@@ -65,6 +65,7 @@ class Dispatcher:
         self._restart_wait = RESTART_S[0]
         self._starting_s = 0.0
         self._renew = False
+        self.totals = {"delivered": 0, "seconds": 0.0, "lost": 0}
         self._ticked = time.monotonic()
 
     # Intake.
@@ -155,6 +156,8 @@ class Dispatcher:
             return
         faults.reach("after_computed", job.scan.path)
         self._disk_guarded(job.scan, lambda: self.parts.deliver(job.scan, job.folder, done))
+        self.totals["delivered"] += 1
+        self.totals["seconds"] = round(self.totals["seconds"] + done["seconds"], 4)
 
     def _on_failed(self, id: int, kind: str, message: str) -> None:
         job = self.jobs.pop(id, None)
@@ -176,6 +179,7 @@ class Dispatcher:
         words = self.worker.last_words().rpartition("\n")[2]
         reason = why or f"the worker {how}" + (f" ({words})" if words else "")
         self.worker = None
+        self.totals["lost"] += 1
         self._restart_at = time.monotonic() + self._restart_wait
         self._restart_wait = min(2 * self._restart_wait, RESTART_S[1])
         jobs, self.jobs = list(self.jobs.values()), {}
@@ -322,7 +326,7 @@ class Dispatcher:
             id=job.scan.id,
             path=job.scan.path,
             out=str(out),
-            source=self.parts.source(job.scan, job.folder),
+            home=self.parts.source(job.scan, job.folder),
             stamp=self.parts.stamp(job.scan, identity),
         )
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
-from lohi_edge.watch import content
+from lohi_edge.watch import content, series
 
 SETTLE_S = 0.1  # between the two looks, at least
+_SYNTHETIC = "_desc-synthetic"
 _UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
 
 
@@ -36,6 +37,7 @@ class Found:
     mark: str
     size: int
     link: bool = False
+    series: bool = False  # a folder of DICOM slices
 
 
 @dataclass
@@ -52,10 +54,10 @@ class Look:
 def is_candidate(name: str) -> bool:
     """Whether a file name is a scan's: never a dotfile, an unfinished copy or a result of ours."""
     return (
-        nifti.is_nifti_name(Path(name))
+        name.lower().endswith((*nifti.SUFFIXES, ".zip"))
         and not name.startswith(".")
         and not name.lower().endswith(_UNFINISHED)
-        and "_desc-synthetic" not in name
+        and _SYNTHETIC not in name
     )
 
 
@@ -73,6 +75,7 @@ class Inbox:
         known: the mark under which the ledger knows a path; None when it does not.
         stable_inodes: False on network file systems, some of which make inode numbers up.
         incomplete_s: when a cut-off file that no longer grows is taken as it is.
+        series_quiet_s: a DICOM series is complete when nothing has come for so long.
     """
 
     def __init__(
@@ -81,11 +84,13 @@ class Inbox:
         known: Callable[[str], str | None],
         stable_inodes: bool = True,
         incomplete_s: float = 600.0,
+        series_quiet_s: float = 10.0,
     ) -> None:
         self._root = root
         self._known = known
         self._stable = stable_inodes
         self.incomplete_s = incomplete_s
+        self.series_quiet_s = series_quiet_s
         self._done: dict[str, str] = {}  # present paths the ledger knows: path -> mark
         self._seen: dict[str, tuple[str, float]] = {}  # others: path -> (mark, since)
         self._lacks: dict[str, tuple[str, str | None]] = {}  # path -> (mark, what is missing)
@@ -111,6 +116,9 @@ class Inbox:
             if now - since < SETTLE_S:
                 look.settling = True
                 continue
+            if found.series and now - since < self.series_quiet_s:
+                look.waiting[found.path] = "more slices may come"
+                continue
             why = self._missing(found, lacks)
             if why is None or now - since > self.incomplete_s:
                 look.ready.append(found)
@@ -128,6 +136,9 @@ class Inbox:
         full = self._root / path
         try:
             status = full.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                with os.scandir(full) as entries:
+                    return _series_mark(_slices(_by_name(entries)), self._stable)
         except OSError:
             return None
         return mark_of(status, self._stable) + _sidecar_mark(full, self._stable)
@@ -137,11 +148,14 @@ class Inbox:
         if before and before[0] == found.mark:
             lacks[found.path] = before
             return before[1]
-        if found.link:
+        if found.link or found.series:
             return None
         path = self._root / found.path
         try:
-            why = content.missing(path) or _missing_sidecar(path)
+            if path.suffix.lower() == ".zip":
+                why = series.missing_of_zip(path)
+            else:
+                why = content.missing(path) or _missing_sidecar(path)
         except OSError as error:
             return (error.strerror or "unreadable").lower()  # may change without a mark: not kept
         lacks[found.path] = (found.mark, why)
@@ -155,18 +169,20 @@ def _walk(root: Path, stable: bool, troubles: list[str]) -> Iterator[Found]:
         folder = pending.pop()
         try:
             with os.scandir(root / folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
+                listed = _by_name(entries)
         except OSError as error:
             if not folder:
                 raise
             troubles.append(f"{folder}: {(error.strerror or '').lower()}")
             continue
+        if folder and (scan := _series(root, folder, listed, stable)):
+            yield scan
         names = {entry.name for entry in listed}
         for entry in listed:
             path = f"{folder}/{entry.name}" if folder else entry.name
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    if not entry.name.startswith("."):
+                    if not entry.name.startswith(".") and _SYNTHETIC not in entry.name:
                         pending.append(path)
                 elif is_candidate(entry.name) and (found := _found(entry, path, real, stable)):
                     beside = nifti.stem(Path(entry.name)) + ".json"
@@ -176,6 +192,29 @@ def _walk(root: Path, stable: bool, troubles: list[str]) -> Iterator[Found]:
                     yield found
             except FileNotFoundError:
                 continue  # gone between listing and looking
+
+
+def _by_name(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _slices(listed: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    return [e for e in listed if series.is_slice_name(e.name) and not e.is_dir()]
+
+
+def _series_mark(slices: list[os.DirEntry[str]], stable: bool) -> str:
+    return series.mark_of(slices, lambda status: mark_of(status, stable))
+
+
+def _series(root: Path, folder: str, listed: list[os.DirEntry[str]], stable: bool) -> Found | None:
+    slices = _slices(listed)
+    if not slices or not series.is_series(root / folder, [e.name for e in slices]):
+        return None
+    try:
+        mark = _series_mark(slices, stable)
+    except FileNotFoundError:
+        return None  # a slice went between listing and looking
+    return Found(folder, mark, 0, link=any(e.is_symlink() for e in slices), series=True)
 
 
 def _found(entry: os.DirEntry[str], path: str, real: str, stable: bool) -> Found | None:

@@ -114,6 +114,7 @@ class Ledger:
         except sqlite3.OperationalError as error:
             raise DiskError(f"{path}: cannot be opened: {error}") from None
         self._db.row_factory = sqlite3.Row
+        self._counted: tuple[int, dict[str, int]] | None = None
         self._db.execute("PRAGMA busy_timeout = 5000")
         if read_only:
             return
@@ -263,6 +264,13 @@ class Ledger:
         )
 
     def counts(self) -> dict[str, int]:
+        """Scans by state; counted again only after a change made through this connection."""
+        changes = self._db.total_changes
+        if self._counted is None or self._counted[0] != changes:
+            self._counted = (changes, self._count())
+        return self._counted[1]
+
+    def _count(self) -> dict[str, int]:
         rows = self._db.execute("SELECT state, count(*) FROM scans GROUP BY state")
         return dict.fromkeys(STATES, 0) | dict(tuple(row) for row in rows)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from lohi_edge.errors import DiskError, UsageError
 
 _NETWORK = re.compile(
-    r"(nfs\d?|cifs|smb\w*|ncpfs|afs|9p|ceph|glusterfs|lustre|beegfs|gpfs|davfs|fuse\.(?!ext|ntfs|exfat).*)"
+    r"(nfs\d?|cifs|smb\w*|ncpfs|afs|9p|ceph|glusterfs|lustre|beegfs|gpfs|davfs|fuse\..*)"
 )
 MOUNTS = Path("/proc/self/mountinfo")
 

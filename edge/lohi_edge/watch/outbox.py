@@ -9,6 +9,7 @@ OUTBOX/.lohi-edge/                         what is being written; emptied at eve
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import itertools
 import json
@@ -56,11 +57,11 @@ class Placed:
 
     def files(self) -> list[Path]:
         """What retention may remove: all that was delivered but the receipt."""
-        return [p for p in self.receipt.parent.iterdir() if p.is_file() and p != self.receipt]
+        return [path for path in self.receipt.parent.iterdir() if path != self.receipt]
 
     @property
     def bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.files())
+        return sum(size_of(path) for path in self.files())
 
 
 class Outbox:
@@ -117,7 +118,7 @@ class Outbox:
     def _names(self, path: str, identity: str) -> Iterator[str]:
         """Names for a result's folder, best first."""
         pure = PurePath(path)
-        stem = nifti.stem(Path(clean_name(pure.name)))
+        stem = nifti.stem(Path(clean_name(pure.name))).removesuffix(".zip")
         parents = [clean_name(part) for part in pure.parent.parts]
         if parents or stem not in (*TROUBLE, ORIGINALS):
             yield "/".join((*parents, stem))
@@ -189,7 +190,7 @@ class Outbox:
         return self.root / state / parent / f"{clean_name(pure.name)}.reason.txt"
 
     def take(self, original: Path, target: Path) -> Path:
-        """Move an original out of the inbox; a name that is taken gets a number.
+        """Move an original out of the inbox; a name that another file has gets a number.
 
         Raises:
             DiskError: the original is where it was.
@@ -197,12 +198,14 @@ class Outbox:
         _make_durable(target.parent, self.root)
         final, number = target, 1
         while os.path.lexists(final):
+            if _same(original, final):  # a power cut came between copying and removing
+                break
             number += 1
             stem = nifti.stem(target)
             final = target.with_name(f"{stem}-{number}{target.name[len(stem) :]}")
         try:
             try:
-                original.rename(final)
+                original.replace(final)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -213,14 +216,57 @@ class Outbox:
             raise disk_error(final, error) from None
         return final
 
+    def destroy(self, original: Path) -> None:
+        """Delete an original; of a folder, all at once.
+
+        Raises:
+            DiskError: it is where it was.
+        """
+        try:
+            if original.is_dir():
+                going = self.take(original, self._staging / "going")
+                shutil.rmtree(going)
+            else:
+                original.unlink()
+            fsync_directory(original.parent)
+        except OSError as error:
+            raise disk_error(original, error) from None
+
     def _copy_over(self, original: Path, final: Path) -> None:
         staged = self._staging / "original"
-        shutil.copy2(original, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        remove(staged)
+        if original.is_dir():
+            shutil.copytree(original, staged)
+        else:
+            shutil.copy2(original, staged)
+        for path in (*staged.rglob("*"), staged):
+            _fsync(path)
         staged.rename(final)
         fsync_directory(final.parent)
-        original.unlink()
+        remove(original)
+
+
+def remove(path: Path) -> None:
+    """A file or a whole folder; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.stat().st_size
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _make_durable(folder: Path, root: Path) -> None:
@@ -235,6 +281,13 @@ def _make_durable(folder: Path, root: Path) -> None:
             fsync_directory(one.parent)
         except OSError as error:
             raise disk_error(one, error) from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _stamped(path: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import nifti
+from lohi_edge import delivery, nifti
 from lohi_edge.files import atomic_write
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.ledger import Scan
@@ -47,16 +47,16 @@ def deliver(parts: Closing, scan: Scan, first: Scan) -> None:
     record["watch"] = {**parts.stamp(scan, first.identity), "repeats": first.id}
     record["verdict"] = first.verdict
     if placed and record.get("result"):
-        image = there / record["result"]["path"]
-        record["result"] = {**record["result"], "path": os.path.relpath(image, here)}
+        first_image = there / record["result"]["path"]
+        record["result"] = {**record["result"], "path": os.path.relpath(first_image, here)}
     sidecar = {
         "Description": "The same scan under another name; the image lies beside the first receipt. "
         "Synthetic. Research use only.",
         "Sources": [source],
         "LohiEdge": record,
     }
-    stem = nifti.stem(Path(clean_name(Path(scan.path).name)))
-    staged = parts.outbox.stage(scan.id) / f"{stem}_desc-synthetic.json"
+    image = delivery.output_name(nifti.stem(Path(clean_name(Path(scan.path).name))))
+    staged = delivery.receipt_path(parts.outbox.stage(scan.id) / image)
     with atomic_write(staged) as file:
         file.write(json.dumps(sidecar, indent=2, allow_nan=False).encode() + b"\n")
     parts.log("scan.repeats", scan=scan.id, first=first.id, folder_known=placed is not None)

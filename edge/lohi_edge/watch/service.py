@@ -18,6 +18,7 @@ from lohi_edge.watch import control, disk, localfs, repeats, state, status
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.dispatch import TICK_S, Dispatcher
+from lohi_edge.watch.health import Health
 from lohi_edge.watch.hook import Hooks
 from lohi_edge.watch.inbox import SETTLE_S, Inbox, Look
 from lohi_edge.watch.ledger import Scan
@@ -67,7 +68,7 @@ class Daemon:
         self.audit = Audit(home)
         self.inbox = Inbox(
             root, self.ledger.mark, not localfs.is_network(localfs.kind(root)),
-            settings.watch.incomplete_s,
+            settings.watch.incomplete_s, settings.watch.series_quiet_s,
         )  # fmt: skip
         self.outbox = Outbox(out)
         self.parts = Closing(
@@ -75,6 +76,7 @@ class Daemon:
         )
         self.hooks = Hooks(self.log)
         self._publisher = status.Publisher(home)
+        self._health = Health(settings.http.port) if settings.http.port else None
         self.dispatcher = Dispatcher(self.parts, home, self._delivered)
         self.look = Look()
         self.inbox_trouble: str | None = None
@@ -188,6 +190,11 @@ class Daemon:
         """Whether file events wake the daemon; without them it looks once per interval."""
         return bool(self._waker and self._waker.alive)
 
+    @property
+    def http_port(self) -> int:
+        """Of health and metrics; 0 where no socket is open."""
+        return self._health.port if self._health else 0
+
     def _keep_events(self, now: float) -> None:
         if not self.settings.watch.events or self.events:
             return
@@ -245,6 +252,7 @@ class Daemon:
         self.settings = self.parts.settings = new
         self.log.format = new.log.format
         self.inbox.incomplete_s = new.watch.incomplete_s
+        self.inbox.series_quiet_s = new.watch.series_quiet_s
         if restart:
             self.dispatcher.renew_worker()
         self.audit.append("settings.reloaded")
@@ -258,6 +266,8 @@ class Daemon:
     def _close(self) -> None:
         if self._waker:
             self._waker.stop()
+        if self._health:
+            self._health.stop()
         self.dispatcher.stop_worker()
         self.hooks.stop()
         self.outbox.close()
@@ -289,9 +299,14 @@ class Daemon:
             disk.retain(self.parts)
             with self.ledger.transaction():
                 pass  # saves the service clock
+        said = status.snapshot(self)
         due = now - self._beat > HEARTBEAT_S
-        if self._publisher.publish(status.snapshot(self), beat=due):
+        if self._publisher.publish(said, beat=due):
             self._beat = now
+            if self._health:
+                free = disk.free_bytes(self.outbox.root)
+                heat = status.machine()["temperature_c"]
+                self._health.tell({**said, "outbox_free": free, "heat": heat})
 
     def _delivered(self, scan: Scan, folder: str) -> None:
         watch = self.settings.watch

@@ -26,7 +26,7 @@ _SYS = Path("/sys")
 
 def snapshot(daemon: Daemon) -> dict[str, Any]:
     """Everything that only the running process knows."""
-    dispatcher, settings = daemon.dispatcher, daemon.settings
+    dispatcher = daemon.dispatcher
     worker = dispatcher.worker
     waiting = daemon.look.waiting
     return {
@@ -48,8 +48,9 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
             "outbox": str(daemon.outbox.root),
             "state": str(daemon.state),
         },
-        "reserve_gb": settings.disk.reserve_gb,
-        "http_port": settings.http.port,
+        "queue": daemon.ledger.counts(),
+        "totals": dict(dispatcher.totals),
+        "http_port": daemon.http_port,
     }
 
 

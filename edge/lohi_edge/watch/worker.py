@@ -31,7 +31,7 @@ class Worker:
         self._stderr = state / STDERR_FILE
         with self._stderr.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lohi_edge.watch.child"],
+                [sys.executable, "-m", "lohi_edge.watch.child", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=err,

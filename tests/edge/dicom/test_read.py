@@ -232,7 +232,10 @@ REFUSALS = {
     "a slice is missing": (without(2), "1 slice(s) missing, the first behind slice 2 of 4"),
     "a slice is there twice": (again, "1 of 6 slices lie where another one lies"),
     "two images under one UID": (each(SOPInstanceUID="1.2.3"), "stands for different images"),
-    "uneven": (each(ImagePositionPatient=lambda n: [0, 0, 5 * n * n]), "evenly spaced"),
+    "uneven": (
+        each(ImagePositionPatient=lambda n: [0, 0, [0, 5, 12, 19.5, 28][n]]),
+        "evenly spaced",
+    ),
     "tilted": (each(ImagePositionPatient=lambda n: [0, n, 5 * n]), "11.3 degrees (gantry tilt)"),
     "echoes": (each(EchoTime=lambda n: 5 + 80 * (n % 2)), "echo times 5, 85 ms"),
     "orientations": (

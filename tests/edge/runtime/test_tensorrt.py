@@ -15,8 +15,8 @@ from lohi_edge.slices import SliceContract
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return load_fake_cuda(tmp_path_factory.mktemp("cuda"))
+def library():
+    return load_fake_cuda()
 
 
 @pytest.fixture

@@ -17,18 +17,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from helpers import small_head
 from lohi_edge.cli import app
 from lohi_edge.watch.ledger import FILE
 
-DEADLINE_S = 60  # generous: a hang must fail the test, a slow machine must not
-
-
-def small_head(seed: int = 0, edge: int = 24) -> np.ndarray:
-    """A 48 mm ball with a ramp inside, int16; every seed gives other bytes."""
-    axis = (np.arange(edge) - (edge - 1) / 2) / (edge * 0.37)
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)
-    noise = np.abs(np.random.default_rng(seed).normal(0, 2, (edge,) * 3))
-    return (np.where(x * x + y * y + z * z < 1, 120 + 40 * x + 30 * y, 0) + noise).astype(np.int16)
+DEADLINE_S = 240  # generous: a hang must fail the test, a slow machine must not
 
 
 def save_scan(path: Path, seed: int = 0) -> Path:
@@ -62,6 +55,8 @@ class Box:
             for key, value in values.items():
                 env[f"LOHI_EDGE_{section}_{key}".upper()] = str(value)
         paths = [p for p in sys.path if p.endswith(("/edge", "/calibration", "/export"))]
+        cache = str(self.state.parent / "cache")
+        env |= {"LOHI_EDGE_CACHE": cache, "LOHI_EDGE_ENHANCE_THREADS": "1"}
         return env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)} | extra
 
     def command(self) -> list[str]:
@@ -118,7 +113,8 @@ class Box:
         self.process = None
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM to a daemon that has finished starting; returns the exit code."""
+        self.wait_ready()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(DEADLINE_S)
         self.process = None

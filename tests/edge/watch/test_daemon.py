@@ -12,6 +12,10 @@ import time
 
 import pytest
 
+from dicom_series import save, slices
+from helpers import small_head
+from lohi_edge import delivery
+
 
 def test_every_way_a_file_can_arrive(box):
     """Renamed in, copied, grown slowly, hard-linked, moved in with its folder; .nii and .nii.gz."""
@@ -106,6 +110,7 @@ def test_bad_scan_fails_with_a_reason_and_is_retried_when_mended(box):
     assert box.stop() == 0
 
 
+@pytest.mark.slow
 def test_cut_off_file_waits_then_is_given_up(box):
     whole = box.scan("../whole.nii.gz").read_bytes()
     box.settings["watch"]["incomplete_s"] = 1.5
@@ -119,6 +124,7 @@ def test_cut_off_file_waits_then_is_given_up(box):
     assert "truncated" in (box.outbox / "failed/cut.nii.gz.reason.txt").read_text()
 
 
+@pytest.mark.slow
 def test_file_that_changes_while_it_is_read(box):
     """The worker has the old bytes in hand when the file is replaced: only the new count."""
     box.scan("a_T1w.nii.gz", seed=1)
@@ -157,6 +163,7 @@ def test_permission_that_appears_later(box):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_outbox_that_becomes_writable_later(box):
     box.scan("a_T1w.nii.gz")
     box.outbox.chmod(0o500)
@@ -185,6 +192,7 @@ def test_one_daemon_per_folder(box):
     assert box.stop() == 0
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_counts_against_nobody(box):
     box.settings["worker"]["timeout_s"] = 2
     box.start(fault="worker_compute=hang@zzz")
@@ -346,7 +354,7 @@ def test_audit_log_shows_edit_removal_and_reorder_before_the_known_head(box):
     assert b"log.mended" in path.read_bytes()
 
 
-@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("format", ["text", pytest.param("json", marks=pytest.mark.slow)])
 def test_logs_and_audit_name_no_patient(box, format):
     box.settings["log"] = {"format": format}
     box.settings["worker"].update(attempts=1)
@@ -364,3 +372,32 @@ def test_logs_and_audit_name_no_patient(box, format):
     assert "DOE" not in said
     if format == "json":
         assert {"event", "at"} <= json.loads(box.log.read_text().splitlines()[-1]).keys()
+
+
+@pytest.mark.parametrize("originals", [pytest.param("keep", marks=pytest.mark.slow), "delete"])
+def test_dicom_series_in_a_folder_and_in_a_zip(box, originals):
+    """Slices come one by one; the folder is one scan once it is quiet, and so is an archive."""
+    ball = small_head(edge=24)
+    box.settings["watch"].update(series_quiet_s=1.0, originals=originals)
+    made = slices(ball, spacing=(2.0, 2.0), gap=2.0, series=1)
+    other = save(box.inbox.parent / "away", slices(ball, (2.0, 2.0), 2.0, series=2))
+    box.start()
+    box.wait_ready()
+    for number, instance in enumerate(made):
+        save(box.inbox / "study/ser 1", [instance], prefix=f"{number:03d}-")
+        time.sleep(0.05)
+    shutil.make_archive(str(box.inbox / "packed"), "zip", other)
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert box.leftovers() == []
+    receipts = box.receipts()
+    assert {path.rpartition("/")[0] for path in receipts} == {"study/ser 1", "packed"}
+    for path, receipt in receipts.items():
+        result = (box.outbox / path).parent / receipt["result"]["path"]
+        assert len(list(result.iterdir())) == len(made)
+        assert delivery.digest(result) == receipt["result"]["sha256"]
+    left = {p.name for p in box.inbox.rglob("*") if p.is_file()}
+    assert len(left) == (len(made) + 1 if originals == "keep" else 0)
+    said = box.log.read_text() + (box.state / "audit.jsonl").read_text()
+    assert "PLANTED" not in said
+    assert "PLANTED" not in "".join(map(str, receipts.values()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -33,6 +35,19 @@ def tmpfs():
         subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
 
 
+def fill(path):
+    """Write until the disk is full."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(fd, bytes(1024))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    finally:
+        os.close(fd)
+
+
 def test_full_outbox_pauses_and_goes_on(box, tmpfs):
     """ENOSPC is the disk's fault: no scan is struck, none is lost, none is half-written."""
     tmpfs(box.outbox, 4)
@@ -53,6 +68,7 @@ def test_full_outbox_pauses_and_goes_on(box, tmpfs):
     box.assert_exactly_once(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["enospc", "eio"])
 def test_write_error_in_the_worker_is_not_the_scans_fault(box, action):
     """The first write fails; the daemon pauses, and the same scan goes through afterwards."""
@@ -65,6 +81,7 @@ def test_write_error_in_the_worker_is_not_the_scans_fault(box, action):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
     box.state.mkdir()
     tmpfs(box.state, 8)
@@ -72,13 +89,7 @@ def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
     box.start()
     box.wait_ready()
     ballast = box.state / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(1024))
-                file.flush()
-        except OSError:
-            pass
+    fill(ballast)
     for seed in range(3):
         box.scan(f"s{seed}_T1w.nii.gz", seed=seed)
     box.wait(lambda: "state.trouble" in box.read_log() or "intake.paused" in box.read_log())
@@ -88,6 +99,7 @@ def test_full_state_disk_pauses_and_goes_on(box, tmpfs):
     box.assert_exactly_once(3)
 
 
+@pytest.mark.slow
 def test_inbox_unmounted_and_back(box, tmpfs, tmp_path):
     tmpfs(box.inbox, 4)
     box.scan("a_T1w.nii.gz", seed=1)
@@ -107,6 +119,7 @@ def test_inbox_unmounted_and_back(box, tmpfs, tmp_path):
     box.assert_exactly_once(2)
 
 
+@pytest.mark.slow
 def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     tmpfs(box.outbox, 4)
     box.settings["disk"] = {"reserve_gb": 0}
@@ -114,12 +127,22 @@ def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     box.wait_ready()
     subprocess.run(["umount", "-l", str(box.outbox)], check=True)
     box.scan("a_T1w.nii.gz")
+    box.wait_states(received=1)
     box.wait(lambda: "outbox is not" in str(box.status().get("paused")), "paused")
+    time.sleep(1)
     assert list(box.outbox.iterdir()) == []
     assert box.counts() == {"received": 1}
 
 
-@pytest.mark.parametrize("how", ["deleted", "overwritten", "flipped", "cut"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "deleted",
+        pytest.param("overwritten", marks=pytest.mark.slow),
+        pytest.param("flipped", marks=pytest.mark.slow),
+        pytest.param("cut", marks=pytest.mark.slow),
+    ],
+)
 def test_lost_ledger_is_rebuilt_and_nothing_is_delivered_twice(box, how):
     box.settings["watch"]["originals"] = "keep"
     for seed in range(3):
@@ -195,6 +218,7 @@ def test_no_network(box):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_listed_and_started(box):
     """The whole backlog is in the queue before it is worked off; links make it cheap to lay out."""
     first = box.scan("s_T1w.nii.gz")
@@ -208,3 +232,28 @@ def test_ten_thousand_files_are_listed_and_started(box):
     assert json.loads(box.cli("queue", "list", "--json").stdout)
     assert box.stop() == 0
     assert box.counts().get("running", 0) == 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_over_a_backlog(box):
+    """SIGKILL 200 times, at moments nobody chose, over 100 files."""
+    rng = random.Random(6)
+    for seed in range(100):
+        box.scan(f"ward{seed % 5}/s{seed:03d}_T1w.nii.gz", seed=seed)
+    box.settings["watch"]["originals"] = "move"
+    for _ in range(200):
+        box.start()
+        # Mostly while scans pass through, sometimes while the daemon still starts.
+        pause = rng.uniform(0, 0.3)
+        if rng.random() < 0.7:
+            before = box.counts().get("done", 0)
+            if before < 100:
+                box.wait(lambda n=before: box.counts().get("done", 0) > n)
+        time.sleep(pause)
+        box.kill()
+    box.start()
+    box.wait_states(done=100)
+    assert box.stop() == 0
+    box.assert_exactly_once(100)
+    assert list(box.inbox.rglob("*.nii.gz")) == []
+    assert {row["strikes"] for row in box.rows()} == {0}

@@ -67,7 +67,7 @@ def test_worker_killed_once_costs_one_attempt(box, point, tmp_path):
     box.assert_exactly_once(1)
 
 
-@pytest.mark.parametrize("action", ["kill", "hang", "memory"])
+@pytest.mark.parametrize("action", ["kill", "hang", pytest.param("memory", marks=pytest.mark.slow)])
 def test_poison_is_quarantined_and_the_others_pass(box, action):
     box.settings["worker"].update(attempts=2, timeout_s=1.5)
     for number, name in enumerate(("a", "poison", "c")):

@@ -1,0 +1,299 @@
+#!/usr/bin/env bash
+# Install lohi-edge from a wheelhouse, without a network. Safe to repeat, and to interrupt at any step.
+set -euo pipefail
+export LC_ALL=C
+unset PYTHONPATH PYTHONHOME # of whoever calls: neither may reach what is installed
+umask 022
+
+usage() {
+    cat <<'END'
+Usage: install.sh [install|rollback|list|uninstall] [options]
+
+  install      check everything, build this version beside the others, switch to it (the default)
+  rollback     switch back to the version that ran before; again switches forward
+  list         name the versions that are installed
+  uninstall    remove software and units; settings, scans and results stay
+
+  --wheelhouse DIR  made by `make wheelhouse`  [default: the folder of this script]
+  --python EXE      interpreter of the wheelhouse's version  [default: python3]
+  --prefix DIR      where versions live  [default: /opt/lohi-edge]
+  --root DIR        put everything below DIR and start nothing, for images and tests
+  --no-start        enable and start no service
+  --dry-run         check and say what would be done; change nothing
+  --purge           with uninstall: remove settings, scans and results as well
+
+Exit codes: 0 done, 1 an unforeseen failure, 2 usage, 3 a check failed and nothing was changed.
+END
+}
+
+say() { printf '%s\n' "$*"; }
+refuse() {
+    printf 'error: %s\n' "$1" >&2
+    exit "${2:-3}"
+}
+
+action=install wheelhouse='' python=python3 prefix=/opt/lohi-edge root='' start=yes dry='' purge=''
+case ${1:-} in
+install | rollback | list | uninstall) action=$1 && shift ;;
+esac
+while [ $# -gt 0 ]; do
+    case $1 in
+    --wheelhouse | --python | --prefix | --root)
+        [ $# -ge 2 ] || refuse "$1: expected a value" 2
+        declare "${1#--}=$2"
+        shift
+        ;;
+    --no-start) start='' ;;
+    --dry-run) dry=yes ;;
+    --purge) purge=yes ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && refuse "unknown argument: $1" 2 ;;
+    esac
+    shift
+done
+[[ $prefix =~ ^/[A-Za-z0-9._/-]+$ ]] || refuse "--prefix: expected a plain absolute path, got $prefix" 2
+if [ -n "$root" ]; then
+    [ -d "$root" ] || refuse "--root: $root is no folder" 2
+    root=$(realpath "$root")
+    start=''
+elif [ "$(id -u)" != 0 ] && [ "$action" != list ]; then
+    refuse "expected to run as root; run it with sudo" 2
+fi
+here=$(dirname "$(realpath "$0")")
+home=$root$prefix
+units=$root/etc/systemd/system
+config=$root/etc/lohi-edge/config.toml
+command=$root/usr/local/bin/lohi-edge
+services=(lohi-edge-watch.service lohi-edge-selfcheck.service lohi-edge-selfcheck.timer)
+readonly here home units config command services
+
+fact() { sed -n "s/^$1=//p" "$wheelhouse/TARGET"; }
+
+check_wheelhouse() {
+    wheelhouse=$(realpath "${wheelhouse:-$here}")
+    [ -f "$wheelhouse/SHA256SUMS" ] || refuse \
+        "$wheelhouse: expected a wheelhouse with SHA256SUMS; make one with \`make wheelhouse\`"
+    (cd "$wheelhouse" && sha256sum --check --strict --quiet SHA256SUMS >&2) || refuse \
+        "$wheelhouse: files are missing or damaged, see above; copy the wheelhouse again"
+    local extra
+    extra=$(cd "$wheelhouse" && comm -13 <(cut -c67- SHA256SUMS | sort) \
+        <(find . ! -type d ! -path ./SHA256SUMS -printf '%P\n' | sort))
+    [ -z "$extra" ] || refuse "$wheelhouse: holds files that SHA256SUMS does not name: $extra"
+    local own=("$wheelhouse"/wheels/lohi_edge-*.whl) pip=("$wheelhouse"/wheels/pip-*.whl)
+    [[ ${#own[@]} = 1 && -f ${own[0]} ]] || refuse "$wheelhouse: expected one lohi_edge wheel"
+    [[ ${#pip[@]} = 1 && -f ${pip[0]} ]] || refuse "$wheelhouse: expected one pip wheel"
+    pip_wheel=${pip[0]}
+    own=("${own[0]##*/lohi_edge-}")
+    # One release may be gathered twice, with other dependencies; both then stand side by side.
+    version=${own[0]%%-*}-$(sha256sum "$wheelhouse/SHA256SUMS" | cut -c1-8)
+}
+
+check_machine() {
+    [ "$(uname -m)" = "$(fact machine)" ] || refuse \
+        "expected a $(fact machine) machine, this one is $(uname -m); use the wheelhouse for it"
+    local glibc
+    glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+    [ "$(printf '%s\n' "$(fact glibc)" "$glibc" | sort -V | head -n1)" = "$(fact glibc)" ] || refuse \
+        "expected glibc $(fact glibc) or newer, this machine has $glibc; use an older wheelhouse"
+    local found
+    found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || refuse \
+        "expected Python $(fact python), $python does not run; name one with --python"
+    [ "$found" = "$(fact python)" ] || refuse \
+        "expected Python $(fact python), $python is $found; name another with --python"
+    "$python" -c 'import venv' 2>/dev/null || refuse "$python has no module venv; install python3-venv"
+}
+
+check_disk() {
+    local parent=$home needed free
+    while [ ! -d "$parent" ]; do parent=$(dirname "$parent"); done
+    # Installed and compiled, wheels take up to five times their size.
+    needed=$((5 * $(du -sk "$wheelhouse/wheels" | cut -f1) + 100 * 1024))
+    free=$(df -Pk "$parent" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$needed" ] || refuse \
+        "$parent: expected $((needed / 1024)) MB free, got $((free / 1024)) MB; make room"
+}
+
+# A version counts only once this file, written last, is there.
+is_complete() { [ -f "$home/versions/$1/.complete" ]; }
+
+target_of() { if [ -L "$home/$1" ]; then basename "$(readlink "$home/$1")"; fi; }
+
+point() { # NAME VERSION: atomically, by renaming over the old link
+    ln -sfn "versions/$2" "$home/.$1.new"
+    mv -T "$home/.$1.new" "$home/$1"
+}
+
+copy() { # SOURCE TARGET MODE: whole or not at all
+    mkdir -p "$(dirname "$2")"
+    install -m "$3" "$1" "$2.new"
+    mv -T "$2.new" "$2"
+}
+
+build() {
+    local folder=$home/versions/$version
+    is_complete "$version" && return
+    rm -rf "$folder"
+    mkdir -p "$home/versions"
+    "$python" -m venv --without-pip "$folder"
+    local wheels=() wheel
+    for wheel in "$wheelhouse"/wheels/*.whl; do
+        [ "$wheel" = "$pip_wheel" ] || wheels+=("$wheel")
+    done
+    # The lock holds everything, so pip has nothing to choose.
+    "$folder/bin/python" -I "$pip_wheel/pip" --isolated install --quiet --no-index --no-deps \
+        --no-cache-dir --disable-pip-version-check --root-user-action=ignore "${wheels[@]}"
+    "$folder/bin/python" -I "$pip_wheel/pip" --isolated check --disable-pip-version-check >/dev/null
+    see_tensorrt "$folder"
+    "$folder/bin/lohi-edge" --help >/dev/null
+    sync -f "$folder"
+    touch "$folder/.complete"
+}
+
+# JetPack's TensorRT is a Debian package for the system's Python; pip never resolves it there.
+# Its folder comes last on the path, so that nothing else of the system is preferred to a wheel.
+see_tensorrt() {
+    case $(fact target) in jetpack*) ;; *) return 0 ;; esac
+    local packages
+    packages=/usr/lib/python$(fact python)/dist-packages
+    if [ -d "$packages/tensorrt" ]; then
+        printf '%s\n' "$packages" >"$1/lib/python$(fact python)/site-packages/jetpack.pth"
+    else
+        say "warning: no TensorRT in $packages; lohi-edge will run on the CPU"
+    fi
+}
+
+check_config() {
+    [ -f "$config" ] || return 0
+    "$home/versions/$version/bin/python" -I -c '
+import sys
+from pathlib import Path
+from lohi_edge.errors import LohiError
+from lohi_edge.settings import load
+try:
+    load(Path(sys.argv[1]), {})
+except LohiError as error:
+    sys.exit(f"error: {error}")' "$config" ||
+        refuse "version $version refuses the settings, see above; correct them; nothing was switched"
+}
+
+copy_system_files() {
+    local name unit
+    for name in "${services[@]}"; do
+        unit=$(mktemp)
+        sed "s|/opt/lohi-edge/|$prefix/|" "$wheelhouse/systemd/$name" >"$unit"
+        copy "$unit" "$units/$name" 644
+        rm "$unit"
+    done
+    copy "$wheelhouse/systemd/lohi-edge.sysusers" "$root/etc/sysusers.d/lohi-edge.conf" 644
+    copy "$wheelhouse/systemd/lohi-edge.tmpfiles" "$root/etc/tmpfiles.d/lohi-edge.conf" 644
+    [ -f "$config" ] || copy "$wheelhouse/lohi-edge.toml" "$config" 644
+    copy "$wheelhouse/lohi-edge.toml" "$config.example" 644
+    mkdir -p "$(dirname "$command")"
+    ln -sfn "$prefix/current/bin/lohi-edge" "$command"
+    # Kept, so that rollback and uninstall need no wheelhouse.
+    copy "$wheelhouse/install.sh" "$home/install.sh" 755
+}
+
+switch_to() {
+    local now
+    now=$(target_of current)
+    [ "$now" = "$1" ] && return
+    [ -z "$now" ] || point previous "$now"
+    point current "$1"
+}
+
+prune() {
+    local folder name
+    for folder in "$home"/versions/*/; do
+        name=$(basename "$folder")
+        case $name in "$(target_of current)" | "$(target_of previous)") ;; *) rm -rf "$folder" ;; esac
+    done
+}
+
+restart() {
+    [ -n "$start" ] || return 0
+    systemctl daemon-reload
+    systemctl enable --quiet --now lohi-edge-selfcheck.timer
+    systemctl enable --quiet lohi-edge-watch.service
+    systemctl restart lohi-edge-watch.service
+}
+
+take_lock() {
+    mkdir -p "$home"
+    exec 9>"$home/.lock"
+    flock --nonblock 9 || refuse "another install.sh is at work in $home; wait for it"
+}
+
+do_install() {
+    check_wheelhouse
+    check_machine
+    check_disk
+    if [ -n "$dry" ]; then
+        say "checks passed; would install $version in $home/versions, now: $(target_of current)"
+        say "would write ${services[*]}, sysusers.d, tmpfiles.d and ${config#"$root"}, then switch"
+        return
+    fi
+    take_lock
+    build
+    check_config
+    copy_system_files
+    if [ -z "$root" ]; then
+        systemd-sysusers /etc/sysusers.d/lohi-edge.conf
+        systemd-tmpfiles --create /etc/tmpfiles.d/lohi-edge.conf
+    fi
+    switch_to "$version"
+    prune
+    restart
+    say "lohi-edge $version is installed; rollback: $prefix/install.sh rollback"
+}
+
+do_rollback() {
+    version=$(target_of previous)
+    if [ -z "$version" ] || ! is_complete "$version"; then
+        refuse "$home: no earlier version to go back to"
+    fi
+    if [ -n "$dry" ]; then
+        say "would switch from $(target_of current) to $version"
+        return
+    fi
+    take_lock
+    check_config
+    switch_to "$version"
+    restart
+    say "lohi-edge $version is current again"
+}
+
+do_list() {
+    local folder name mark
+    for folder in "$home"/versions/*/; do
+        name=$(basename "$folder")
+        is_complete "$name" || continue
+        case $name in
+        "$(target_of current)") mark=current ;;
+        "$(target_of previous)") mark=previous ;;
+        *) mark=- ;;
+        esac
+        say "$name $mark"
+    done
+}
+
+do_uninstall() {
+    [ ! -d "$home" ] || [ -d "$home/versions" ] || refuse "$home: not made by this script; left alone"
+    local gone=("$home" "$root/etc/sysusers.d/lohi-edge.conf" "$root/etc/tmpfiles.d/lohi-edge.conf")
+    local name
+    for name in "${services[@]}"; do gone+=("$units/$name"); done
+    [ -z "$purge" ] || gone+=("$root/etc/lohi-edge" "$root/var/lib/lohi-edge")
+    if [ -n "$dry" ]; then
+        say "would remove: ${gone[*]} $command"
+        return
+    fi
+    if [ -z "$root" ]; then
+        systemctl disable --quiet --now lohi-edge-watch.service lohi-edge-selfcheck.timer || true
+    fi
+    [ ! -L "$command" ] || rm "$command"
+    rm -rf "${gone[@]}"
+    [ -n "$root" ] || systemctl daemon-reload
+    say "lohi-edge is removed${purge:+, with settings, scans and results}"
+}
+
+"do_$action"

@@ -1,0 +1,139 @@
+"""Where DICOM instances come from: folders, zip archives, DICOMDIRs; every size bounded."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from lohi_edge.dicom.instance import DIRECTORY, items, quiet, text, texts
+from lohi_edge.errors import BadInput
+from lohi_edge.files import read_bytes
+
+MAX_FILES = 20_000
+MAX_FILE_BYTES = 1 << 30
+MAX_TOTAL_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where an instance is stored: a file, or a member (by number) of a zip archive."""
+
+    path: Path
+    member: int | None = None
+
+
+def parts_of(path: Path) -> list[Part]:
+    """The files of a folder, members of a zip archive, files listed in a DICOMDIR, or one file.
+
+    Raises:
+        BadInput: missing, damaged, or far more than a study.
+    """
+    if path.is_dir():
+        return [Part(file) for file in _walk(path)]
+    if not path.is_file():
+        read_bytes(path, 0)  # says what it is instead
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError as error:
+        raise BadInput(f"cannot be opened: {(error.strerror or '').lower()}") from None
+    if start[:4] == b"PK\x03\x04":
+        return _zip_parts(path)
+    if start[128:132] == b"DICM" and DIRECTORY.encode() in start:
+        return _listed(path)
+    return [Part(path)]
+
+
+def contents(parts: Sequence[Part]) -> Iterator[bytes]:
+    """The stored bytes of each part, in order.
+
+    Raises:
+        BadInput: a part cannot be read, or they are too many bytes together.
+    """
+    total = 0
+    archive: zipfile.ZipFile | None = None
+    try:
+        for part in parts:
+            if part.member is None:
+                data = read_bytes(part.path, MAX_FILE_BYTES)
+            else:
+                archive = archive or zipfile.ZipFile(part.path)
+                data = _member(archive, archive.infolist()[part.member])
+            total += len(data)
+            if total > MAX_TOTAL_BYTES:
+                raise BadInput(f"more than {MAX_TOTAL_BYTES:,} bytes; name one series' folder")
+            yield data
+    except (zipfile.BadZipFile, OSError, IndexError):
+        raise BadInput("damaged zip archive; copy it again") from None
+    finally:
+        if archive:
+            archive.close()
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Regular files below a folder, links to folders not followed, dot-names left out."""
+    files: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise BadInput(f"a folder cannot be listed: {(error.strerror or '').lower()}") from None
+
+    for root, names, leaves in os.walk(folder, onerror=refuse):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        files.extend(Path(root, leaf) for leaf in sorted(leaves) if not leaf.startswith("."))
+        if len(files) > MAX_FILES:
+            raise BadInput(f"more than {MAX_FILES:,} files; name one study's folder")
+    return [file for file in files if file.is_file()]
+
+
+def _zip_parts(path: Path) -> list[Part]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise BadInput("damaged zip archive; copy it again") from None
+    wanted = [i for i, entry in enumerate(entries) if not entry.is_dir()]
+    if len(wanted) > MAX_FILES:
+        raise BadInput(f"more than {MAX_FILES:,} files; pack one study only")
+    if sum(entries[i].file_size for i in wanted) > MAX_TOTAL_BYTES:
+        raise BadInput(f"unpacks to more than {MAX_TOTAL_BYTES:,} bytes; pack one study only")
+    return [Part(path, i) for i in wanted]
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    if entry.flag_bits & 1:
+        raise BadInput("the zip archive is encrypted; unpack it first")
+    try:
+        with archive.open(entry) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        raise BadInput("damaged zip archive; copy it again") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise BadInput(f"expected files of at most {MAX_FILE_BYTES:,} bytes in the zip archive")
+    return data
+
+
+def _listed(path: Path) -> list[Part]:
+    """The files that a DICOMDIR lists, all of which lie in its folder."""
+    with quiet("the DICOMDIR"):
+        directory = pydicom.dcmread(path)
+    root = path.parent.resolve()
+    files = []
+    for record in items(directory, "DirectoryRecordSequence"):
+        if text(record, "DirectoryRecordType") != "IMAGE":
+            continue
+        file = root.joinpath(*texts(record, "ReferencedFileID"))
+        if not file.resolve().is_relative_to(root):
+            raise BadInput("the DICOMDIR points outside its folder; export the disc again")
+        files.append(file)
+    if not files:
+        raise BadInput("the DICOMDIR lists no images")
+    missing = sum(not file.is_file() for file in files)
+    if missing:
+        raise BadInput(f"{missing} of {len(files)} files in the DICOMDIR are missing; copy it all")
+    return [Part(file) for file in dict.fromkeys(files)][: MAX_FILES + 1]

@@ -1,0 +1,256 @@
+"""A storage SCP: what a scanner sends lands in an inbox, on disk before success is answered.
+
+Names come from hashes, never from the wire; nothing is decoded or decompressed here. PDU lengths,
+message sizes and waiting times are bounded below pynetdicom, which trusts its peers
+(pynetdicom issue 1086).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+import shutil
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydicom import uid as uids
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from lohi_edge.dicom.instance import ENHANCED, MR_IMAGE, parse
+from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes
+
+MAX_PDU = 1 << 20  # offered are 256 KiB; a peer that ignores the offer is cut off here
+OFFERED_PDU = 256 << 10
+MAX_INSTANCE = 256 << 20
+PDU_SECONDS, IDLE_SECONDS = 30.0, 60.0
+SUCCESS, NO_RESOURCES, DUPLICATE = 0x0000, 0xA700, 0x0111
+MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
+SYNTAXES = [
+    uids.ExplicitVRLittleEndian,
+    uids.ImplicitVRLittleEndian,
+    uids.RLELossless,
+    uids.JPEGLSLossless,
+    uids.JPEG2000Lossless,
+]
+# Its messages quote what peers send.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of a mutual TLS connection: both ends show a certificate signed by `authority`."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def context(self, server: bool) -> ssl.SSLContext:
+        """An SSL context of either end.
+
+        Raises:
+            UsageError: a file is missing or holds no certificate or key.
+        """
+        purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
+        try:
+            context = ssl.create_default_context(purpose, cafile=str(self.authority))
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"TLS files cannot be used: {error}; check the paths") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where and to whom a receiver listens.
+
+    Attributes:
+        title: its AE title; peers must call it by it.
+        host, port: address to bind.
+        callers: AE titles that may associate.
+        peers: IP addresses or networks that may connect; empty is every one.
+        tls: None is no TLS.
+        reserve: bytes of disk that stay free; below, senders are told to wait.
+        associations: served at a time.
+    """
+
+    title: str = "LOHI_EDGE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    callers: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    tls: Tls | None = None
+    reserve: int = 2 << 30
+    associations: int = 4
+
+
+class Receiver:
+    """A storage SCP as a context manager; it listens between enter and exit, in threads.
+
+    Every instance becomes `inbox/<series token>/<instance token>.dcm`, tokens being hashes of the
+    UIDs. An instance sent again is acknowledged again; another one under its UID is refused
+    (0x0111), so that nothing acknowledged is ever replaced.
+
+    Args:
+        inbox: folder for series.
+        listening: where and to whom.
+        log: told one line per event, without a word of any patient.
+
+    Raises:
+        UsageError: no caller is allowed, or an address is malformed.
+    """
+
+    def __init__(self, inbox: Path, listening: Listening, log: Callable[[str], Any]) -> None:
+        if not listening.callers:
+            raise UsageError("expected the AE titles that may send; name them with --caller")
+        try:
+            self._peers = [ipaddress.ip_network(peer) for peer in listening.peers]
+        except ValueError as error:
+            raise UsageError(f"expected IP addresses or networks as peers: {error}") from None
+        self._inbox, self._listening, self._log = inbox, listening, log
+        self._server: Any = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on (of use where 0 was asked for)."""
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> Receiver:
+        listening = self._listening
+        make_directory(self._inbox)
+        _remove_leftovers(self._inbox)
+        entity = AE(listening.title)
+        entity.require_called_aet = True
+        entity.require_calling_aet = list(listening.callers)
+        entity.maximum_associations = listening.associations
+        entity.maximum_pdu_size = OFFERED_PDU
+        entity.network_timeout = IDLE_SECONDS
+        entity.acse_timeout = entity.dimse_timeout = PDU_SECONDS
+        entity.add_supported_context(Verification)
+        for sop_class in (MR_IMAGE, *ENHANCED):
+            entity.add_supported_context(sop_class, SYNTAXES)
+        handlers: Any = [
+            (evt.EVT_CONN_OPEN, self._guard),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_REJECTED, lambda event: self._log("an association was rejected")),
+        ]
+        context = listening.tls.context(server=True) if listening.tls else None
+        address = (listening.host, listening.port)
+        try:
+            self._server = entity.start_server(
+                address, block=False, evt_handlers=handlers, ssl_context=context
+            )
+        except OSError as error:
+            raise UsageError(f"cannot listen on {address}: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+
+    def _guard(self, event: Any) -> None:
+        """Bound what the connection may make us read, before its first byte is read."""
+        connection = event.assoc.dul.socket
+        address = ipaddress.ip_address(event.address[0])
+        if self._peers and not any(address in peer for peer in self._peers):
+            self._log("a connection from an address that is not allowed was closed")
+            connection.recv = Bounded(connection, allowed=False)
+            return
+        connection.recv = Bounded(connection)
+
+    def _store(self, event: Any) -> int:
+        event.assoc.dul.socket.recv.restart()
+        token = ""
+        try:
+            data = event.encoded_dataset()
+            instance = parse(data)
+            if instance.sop_uid != str(event.request.AffectedSOPInstanceUID) or (
+                instance.sop_class != str(event.request.AffectedSOPClassUID)
+            ):
+                return self._refuse(MISMATCH, "its UIDs contradict the request")
+            token = _token(instance.series_uid)
+            folder = self._inbox / token
+            target = folder / f"{_token(instance.sop_uid)}.dcm"
+            if target.exists():
+                same = read_bytes(target, MAX_INSTANCE * 2) == data
+                return SUCCESS if same else self._refuse(DUPLICATE, "another one has its UID")
+            if shutil.disk_usage(self._inbox).free < self._listening.reserve + len(data):
+                return self._refuse(NO_RESOURCES, "the disk's reserve is reached")
+            if not folder.exists():
+                make_directory(folder)
+                fsync_directory(self._inbox)
+            with atomic_write(target) as file:
+                file.write(data)
+        except BadInput as error:
+            return self._refuse(NOT_UNDERSTOOD, str(error))
+        except (DiskError, OSError):
+            return self._refuse(NO_RESOURCES, "it could not be written")
+        self._log(f"received an instance of {token}")
+        return SUCCESS
+
+    def _refuse(self, status: int, why: str) -> int:
+        self._log(f"refused an instance (0x{status:04X}): {why}")
+        return status
+
+
+class Bounded:
+    """`AssociationSocket.recv` with bounds on size and time.
+
+    Raises:
+        OSError: a PDU or message is too large; pynetdicom then closes the connection.
+        TimeoutError: a PDU takes too long.
+    """
+
+    def __init__(self, connection: Any, allowed: bool = True) -> None:
+        self._connection, self._allowed = connection, allowed
+        self._socket = connection.socket
+        self._message = 0
+
+    def restart(self) -> None:
+        """A whole message has been received."""
+        self._message = 0
+
+    def __call__(self, size: int) -> bytearray:
+        self._message += size
+        if not self._allowed or size > MAX_PDU or self._message > MAX_INSTANCE:
+            # pynetdicom takes it that the peer has closed the connection, and leaves it open.
+            self._connection.socket = None
+            self._socket.close()
+            raise OSError("an address that is not allowed, or more bytes than a head scan needs")
+        deadline = time.monotonic() + PDU_SECONDS
+        data = bytearray()
+        while len(data) < size:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("a PDU takes too long")
+            self._socket.settimeout(left)
+            chunk = self._socket.recv(min(size - len(data), 1 << 16))
+            if not chunk:
+                break
+            data += chunk
+        self._socket.settimeout(PDU_SECONDS)
+        return data
+
+
+def _token(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def _remove_leftovers(inbox: Path) -> None:
+    """Temporary files of a receiver that was killed; none of them was ever acknowledged."""
+    for leftover in inbox.glob("*/.*.tmp"):
+        if len(leftover.parent.name) == 32:
+            leftover.unlink(missing_ok=True)

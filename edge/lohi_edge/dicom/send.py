@@ -1,0 +1,243 @@
+"""A storage SCU: sends series to other nodes, from a queue that outlives crashes and outages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
+from lohi_edge.dicom.receive import Tls
+from lohi_edge.errors import BadInput, LohiError, UsageError
+from lohi_edge.files import atomic_write, make_directory, read_bytes
+
+MAX_INSTANCE = 1 << 30
+MAX_JOB = 16 << 20
+FIRST_WAIT, LONGEST_WAIT = 5.0, 3600.0  # seconds before another attempt; doubled each time
+WARNINGS = (0xB000, 0xB006, 0xB007)  # stored, with a remark (PS3.4 B.2.3)
+_NODE = re.compile(r"(?P<title>[^@\s\\]{1,16})@(?P<host>[^@:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")
+# Its messages quote what it sends.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+
+
+class NetworkError(LohiError):
+    """Another DICOM node does not answer, or refuses."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True)
+class Node:
+    """Another DICOM node.
+
+    Attributes:
+        title: its AE title.
+        host, port: its address.
+        caller: the AE title we call it from.
+    """
+
+    title: str
+    host: str
+    port: int
+    caller: str = "LOHI_EDGE"
+
+    @classmethod
+    def parse(cls, text: str, caller: str = "LOHI_EDGE") -> Node:
+        """From "TITLE@host:port".
+
+        Raises:
+            UsageError: it is written otherwise.
+        """
+        found = _NODE.fullmatch(text)
+        if not found or not 0 < int(found["port"]) < 65536:
+            raise UsageError(f"expected a node as TITLE@host:port, got {text!r}")
+        return cls(found["title"], found["host"].strip("[]"), int(found["port"]), caller)
+
+    def __str__(self) -> str:
+        return f"{self.title}@{self.host}:{self.port}"
+
+
+def echo(node: Node, tls: Tls | None = None) -> float:
+    """Seconds that a C-ECHO took, association included.
+
+    Raises:
+        NetworkError: no answer, or a refusal.
+    """
+    begin = time.perf_counter()
+    entity = _entity(node)
+    entity.add_requested_context(Verification)
+    with _associated(entity, node, tls) as association:
+        status = association.send_c_echo()
+    _check(status, node, "C-ECHO")
+    return time.perf_counter() - begin
+
+
+def send(
+    paths: Iterable[Path],
+    node: Node,
+    tls: Tls | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> int:
+    """Send DICOM files, and folders of them, in one association.
+
+    Returns:
+        How many instances the node says it has stored.
+
+    Raises:
+        BadInput: a file is missing or no DICOM.
+        NetworkError: the node does not answer, or does not store one of them.
+    """
+    files = _files(paths)
+    entity = _entity(node)
+    for sop_class, syntax in sorted({(i.sop_class, str(i.syntax)) for _, i in files}):
+        entity.add_requested_context(sop_class, syntax)
+    with _associated(entity, node, tls) as association:
+        for done, (file, _) in enumerate(files):
+            try:
+                status = association.send_c_store(file)
+            except (ValueError, RuntimeError, OSError):
+                raise NetworkError(
+                    f"{node}: takes no such instances, or went away after {done}"
+                ) from None
+            _check(status, node, f"instance {done + 1} of {len(files)}")
+            if progress:
+                progress(done + 1, len(files))
+    return len(files)
+
+
+class Queue:
+    """Jobs as files: each says what to send where, how often that was tried, and when to again.
+
+    A job disappears when the node has acknowledged every instance. Sending an instance twice does
+    no harm (its UID is the same), so a crash between the two costs nothing but time.
+
+    Args:
+        folder: of the job files.
+        tls: for every node; None is no TLS.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, folder: Path, tls: Tls | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder, self._tls, self._clock = folder, tls, clock
+        make_directory(folder)
+
+    def add(self, paths: Iterable[Path], node: Node) -> Path:
+        """Queue files and folders; on disk when this returns."""
+        job = {
+            "paths": [str(path.resolve()) for path in paths],
+            "node": asdict(node),
+            "attempts": 0,
+            "due": self._clock(),
+        }
+        return self._save(self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", job)
+
+    def pending(self) -> list[Path]:
+        """Job files, oldest first."""
+        return sorted(self._folder.glob("[0-9]*.json"))
+
+    def run(self) -> list[str]:
+        """Try every job that is due, once.
+
+        Returns:
+            One line per job that was tried and is still there, or was set aside.
+
+        Raises:
+            DiskError: a job's state could not be written.
+        """
+        failed = []
+        for file in self.pending():
+            try:
+                job = json.loads(read_bytes(file, MAX_JOB))
+                node = Node(**job["node"])
+                paths, due, attempts = job["paths"], float(job["due"]), int(job["attempts"])
+            except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+                failed.append(self._set_aside(file, "it is damaged"))
+                continue
+            if due > self._clock():
+                continue
+            # Counted and put off first, so that a job that kills us is not tried in a circle.
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
+            self._save(file, {**job, "attempts": attempts + 1, "due": self._clock() + wait})
+            try:
+                send([Path(path) for path in paths], node, self._tls)
+            except NetworkError as error:
+                failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
+            except BadInput as error:
+                failed.append(self._set_aside(file, str(error)))
+            else:
+                file.unlink()
+        return failed
+
+    def _save(self, file: Path, job: dict[str, Any]) -> Path:
+        with atomic_write(file) as out:
+            out.write(json.dumps(job, indent=2).encode())
+        return file
+
+    def _set_aside(self, file: Path, why: str) -> str:
+        aside = file.with_name(f"failed-{file.name}")
+        file.replace(aside)
+        return f"{aside.name}: set aside: {why}"
+
+
+def _files(paths: Iterable[Path]) -> list[tuple[Path, Instance]]:
+    found = []
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            data = read_bytes(file, MAX_INSTANCE)
+            if looks_like_dicom(data[:132]) or file == path:
+                found.append((file, parse(data)))
+    if not found:
+        raise BadInput("expected DICOM files to send, found none; check the path")
+    return found
+
+
+def _entity(node: Node) -> AE:
+    entity = AE(node.caller)
+    entity.acse_timeout = entity.connection_timeout = 30
+    entity.dimse_timeout = entity.network_timeout = 60
+    return entity
+
+
+@contextmanager
+def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
+    """An established association, released in the end.
+
+    Raises:
+        NetworkError: the node does not answer, or refuses.
+    """
+    secure = (tls.context(server=False), node.host) if tls else None
+    association = entity.associate(
+        node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
+    )
+    # pynetdicom forgets to close the socket of an association that the other end has cut.
+    connection = association.dul.socket.socket if association.dul.socket else None
+    try:
+        if not association.is_established:
+            how = "refuses the association" if association.is_rejected else "does not answer"
+            raise NetworkError(f"{node}: {how}; check title, address and its list of known nodes")
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+        if connection is not None:
+            connection.close()
+
+
+def _check(status: Any, node: Node, what: str) -> None:
+    if "Status" not in status:
+        raise NetworkError(f"{node}: no answer to {what}")
+    if status.Status != 0 and status.Status not in WARNINGS:
+        raise NetworkError(f"{node}: {what} failed with status 0x{status.Status:04X}")

@@ -1,0 +1,181 @@
+"""Who made a bundle: an Ed25519 signature over its manifest, and through it over every file.
+
+The signature (RFC 8032, 64 bytes, `manifest.sig`) covers the very bytes of manifest.json. A device
+is configured by putting public keys into its key folder; from then on it runs only bundles that
+one of them signed, and none older than it ran before.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle, is_shipped
+from lohi_edge.errors import BadInput, BundleError, UsageError
+from lohi_edge.files import atomic_write, disk_error, read_bytes, sha256
+from lohi_edge.store import Store, digest
+
+# cryptography is imported where it is needed: most runs check no signature, and it takes time.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+KEYS = "LOHI_EDGE_KEYS"
+DEFAULT_KEYS = Path("/etc/lohi-edge/keys")
+_CONTEXT = b"lohi-edge bundle manifest v1\n"  # a signature made for anything else does not count
+_MAX_KEY = 1 << 14
+
+
+def keygen(stem: Path) -> tuple[Path, Path]:
+    """Write a new key pair: STEM.key (mode 0600) and STEM.pub; returns both paths.
+
+    Raises:
+        UsageError: either file is there already.
+        DiskError: they cannot be written.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private, public = stem.with_name(stem.name + ".key"), stem.with_name(stem.name + ".pub")
+    key = Ed25519PrivateKey.generate()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    shared = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for path, data, mode in ((private, secret, 0o600), (public, shared, 0o644)):
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            raise UsageError(f"{path} exists; keys are never replaced, choose another") from None
+        except OSError as error:
+            raise disk_error(path, error) from None
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+    return private, public
+
+
+def sign(folder: Path, key: Path) -> Path:
+    """Sign a bundle directory with a private key; returns the signature's path.
+
+    Raises:
+        BundleError: no manifest there.
+        UsageError: not an Ed25519 private key.
+    """
+    try:
+        manifest = read_bytes(folder / MANIFEST, MAX_MANIFEST)
+    except BadInput as error:
+        raise BundleError(str(error)) from None
+    signature = _private(key).sign(_CONTEXT + manifest)
+    with atomic_write(folder / SIGNATURE) as file:
+        file.write(signature)
+    return folder / SIGNATURE
+
+
+def verify(bundle: Bundle, key: Path) -> None:
+    """Raises BundleError unless the public key `key` signed the bundle."""
+    _verify(bundle, [key])
+
+
+def trusted_keys() -> list[Path]:
+    """Public keys this device trusts: *.pub in LOHI_EDGE_KEYS, else in /etc/lohi-edge/keys."""
+    folder = Path(os.environ.get(KEYS) or DEFAULT_KEYS)
+    return sorted(folder.glob("*.pub")) if folder.is_dir() else []
+
+
+def admit(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = None) -> str | None:
+    """On a configured device: let a bundle in, or refuse it. Elsewhere: nothing.
+
+    The bundle that ships inside this package is as trusted as the package's code.
+
+    Args:
+        allow_downgrade: accept an older serial than was accepted before, and remember it.
+
+    Returns:
+        The name of the key that signed it; None where none was asked for.
+
+    Raises:
+        BundleError: unsigned, signed by nobody trusted, or older than what ran here before.
+    """
+    keys = trusted_keys()
+    if not keys or is_shipped(bundle.path):
+        return None
+    signer = _verify(bundle, keys)
+    store = store or Store()
+    folder = store.root / "serials"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    name, serial = bundle.manifest.name, bundle.manifest.serial
+    path = folder / f"{digest(name)}.json"
+    seen = store.read(path)
+    if seen is None and path.exists():
+        raise BundleError(f"{path}: this device's record of serials was altered; remove it by hand")
+    if seen and serial < seen["serial"] and not allow_downgrade:
+        raise BundleError(
+            f"{bundle.path}: expected serial {seen['serial']} or later of {name}, got {serial}; to "
+            f"go back on purpose: lohi-edge bundle verify {bundle.path} --allow-downgrade"
+        )
+    if not seen or serial != seen["serial"]:
+        store.write(path, {"name": name, "serial": serial})
+    return signer.name
+
+
+def _verify(bundle: Bundle, keys: list[Path]) -> Path:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        manifest = read_bytes(bundle.path / MANIFEST, MAX_MANIFEST)
+        signature = read_bytes(bundle.path / SIGNATURE, 64)
+    except BadInput:
+        raise BundleError(
+            f"{bundle.path}: this bundle is not signed ({SIGNATURE}); sign it on the workstation "
+            "with: lohi-export sign"
+        ) from None
+    if sha256(manifest) != bundle.sha256:
+        raise BundleError(f"{bundle.path}: the manifest changed while it was read")
+    for path in keys:
+        try:
+            _public(path).verify(signature, _CONTEXT + manifest)
+        except InvalidSignature:
+            continue
+        return path
+    names = ", ".join(path.name for path in keys)
+    raise BundleError(
+        f"{bundle.path}: not signed by any of {names}; it was altered, or made by somebody else"
+    )
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(read_bytes(path, _MAX_KEY), None)
+    except (BadInput, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: expected an Ed25519 private key: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(f"{path}: expected an Ed25519 private key, got another kind")
+    return key
+
+
+def _public(path: Path) -> Ed25519PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(read_bytes(path, _MAX_KEY))
+    except (BadInput, ValueError, UnsupportedAlgorithm) as error:
+        raise BundleError(f"{path}: expected an Ed25519 public key: {error}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise BundleError(f"{path}: expected an Ed25519 public key, got another kind")
+    return key

@@ -1,0 +1,101 @@
+"""Slices to calibrate on and to measure with, from a paired data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lohi_calibration.choose import CalibrationSet, choose
+from lohi_edge.bundle import Manifest
+from lohi_edge.errors import UsageError
+from lohi_edge.volume import Float32
+from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
+
+TRIAL_SLICES = 24
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionData:
+    """What a calibration rests on.
+
+    Attributes:
+        calibration: slices whose ranges are taken.
+        input, truth: other slices of the same heads, on which the budget is held.
+        digests: head -> digest of its two scans.
+    """
+
+    calibration: CalibrationSet
+    input: Float32
+    truth: Float32
+    digests: dict[str, str]
+
+
+def heads(
+    data: Path, manifest: Manifest, subjects: Sequence[str], cache: Path | None
+) -> list[SlicePair]:
+    """The pairs of `subjects` in a data set.
+
+    Raises:
+        BadInput: none of them is there.
+    """
+    chosen = select(find_pairs(data, manifest.contrasts[0]), list(subjects), "calibration")
+    folder = cache or data / ".slices"
+    return [load_slices(pair, manifest.slice_contract, folder) for pair in chosen]
+
+
+def part_of(manifest: Manifest, part: str) -> list[str]:
+    """Subjects of a part of the split the model was trained with.
+
+    Raises:
+        UsageError: the bundle does not say.
+    """
+    split = manifest.provenance.get("training", {}).get("split", {})
+    if not split.get(part):
+        raise UsageError(f"this bundle names no {part} subjects; name some with --subjects")
+    return [str(subject) for subject in split[part]]
+
+
+def load(
+    data: Path,
+    manifest: Manifest,
+    subjects: Sequence[str],
+    count: int,
+    seed: int,
+    cache: Path | None,
+) -> PrecisionData:
+    """Choose `count` calibration slices and the slices of the trial from some heads."""
+    pairs = heads(data, manifest, subjects, cache)
+    channels = manifest.slice_contract.channels
+    sources, truths = {}, {}
+    for pair in pairs:
+        sources[pair.pair.name], truths[pair.pair.name] = pair.batch(
+            np.arange(*pair.head), channels
+        )
+    calibration = choose(sources, count, seed)
+    taken = {(one.subject, one.index) for one in calibration.chosen}
+    trial = [
+        (one.subject, one.index)
+        for one in choose(sources, min(2 * TRIAL_SLICES + count, _total(sources)), seed + 1).chosen
+        if (one.subject, one.index) not in taken
+    ]
+    kept = trial[:: max(1, len(trial) // TRIAL_SLICES)][:TRIAL_SLICES]
+    if len(kept) < TRIAL_SLICES // 2:
+        raise UsageError(
+            f"expected slices left to try the result on, got {len(kept)}; give more heads or a "
+            "smaller --slices"
+        )
+    return PrecisionData(
+        calibration,
+        np.stack([sources[subject][index] for subject, index in kept]),
+        np.stack([truths[subject][index] for subject, index in kept]),
+        {pair.pair.name: pair.digest for pair in pairs},
+    )
+
+
+def _total(stacks: dict[str, Float32]) -> int:
+    from lohi_calibration.choose import usable
+
+    return sum(len(usable(stack)) for stack in stacks.values())

@@ -1,0 +1,151 @@
+"""`lohi-export verify`: one report over every precision and runtime that a bundle meets here."""
+
+from __future__ import annotations
+
+import html
+import json
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lohi_edge import acceptance
+from lohi_edge.bundle import Bundle
+from lohi_edge.errors import BundleError
+from lohi_edge.quality.reference import psnr, ssim
+from lohi_edge.runtime import PRECISIONS, RUNTIMES, Runtime, choose
+from lohi_edge.runtime.chooser import cpu_name
+from lohi_export.dataset import SlicePair
+from lohi_export.evaluation import spread
+
+SCHEMA = 1
+HELD_OUT_SLICES = 12  # of each head
+PSNR_DROP_DB, SSIM_DROP = 0.3, 0.005
+_COLUMNS = (
+    ("runtime", "{}"),
+    ("precision", "{}"),
+    ("accepted", "{}"),
+    ("max_error", "{:.4f}"),
+    ("mean_error", "{:.5f}"),
+    ("psnr_fp32_db", "{:.1f}"),
+    ("psnr_db", "{:.2f}"),
+    ("ssim", "{:.4f}"),
+    ("held_out_psnr_db", "{:.2f}"),
+    ("held_out_ssim", "{:.4f}"),
+    ("ms_a_slice", "{:.1f}"),
+)
+
+
+def verify(
+    bundle: Bundle, held_out: Sequence[SlicePair], progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Run golden slices, and held-out heads where given, on everything there is.
+
+    Returns:
+        `rows`, one a runtime and precision; `gates`, what failed, in words; `passed`.
+    """
+    rows: list[dict[str, Any]] = []
+    asked = [(r, p) for p in PRECISIONS for r in RUNTIMES]
+    for number, (name, precision) in enumerate(asked, start=1):
+        row = _row(bundle, name, precision, held_out)
+        if row:
+            rows.append(row)
+        progress(number, len(asked))
+    gates = [f"{r['precision']} on {r['runtime']}: {p}" for r in rows for p in r["problems"]]
+    gates += _held_out_gates(rows)
+    if not any(row["precision"] == "fp32" and row["accepted"] for row in rows):
+        gates.append("no runtime is accepted with fp32.onnx, the last resort of every device")
+    return {
+        "schema": SCHEMA,
+        "bundle": bundle.manifest.name,
+        "bundle_sha256": bundle.sha256,
+        "cpu": cpu_name(),
+        "machine": platform.machine(),
+        "held_out": [pair.pair.name for pair in held_out],
+        "region_volume_drift": None,  # needs the segmentation of part D
+        "rows": rows,
+        "gates": gates,
+        "passed": not gates,
+    }
+
+
+def to_html(report: dict[str, Any]) -> str:
+    """One self-contained page."""
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name, _ in _COLUMNS)
+    body = "".join(
+        "<tr class={}>{}</tr>".format(
+            "good" if row["accepted"] else "bad",
+            "".join(f"<td>{_cell(row.get(name), form)}</td>" for name, form in _COLUMNS),
+        )
+        for row in report["rows"]
+    )
+    gates = "".join(f"<li>{html.escape(gate)}</li>" for gate in report["gates"])
+    return (
+        "<!doctype html><meta charset=utf-8><title>Precision report</title>"
+        "<style>body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}"
+        "td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right}"
+        ".bad{background:#fdd}</style>"
+        f"<h1>{html.escape(report['bundle'])}: {'passed' if report['passed'] else 'FAILED'}</h1>"
+        f"<p>Bundle {report['bundle_sha256'][:16]} on {html.escape(report['cpu'])}. "
+        f"Held-out heads: {html.escape(', '.join(report['held_out']) or 'none given')}. Volume "
+        "drift of the 33 regions: not measured. Research use only.</p>"
+        f"<table><tr>{head}</tr>{body}</table><ul>{gates}</ul>"
+    )
+
+
+def to_json(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
+
+
+def _row(
+    bundle: Bundle, name: str, precision: str, held_out: Sequence[SlicePair]
+) -> dict[str, Any] | None:
+    """None where this runtime or file is not there."""
+    try:
+        choice = choose(bundle, runtime=name, precision=precision)
+    except BundleError as error:
+        if "not accepted" not in str(error):
+            return None
+        return {
+            "runtime": name,
+            "precision": precision,
+            "accepted": False,
+            "problems": [str(error)],
+        }
+    record = acceptance.examine(bundle, choice.runtime, choice.onnx)
+    row = {**record, "ms_a_slice": round(1e3 * record["seconds_per_slice"], 2)}
+    if held_out:
+        found, score = _held_out(choice.runtime, held_out, bundle.manifest.slice_contract.channels)
+        row |= {"held_out_psnr_db": round(found, 4), "held_out_ssim": round(score, 5)}
+    return row
+
+
+def _held_out(runtime: Runtime, pairs: Sequence[SlicePair], channels: int) -> tuple[float, float]:
+    """Mean PSNR (dB) and SSIM against the truth over slices spread over each head."""
+    scores = []
+    for pair in pairs:
+        source, truth = pair.batch(spread(pair, HELD_OUT_SLICES), channels)
+        output = runtime.run(source)
+        scores += [(psnr(t, o), ssim(t, o)) for t, o in zip(truth[:, 0], output[:, 0], strict=True)]
+    mean = np.mean(scores, axis=0)
+    return float(mean[0]), float(mean[1])
+
+
+def _held_out_gates(rows: list[dict[str, Any]]) -> list[str]:
+    """Where a precision loses more against the truth than it may, on held-out heads."""
+    base = next((r for r in rows if r["precision"] == "fp32" and "held_out_ssim" in r), None)
+    problems = []
+    for row in rows if base else ():
+        if "held_out_ssim" not in row:
+            continue
+        assert base is not None
+        if not row["held_out_psnr_db"] >= base["held_out_psnr_db"] - PSNR_DROP_DB:
+            problems.append((row, f"PSNR {row['held_out_psnr_db']:.2f} dB"))
+        if not row["held_out_ssim"] >= base["held_out_ssim"] - SSIM_DROP:
+            problems.append((row, f"SSIM {row['held_out_ssim']:.4f}"))
+    return [f"{r['precision']} on {r['runtime']}, held-out heads: {words}" for r, words in problems]
+
+
+def _cell(value: Any, form: str) -> str:
+    return "" if value is None else html.escape(form.format(value))

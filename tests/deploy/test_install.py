@@ -1,0 +1,193 @@
+"""The installer below a temporary root, on a package of one page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wheelhouse import DEPLOY
+
+HOME = Path("opt/lohi-edge")
+
+
+def tree(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def says(root: Path, link="current") -> str:
+    """What the installed command prints; "" where there is none."""
+    command = root / HOME / link / "bin/lohi-edge"
+    if not command.exists():
+        return ""
+    done = subprocess.run([command], env={}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_install_update_rollback_uninstall(make_house, install, root):
+    first, second, third = make_house("1.0"), make_house("2.0"), make_house("3.0")
+    assert install(first).returncode == 0
+    assert says(root) == "this is 1.0"
+    config = root / "etc/lohi-edge/config.toml"
+    assert config.read_bytes() == (DEPLOY / "lohi-edge.toml").read_bytes()
+    for name in ("watch.service", "selfcheck.service", "selfcheck.timer"):
+        assert (root / f"etc/systemd/system/lohi-edge-{name}").is_file()
+
+    # Nothing in the environment can install anything else.
+    assert not list((root / HOME / "current/lib").glob("python*/site-packages/pip*"))
+    nowhere = install(first, "rollback")
+    assert nowhere.returncode == 3
+    assert "no earlier version" in nowhere.stderr
+
+    again = tree(root)
+    assert install(first).returncode == 0  # nothing is left to do
+    assert tree(root) == again
+
+    config.write_text("# mine\n")
+    assert install(second).returncode == 0
+    assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0")
+    assert config.read_text() == "# mine\n"
+
+    assert install(second, "rollback").returncode == 0
+    assert (says(root), says(root, "previous")) == ("this is 1.0", "this is 2.0")
+
+    assert install(third).returncode == 0
+    assert (says(root), says(root, "previous")) == ("this is 3.0", "this is 1.0")
+    assert len(list((root / HOME / "versions").iterdir())) == 2  # older ones make room
+
+    scan = root / "var/lib/lohi-edge/inbox/scan.nii"
+    scan.parent.mkdir(parents=True)
+    scan.write_text("x")
+    assert install(third, "uninstall").returncode == 0
+    left = {path for path in tree(root) if (root / path).is_file() or (root / path).is_symlink()}
+    assert left == {
+        "etc/lohi-edge/config.toml", "etc/lohi-edge/config.toml.example",
+        "var/lib/lohi-edge/inbox/scan.nii",
+    }  # fmt: skip
+    assert install(third, "uninstall", "--purge").returncode == 0
+    assert not scan.exists()
+
+
+def test_dry_run_changes_nothing(make_house, install, root):
+    done = install(make_house(), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would install 1.0-" in done.stdout
+    assert tree(root) == set()
+
+
+@pytest.mark.slow
+def test_another_prefix_reaches_the_units(make_house, install, root):
+    assert install(make_house(), "--prefix", "/srv/lohi").returncode == 0
+    unit = (root / "etc/systemd/system/lohi-edge-watch.service").read_text()
+    assert "ExecStart=/srv/lohi/current/bin/lohi-edge watch" in unit
+    assert (root / "srv/lohi/current/bin/lohi-edge").exists()
+
+
+def test_a_wheelhouse_that_is_not_whole_is_refused(make_house, install, root):
+    house = make_house()
+    wheel = next((house / "wheels").glob("lohi_edge-*"))
+    whole = wheel.read_bytes()
+    for damage, words in (
+        (lambda: wheel.write_bytes(whole[: len(whole) // 2]), "copy the wheelhouse again"),
+        (wheel.unlink, "copy the wheelhouse again"),
+        (lambda: (house / "wheels/other.whl").touch(), "does not name: wheels/other.whl"),
+        ((house / "SHA256SUMS").unlink, "expected a wheelhouse"),
+    ):
+        damage()
+        done = install(house)
+        assert (done.returncode, tree(root)) == (3, set())
+        assert words in done.stderr
+        wheel.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"machine": "riscv64"}, "expected a riscv64 machine"),
+        ({"python": "2.7"}, "expected Python 2.7"),
+        ({"glibc": "9.99"}, "expected glibc 9.99"),
+    ],
+)
+def test_another_machine_is_refused(make_house, install, root, facts, words):
+    done = install(make_house(**facts))
+    assert (done.returncode, tree(root)) == (3, set())
+    assert words in done.stderr
+
+
+def test_a_small_disk_is_refused(make_house, install, root, tmp_path):
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "df").write_text("#!/bin/sh\necho head\necho disk 9 9 2048 1% /\n")
+    (fake / "df").chmod(0o755)
+    done = install(make_house(), env={"PATH": f"{fake}:/usr/bin:/bin"})
+    assert (done.returncode, tree(root)) == (3, set())
+    assert "got 2 MB; make room" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--wheelhouse"], ["--nonsense"], ["--prefix", "relative"], ["--root", "/nowhere"]],
+)
+def test_wrong_usage_is_refused(words):
+    done = subprocess.run(
+        ["bash", DEPLOY / "install.sh", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+
+
+@pytest.mark.slow
+def test_a_version_that_does_not_start_is_never_switched_to(make_house, install, root):
+    assert install(make_house("1.0")).returncode == 0
+    done = install(make_house("2.0", cli="def main():\n    raise SystemExit(1)\n"))
+    assert done.returncode != 0
+    assert says(root) == "this is 1.0"
+
+
+@pytest.mark.slow
+def test_settings_the_new_version_refuses_stop_the_switch(make_house, install, root):
+    assert install(make_house("1.0")).returncode == 0
+    (root / "etc/lohi-edge/config.toml").write_text("refused = 1\n")
+    done = install(make_house("2.0"))
+    assert done.returncode == 3
+    assert "unknown key" in done.stderr
+    assert says(root) == "this is 1.0"
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_old_version_runs_and_a_repeat_ends_right(make_house, install, root):
+    """SIGKILL after growing delays, until an installation ends before it is killed."""
+    first, second = make_house("1.0"), make_house("2.0")
+    assert install(first).returncode == 0
+    killed, delay = 0, 0.05
+    while True:
+        process = subprocess.Popen(
+            ["bash", second / "install.sh", "--root", root, "--python", sys.executable],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            assert process.wait(delay) == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        killed += 1
+        assert says(root) in ("this is 1.0", "this is 2.0")
+        delay *= 1.4
+    assert killed >= 3
+    assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0")
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
+def test_shellcheck_finds_nothing():
+    done = subprocess.run(
+        ["shellcheck", *sorted(DEPLOY.glob("*.sh"))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

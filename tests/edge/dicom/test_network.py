@@ -1,0 +1,340 @@
+"""The storage SCP and SCU: what is acknowledged is on disk, and peers cannot harm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import pydicom
+import pytest
+from pydicom import uid as uids
+
+from dicom_series import PHANTOM, save, slices, write
+from lohi_edge import dicom
+from lohi_edge.dicom import receive
+from lohi_edge.dicom.instance import parse
+from lohi_edge.dicom.receive import Listening, Receiver, Tls
+from lohi_edge.dicom.send import NetworkError, Node, Queue, echo, send
+from lohi_edge.errors import BadInput, UsageError
+
+SMALL = PHANTOM[:12, :10, :5]
+SYSTEM = "/usr/bin:/usr/local/bin:/usr/sbin"
+
+
+@pytest.fixture
+def receiver(tmp_path):
+    """Factory: a running receiver, `receiver(**listening)`; yields (receiver, node, inbox, log)."""
+    running = []
+
+    def start(**values):
+        log = []
+        values = {"port": 0, "callers": ("SCANNER",), "reserve": 0} | values
+        listening = Listening(**values)
+        found = Receiver(tmp_path / "inbox", listening, log.append).__enter__()
+        running.append(found)
+        node = Node("LOHI_EDGE", "127.0.0.1", found.port, caller="SCANNER")
+        return found, node, tmp_path / "inbox", log
+
+    yield start
+    for found in running:
+        found.__exit__(None, None, None)
+
+
+def test_what_is_sent_is_what_is_read(receiver, tmp_path):
+    _, node, inbox, log = receiver()
+    folder = save(tmp_path / "out", slices(SMALL))
+    assert echo(node) > 0
+    assert send([folder], node) == 5
+    (series,) = dicom.arrived(inbox)
+    assert (dicom.read(series).data == dicom.read(folder).data).all()
+    assert send([folder], node) == 5  # again: acknowledged again, stored once
+    assert len(list(inbox.rglob("*.dcm"))) == 5
+    assert "PLANTED" not in " ".join(log)
+
+
+def test_another_instance_under_a_known_uid_is_refused(receiver, tmp_path):
+    _, node, inbox, log = receiver()
+    send([save(tmp_path / "a", slices(SMALL))], node)
+    kept = {file: file.read_bytes() for file in inbox.rglob("*.dcm")}
+    with pytest.raises(NetworkError, match="0x0111"):
+        send([save(tmp_path / "b", slices(SMALL + 1))], node)
+    assert {file: file.read_bytes() for file in inbox.rglob("*.dcm")} == kept
+    assert "another one has its UID" in log[-1]
+
+
+def test_only_known_callers_and_addresses(receiver, tmp_path):
+    _, node, inbox, _ = receiver()
+    for stranger in (
+        Node("LOHI_EDGE", node.host, node.port, "STRANGER"),
+        Node("OTHER", node.host, node.port, "SCANNER"),
+    ):
+        with pytest.raises(NetworkError, match="refuses the association"):
+            echo(stranger)
+    with pytest.raises(UsageError, match="AE titles that may send"):
+        Receiver(inbox, Listening(), print)
+    _, far, _, _ = receiver(peers=("10.1.2.0/24",))
+    with pytest.raises(NetworkError, match="does not answer"):
+        echo(far)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(receiver, tmp_path):
+    _, node, inbox, _ = receiver(reserve=1 << 60)
+    with pytest.raises(NetworkError, match="0xA700"):
+        send([save(tmp_path / "a", slices(SMALL))], node)
+    assert not list(inbox.rglob("*.dcm"))
+
+
+def test_hostile_uids_never_become_paths(receiver, tmp_path, monkeypatch):
+    _, node, inbox, _ = receiver()
+    with pytest.raises(BadInput, match="valid SeriesInstanceUID"):
+        send([hostile(tmp_path)], node)
+    # A peer that checks nothing.
+    monkeypatch.setattr("lohi_edge.dicom.send.parse", lambda data: known(pydicom.uid))
+    with pytest.raises(NetworkError, match="0xC000"):
+        send([hostile(tmp_path)], node)
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+    assert not list(inbox.rglob("*.dcm"))
+
+
+def hostile(tmp_path):
+    import warnings
+
+    ds = slices(SMALL)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds.SeriesInstanceUID = "../../evil"
+        return write(tmp_path / "hostile", ds)
+
+
+def known(uid):
+    class Known:
+        sop_class, syntax = uid.MRImageStorage, uid.ExplicitVRLittleEndian
+
+    return Known()
+
+
+def test_giant_pdus_and_messages_are_cut_off(receiver, tmp_path, monkeypatch):
+    _, node, inbox, _ = receiver()
+    for kind in (1, 4):
+        with socket.create_connection((node.host, node.port), timeout=20) as peer:
+            peer.sendall(struct.pack(">BBI", kind, 0, 0xFFFFFFF0) + bytes(1000))
+            assert read_to_end(peer) <= 20  # an abort, or nothing: closed
+    assert echo(node) > 0
+    monkeypatch.setattr(receive, "MAX_INSTANCE", 1000)
+    with pytest.raises(NetworkError):
+        send([save(tmp_path / "a", slices())], node)
+    assert not list(inbox.rglob("*.dcm"))
+
+
+def read_to_end(peer):
+    count = 0
+    try:
+        while chunk := peer.recv(4096):
+            count += len(chunk)
+    except ConnectionError:
+        pass
+    return count
+
+
+def test_leftovers_of_a_killed_receiver_are_removed(receiver, tmp_path):
+    folder = tmp_path / "inbox" / ("0" * 32)
+    folder.mkdir(parents=True)
+    (folder / ".x.dcm.abc.tmp").write_bytes(b"half")
+    receiver()
+    assert not list(folder.iterdir())
+
+
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_queue_survives_outages(tmp_path, receiver):
+    now = [1000.0]
+    folder = save(tmp_path / "out", slices(SMALL))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    queue = Queue(tmp_path / "queue", clock=lambda: now[0])
+    queue.add([folder], Node("LOHI_EDGE", "127.0.0.1", port, "SCANNER"))
+    assert "attempt 1, next in 5 s" in queue.run()[0]
+    assert queue.run() == []  # not due yet
+    now[0] += 6
+    assert "attempt 2, next in 10 s" in Queue(tmp_path / "queue", clock=lambda: now[0]).run()[0]
+    _, _, inbox, _ = receiver(port=port)
+    now[0] += 11
+    assert queue.run() == []
+    assert queue.pending() == []
+    assert len(list(inbox.rglob("*.dcm"))) == 5
+
+
+def test_a_damaged_or_hopeless_job_is_set_aside(tmp_path):
+    queue = Queue(tmp_path)
+    (tmp_path / "0.json").write_text("{")
+    queue.add([tmp_path / "gone"], Node("A", "127.0.0.1", 1))
+    lines = queue.run()
+    assert len(lines) == 2
+    assert all("set aside" in line for line in lines)
+    assert queue.pending() == []
+    assert len(list(tmp_path.glob("failed-*.json"))) == 2
+
+
+@pytest.mark.parametrize("text", ["PACS", "PACS@host", "@host:104", "A B@h:1", "PACS@h:99999"])
+def test_nodes_are_written_as_title_host_port(text):
+    with pytest.raises(UsageError, match="TITLE@host:port"):
+        Node.parse(text)
+    assert str(Node.parse("PACS@10.0.0.5:104")) == "PACS@10.0.0.5:104"
+
+
+def test_tls_lets_in_whom_the_authority_signed(receiver, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    good, other = certificate(tmp_path, "good"), certificate(tmp_path, "other")
+    _, node, inbox, _ = receiver(tls=good)
+    node = Node(node.title, "localhost", node.port, node.caller)
+    assert send([save(tmp_path / "a", slices(SMALL))], node, good) == 5
+    for tls in (None, other):
+        with pytest.raises(NetworkError):
+            echo(node, tls)
+    with pytest.raises(UsageError, match="TLS files"):
+        Tls(inbox, inbox, inbox).context(server=True)
+
+
+def certificate(folder, name):
+    """A self-signed certificate, its own authority."""
+    key, cert = folder / f"{name}.key", folder / f"{name}.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    command += [
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    ]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return Tls(cert, key, cert)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start_receive(inbox, port):
+    command = [sys.executable, "-m", "lohi_edge", "receive", str(inbox), "--caller", "SCANNER"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--reserve-mb", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert "listening" in process.stdout.readline()
+    return process
+
+
+@pytest.mark.slow
+def test_sigkill_loses_no_acknowledged_instance(tmp_path):
+    inbox, port = tmp_path / "inbox", free_port()
+    node = Node("LOHI_EDGE", "127.0.0.1", port, "SCANNER")
+    kills = int(os.environ.get("LOHI_KILLS", "10"))
+    for number in range(kills):
+        process = start_receive(inbox, port)
+        acknowledged = []
+
+        def note(done, total, seen=acknowledged, victim=process, at=3 + number * 5 % 40):
+            seen.append(done)
+            if done == at:
+                victim.send_signal(signal.SIGKILL)
+
+        made = slices(PHANTOM.repeat(3, axis=2), series=number + 1)
+        folder = save(tmp_path / f"s{number}", made)
+        with pytest.raises(NetworkError):
+            send([folder], node, progress=note)
+        process.wait()
+        process.stdout.close()
+        sent = sorted(folder.iterdir())[: len(acknowledged)]
+        stored = {parse(f.read_bytes()).sop_uid for f in inbox.rglob("*.dcm")}
+        assert {pydicom.dcmread(f).SOPInstanceUID for f in sent} <= stored
+
+
+@pytest.mark.slow
+def test_scanner_to_orthanc_and_back(tmp_path, identity_bundle):
+    """dcmtk's storescu -> receive -> enhance -> send -> Orthanc, and Orthanc has what was sent."""
+    from lohi_edge import enhance
+
+    storescu = shutil.which("storescu", path=SYSTEM)
+    orthanc = shutil.which("Orthanc", path=SYSTEM)
+    if not (storescu and orthanc):
+        pytest.skip("dcmtk and orthanc are not installed")
+    port, pacs, http = free_port(), free_port(), free_port()
+    config = tmp_path / "orthanc.json"
+    config.write_text(
+        f'{{"DicomAet": "PACS", "DicomPort": {pacs}, "HttpPort": {http}, "StorageDirectory": '
+        f'"{tmp_path / "db"}", "IndexDirectory": "{tmp_path / "db"}", '
+        '"DicomAlwaysAllowStore": true, "AuthenticationEnabled": false, '
+        '"RemoteAccessAllowed": false, "Plugins": []}'
+    )
+    receive_process = start_receive(tmp_path / "inbox", port)
+    archive = subprocess.Popen([orthanc, str(config)], stderr=subprocess.DEVNULL)
+    try:
+        folder = save(tmp_path / "scan", slices())
+        subprocess.run(
+            [storescu, "-aet", "SCANNER", "-aec", "LOHI_EDGE", "127.0.0.1", str(port)]
+            + [str(file) for file in sorted(folder.iterdir())],
+            check=True,
+        )
+        (series,) = dicom.arrived(tmp_path / "inbox")
+        result = enhance(series, out=tmp_path / "out", bundle=identity_bundle)
+        node = Node("PACS", "127.0.0.1", pacs)
+        wait_for(node)
+        assert send([result.path], node) == 16
+        uid = result.receipt["result"]["series_uid"]
+        stored = list(orthanc_instances(http, uid))
+        sent = {pydicom.dcmread(f).SOPInstanceUID: f for f in result.path.iterdir()}
+        assert {ds.SOPInstanceUID for ds in stored} == set(sent)
+        for ds in stored:
+            assert ds.PixelData == pydicom.dcmread(sent[ds.SOPInstanceUID]).PixelData
+            assert ds.PatientID == "PLANTED-ID"
+    finally:
+        archive.terminate()
+        receive_process.terminate()
+        archive.wait()
+        assert receive_process.wait() == 0
+        receive_process.stdout.close()
+
+
+def wait_for(node):
+    for _ in range(100):
+        try:
+            return echo(node)
+        except NetworkError:
+            time.sleep(0.2)
+    raise AssertionError("Orthanc does not answer")
+
+
+def orthanc_instances(http, series_uid):
+    """What Orthanc has stored of a series, over its REST interface."""
+    import io
+    import json
+    import urllib.request
+
+    base = f"http://127.0.0.1:{http}"
+    query = {"Level": "Instance", "Query": {"SeriesInstanceUID": series_uid}}
+    request = urllib.request.Request(f"{base}/tools/find", json.dumps(query).encode())
+    with urllib.request.urlopen(request) as answer:
+        found = json.load(answer)
+    for name in found:
+        with urllib.request.urlopen(f"{base}/instances/{name}/file") as answer:
+            yield pydicom.dcmread(io.BytesIO(answer.read()))
+
+
+def test_compressed_storage_is_accepted_as_it_is(receiver, tmp_path):
+    _, node, inbox, _ = receiver()
+    made = slices()
+    for ds in made:
+        ds.compress(uids.RLELossless, generate_instance_uid=False)
+    assert send([save(tmp_path / "a", made)], node) == 16
+    stored = pydicom.dcmread(next(inbox.rglob("*.dcm")))
+    assert stored.file_meta.TransferSyntaxUID == uids.RLELossless

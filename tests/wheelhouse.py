@@ -1,0 +1,61 @@
+"""A wheelhouse around a package of one page, for what the installer does with any package."""
+
+from __future__ import annotations
+
+import ensurepip
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+PIP_WHEELS = (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels"))
+
+_SETTINGS = """
+def load(path, environ):
+    if "refused = " in path.read_text():
+        from lohi_edge.errors import LohiError
+        raise LohiError("unknown key: 'refused'")
+"""
+CLI = """
+def main():
+    print("this is {version}")
+"""
+
+
+def bundled_pip() -> Path:
+    """The pip wheel that comes with Python."""
+    for folder in PIP_WHEELS:
+        if found := sorted(folder.glob("pip-*.whl")):
+            return found[-1]
+    pytest.skip("needs the pip wheel of ensurepip (Debian's package python3-venv)")
+
+
+def write_wheel(folder: Path, version: str, cli: str = CLI) -> None:
+    """A lohi-edge of the given version that only prints it."""
+    info = f"lohi_edge-{version}.dist-info"
+    files = {
+        "lohi_edge/__init__.py": "",
+        "lohi_edge/cli.py": cli.format(version=version),
+        "lohi_edge/errors.py": "class LohiError(Exception): pass\n",
+        "lohi_edge/settings.py": _SETTINGS,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: lohi-edge\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[console_scripts]\nlohi-edge = lohi_edge.cli:main\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"lohi_edge-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(name, text)
+
+
+def seal(house: Path) -> None:
+    """Write SHA256SUMS over all that lies in a wheelhouse."""
+    (house / "SHA256SUMS").unlink(missing_ok=True)
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(house)}\n"
+        for path in sorted(house.rglob("*"))
+        if path.is_file()
+    ]
+    (house / "SHA256SUMS").write_text("".join(lines))
