@@ -55,7 +55,9 @@ def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Con
     mask = block_mean(inside.astype(np.float32), 2) > 0.9
     if int(mask.sum()) < 2000:
         raise ValueError("too little of a head to compare")
-    even = ndi.gaussian_filter(block_mean(scan / np.maximum(field, 1e-6), 2), _SMOOTH)
+    even = ndi.gaussian_filter(
+        block_mean((scan / np.maximum(field, 1e-6)).astype(np.float32), 2), _SMOOTH
+    )
     basis = _curve_basis(result, inside)
     target = even[mask].astype(np.float64)
     design = _design(basis, mask)

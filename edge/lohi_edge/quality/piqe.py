@@ -31,9 +31,11 @@ def piqe(image: Float32, low: float = 0.0, high: float | None = None) -> float:
     high = float(image.max()) if high is None else high
     if not high > low:
         return 100.0
-    scaled = (image.astype(np.float64) - low) * (255 / (high - low))
+    scaled: Float64 = (image.astype(np.float64) - low) * (255 / (high - low))
     pad = [(0, -n % BLOCK) for n in scaled.shape]
-    blocks = _blocks(_normalised(np.round(np.pad(scaled, pad, mode="symmetric"))))
+    blocks = _blocks(
+        _normalised(np.asarray(np.round(np.pad(scaled, pad, mode="symmetric")), np.float64))
+    )
     variance = blocks.var(axis=(1, 2), ddof=1)
     active = variance > ACTIVE
     if not active.any():
@@ -61,7 +63,8 @@ def _blocks(image: Float64) -> Float64:
     """(H, W) -> (blocks, 16, 16)."""
     rows, columns = (n // BLOCK for n in image.shape)
     tiles = image.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
-    return tiles.reshape(-1, BLOCK, BLOCK)
+    blocks: Float64 = tiles.reshape(-1, BLOCK, BLOCK)
+    return blocks
 
 
 def _flat_edged(blocks: Float64) -> np.ndarray:

@@ -52,7 +52,9 @@ def assess(scan: Scan, fine: Float32, result: Float32, reference: Any = None) ->
     failed = measures["consistency"].failed
     compared = None if failed else scene.compared
     words = {"place": scene.place(compared)} if compared else {}
-    return Plausibility({"finite": finite, **measures}, compared and compared.residual, words)
+    return Plausibility(
+        {"finite": finite, **measures}, compared.residual if compared else None, words
+    )
 
 
 class _Scene:

@@ -73,7 +73,7 @@ def recognise(work: Float32, head: Mask) -> Recognition:
     turned, words = None, None
     if score < SURE:
         others = {
-            how: upright_score(canonical(turn(cells, how), turn(mask, how) > 0))
+            how: upright_score(canonical(turn(cells, how), turn(mask.astype(np.float32), how) > 0))
             for how in wrong_orientations()
         }
         best = max(others, key=lambda how: others[how])

@@ -92,4 +92,5 @@ def _min_max(data: Float32) -> Float32:
     low, high = float(data.min()), float(data.max())
     if not high > low:
         raise ValueError("expected contrast, got a volume of one brightness")
-    return ((data - np.float32(low)) / np.float32(high - low)).astype(np.float32)
+    scaled: Float32 = ((data - np.float32(low)) / np.float32(high - low)).astype(np.float32)
+    return scaled

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from lohi_edge.errors import BadInput
 from lohi_edge.head import BLOCK
 from lohi_edge.volume import Float32, Volume
 
@@ -57,6 +58,9 @@ def lay_out(volume: Volume, fine: Volume) -> Scan:
     Args:
         volume: the scan on its own grid.
         fine: the same at 1 mm.
+
+    Raises:
+        BadInput: nothing in the volume stands out from its background.
     """
     zooms = volume.zooms
     axis = int(np.argmax(zooms)) if zooms.max() > 1.4 * zooms.min() else 2
@@ -66,6 +70,8 @@ def lay_out(volume: Volume, fine: Volume) -> Scan:
     shape = work.shape
     cells = outline(work)
     mask = _grow(cells, shape)
+    if not mask.any():
+        raise BadInput("expected a head, got a volume of one brightness; check the scan")
     inner_cells = ndi.distance_transform_edt(np.pad(cells, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
     inner = _grow(inner_cells * BLOCK > INNER_MM, shape)
     near = ndi.binary_dilation(cells, iterations=AIR_GAP_MM // BLOCK)

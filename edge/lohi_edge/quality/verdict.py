@@ -97,7 +97,7 @@ def judge(
 def worst(levels: list[str]) -> Verdict:
     """The gravest of some verdicts; pass of none."""
     rank = max((_ORDER[level] for level in levels), default=0)
-    found: Verdict = ("pass", "warn", "hold")[rank]  # type: ignore[assignment]
+    found: Verdict = ("pass", "warn", "hold")[rank]
     return found
 
 
