@@ -17,11 +17,11 @@ demo: $(DEVICE)/.installed
 # tests/edge run where torch is not installed, as on the device.
 test: $(DEVICE)/.dev $(STATION)/.dev
 	$(DEVICE)/bin/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
-	$(DEVICE)/bin/python -m pytest tests/edge $(FAST)
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy $(FAST)
 	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
 
 test-slow: $(DEVICE)/.dev $(STATION)/.dev
-	$(DEVICE)/bin/python -m pytest tests/edge -m slow || test $$? -eq 5
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy -m slow || test $$? -eq 5
 	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow || test $$? -eq 5
 
 lint: $(STATION)/.dev
@@ -48,6 +48,8 @@ $(STATION)/.dev: pyproject.toml
 	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check $(TORCH)
 	$(STATION)/bin/pip install --quiet --no-compile --disable-pip-version-check --editable ".[export,dev]"
 	touch $@
+
+include deploy/wheelhouse.mk
 
 clean:
 	rm -rf $(DEVICE) $(STATION) demo-out

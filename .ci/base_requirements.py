@@ -1,6 +1,6 @@
 """Print the base install's requirements for an aarch64 device of one Python version, one a line.
 
-    python .ci/base_requirements.py 3.10
+python .ci/base_requirements.py 3.10
 """
 
 import sys
