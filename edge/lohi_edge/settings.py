@@ -229,9 +229,10 @@ def _read(path: Path) -> dict[str, Any]:
     from lohi_edge.files import read_bytes
 
     try:
-        return tomllib.loads(read_bytes(path, MAX_FILE).decode())
+        values: dict[str, Any] = tomllib.loads(read_bytes(path, MAX_FILE).decode())
     except (BadInput, ValueError) as error:
         raise UsageError(f"{path}: cannot be used as settings: {error}") from None
+    return values
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,4 +94,5 @@ def _discriminant(x: Float, kinds: NDArray[np.int_]) -> tuple[Float, Float]:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(sys.argv[2], **fit(Path(sys.argv[1])))
+    arrays: dict[str, Any] = fit(Path(sys.argv[1]))
+    np.savez_compressed(sys.argv[2], **arrays)
