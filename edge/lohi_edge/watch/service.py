@@ -206,7 +206,9 @@ class Daemon:
         self._waker = Waker(self.parts.root, self._pipe[1])
 
     def _wait(self) -> None:
-        until = [self._next_look, self._beat + HEARTBEAT_S]
+        until = [self._beat + HEARTBEAT_S]
+        if self._stop_at is None:
+            until.append(self._next_look if self._recovered else self._not_before)
         if self.dispatcher.busy or self.hooks.busy or self._stop_at is not None:
             until.append(time.monotonic() + TICK_S)
         if dog := watchdog_s():
