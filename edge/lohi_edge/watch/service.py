@@ -148,6 +148,7 @@ class Daemon:
             self.outbox.clear()
         except DiskError as error:
             self.dispatcher.hold(str(error))
+            self._not_before = time.monotonic() + TROUBLE_S
             return
         if self.ledger.is_new and (count := repeats.rebuild(self.parts)):
             self.log("ledger.rebuilt", results=count)
