@@ -56,7 +56,9 @@ class Box:
                 env[f"LOHI_EDGE_{section}_{key}".upper()] = str(value)
         paths = [p for p in sys.path if p.endswith(("/edge", "/calibration", "/export"))]
         cache = str(self.state.parent / "cache")
-        env |= {"LOHI_EDGE_CACHE": cache, "LOHI_EDGE_ENHANCE_THREADS": "1"}
+        # Phantoms are no heads: what the recogniser makes of them is not the daemon's business.
+        fixed = {"LOHI_EDGE_CACHE": cache, "LOHI_EDGE_ENHANCE_THREADS": "1"}
+        env |= {"LOHI_EDGE_ENHANCE_CONTRAST": "T1w"} | env | fixed
         return env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)} | extra
 
     def command(self) -> list[str]:
