@@ -56,9 +56,10 @@ class Box:
                 env[f"LOHI_EDGE_{section}_{key}".upper()] = str(value)
         paths = [p for p in sys.path if p.endswith(("/edge", "/calibration", "/export"))]
         cache = str(self.state.parent / "cache")
-        # Phantoms are no heads: what the recogniser makes of them is not the daemon's business.
-        fixed = {"LOHI_EDGE_CACHE": cache, "LOHI_EDGE_ENHANCE_THREADS": "1"}
-        env |= {"LOHI_EDGE_ENHANCE_CONTRAST": "T1w"} | env | fixed
+        env |= {"LOHI_EDGE_CACHE": cache, "LOHI_EDGE_ENHANCE_THREADS": "1"}
+        if "enhance" not in self.settings:
+            # Phantoms are no heads: what the recogniser makes of them is not the daemon's business.
+            env["LOHI_EDGE_ENHANCE_CONTRAST"] = "T1w"
         return env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)} | extra
 
     def command(self) -> list[str]:

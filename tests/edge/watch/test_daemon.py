@@ -357,6 +357,7 @@ def test_audit_log_shows_edit_removal_and_reorder_before_the_known_head(box):
 @pytest.mark.parametrize("format", ["text", pytest.param("json", marks=pytest.mark.slow)])
 def test_logs_and_audit_name_no_patient(box, format):
     box.settings["log"] = {"format": format}
+    box.settings["enhance"] = {"grid": "1mm"}  # and no contrast: the names say it
     box.settings["worker"].update(attempts=1)
     box.scan("DOE^JANE/sub-DOEJANE_T1w.nii.gz")
     (box.inbox / "DOEJANE_bad.nii.gz").write_bytes(b"no scan")
