@@ -140,7 +140,8 @@ def enhance(
     name = volume.origin.name if volume.origin else ""
     sidecar = volume.origin.sidecar if volume.origin else None
     unnamed = contrasts.unnamed(contrast, nifti.stem(Path(name)), sidecar)
-    fine = volume.isotropic() if unnamed else None
+    with clock("prepare"):
+        fine = volume.isotropic() if unnamed else None
     contrast, rule = contrasts.decide(contrast, nifti.stem(Path(name)), sidecar, fine)
     models = bundle if isinstance(bundle, Models) else Models(bundle, threads)
     model = models.get(contrast)
@@ -149,7 +150,9 @@ def enhance(
     delivery.refuse_source(target, scan)
     if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
         return Result(None, found, target, done_before=True)
-    fine, image = _compute(volume, model, clock, record, progress)
+    with clock("prepare"):
+        fine = fine or volume.isotropic()
+    image = _compute(fine, model, clock, record, progress)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
         seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
@@ -170,16 +173,15 @@ def enhance(
 
 
 def _compute(
-    volume: Volume,
+    fine: Volume,
     model: Model,
     clock: Clock,
     record: dict[str, Any],
     progress: Progress | None,
-) -> tuple[Volume, Volume]:
-    """The scan at 1 mm, and the result on that grid."""
+) -> Volume:
+    """The result for a scan at 1 mm, on its grid."""
     contract = model.bundle.manifest.slice_contract
     with clock("prepare"):
-        fine = volume.isotropic(contract.spacing_mm)
         head = find_head(fine.data)
         placement = place(fine, contract, head)
         stack = to_stack(fine.data, placement, contract)
@@ -192,7 +194,7 @@ def _compute(
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
         image = image.as_synthetic()
-    return fine, image
+    return image
 
 
 def _check_options(contrast: str | None, grid: str | None, prefer: str | None, format: str) -> None:
