@@ -21,8 +21,8 @@ test: $(DEVICE)/.dev $(STATION)/.dev
 	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
 
 test-slow: $(DEVICE)/.dev $(STATION)/.dev
-	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy -m slow || test $$? -eq 5
 	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow || test $$? -eq 5
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy -m slow
 
 lint: $(STATION)/.dev
 	$(STATION)/bin/ruff check .
