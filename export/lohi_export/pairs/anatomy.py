@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,16 @@ def groom_sulci(labels: Labels, share: float) -> Labels:
         part[near & (was == OUTER_CSF)] = cortex
         around = ndi.uniform_filter((was == white).astype(np.float32), 5)
         part[(part == cortex) & (around < FAR_FROM_WHITE)] = SULCUS
+    return result
+
+
+def truth(labels: Labels, dressed: Labels, params: dict[str, float]) -> Labels:
+    """The segmentation that a dressed map's signals are of, in the label maps' own numbers.
+
+    A SULCUS is CSF where that is its larger share, else what the undressed map has there.
+    """
+    opened = np.int16(OUTER_CSF) if params["sulcus"] > 0.5 else labels
+    result: Labels = np.where(dressed == SULCUS, opened, dressed).astype(np.int16)
     return result
 
 
@@ -192,7 +203,17 @@ def sample(signal: Float32, at: Float32) -> Float32:
 
     Below its lowest slice the signal goes on as it is: a label map's neck is cut, a patient's not.
     """
+    result: Float32 = _interpolate(signal, at, 1)
+    return result
+
+
+def sample_labels(labels: Labels, at: Float32) -> Labels:
+    """The nearest label at coordinates (3, ...), beyond the map's sides as `sample` has it."""
+    result: Labels = _interpolate(labels, at, 0)
+    return result
+
+
+def _interpolate(data: NDArray[Any], at: Float32, order: int) -> NDArray[Any]:
     at = at.copy()
     at[2] = np.maximum(at[2], 0)
-    result: Float32 = ndi.map_coordinates(signal, at, order=1, mode="constant", cval=0.0)
-    return result
+    return np.asarray(ndi.map_coordinates(data, at, order=order, mode="constant", cval=0))

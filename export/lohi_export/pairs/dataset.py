@@ -42,6 +42,11 @@ class Job:
         name = f"sub-{self.head:02d}_ses-{session}_run-{self.draw + 1:02d}_{self.contrast}.nii.gz"
         return self.out / f"sub-{self.head:02d}" / f"ses-{session}" / "anat" / name
 
+    def segmentation(self) -> Path:
+        """Path of the labels the 3 T image was made from, the same for every contrast."""
+        image = self.image("3T")
+        return image.with_name(image.name.replace(f"_{self.contrast}.", "_dseg."))
+
     def sidecar(self, session: str) -> Path:
         """Path of the JSON file beside that image."""
         image = self.image(session)
@@ -95,7 +100,8 @@ def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]
 def write_pair(job: Job) -> bool:
     """Simulate and write one pair, unless it is there and complete; True if it was written.
 
-    Images are written before their sidecars, so a sidecar vouches for a whole image.
+    Images are written before their sidecars, so a sidecar vouches for a whole image; that of the
+    3 T image for the segmentation too.
 
     Raises:
         BadInput: an unreadable or unfit label map.
@@ -106,6 +112,8 @@ def write_pair(job: Job) -> bool:
     if all(_is_complete(job, session, identity) for session in SESSIONS):
         return False
     pair = simulate_job(job)
+    segmentation = _label_nifti(pair)
+    _write(job.segmentation(), segmentation)
     for session, volume in (("64mT", pair.low), ("3T", pair.high)):
         image = _nifti(volume, f"simulated {session} {job.contrast}")
         _write(job.image(session), image)
@@ -114,6 +122,7 @@ def write_pair(job: Job) -> bool:
             "Simulation": {
                 **identity,
                 "ImageSHA256": hashlib.sha256(image).hexdigest(),
+                "SegmentationSHA256": hashlib.sha256(segmentation).hexdigest(),
                 "Drawn": pair.params,
                 "Ranges": asdict(ranges_for(job.contrast)),
             },
@@ -169,31 +178,43 @@ def _bids(job: Job, session: str) -> dict[str, Any]:
 
 
 def _is_complete(job: Job, session: str, identity: dict[str, Any]) -> bool:
-    """Whether a session's image and sidecar are there, whole, and of this very job."""
+    """Whether a session's image, sidecar and segmentation are there, whole, of this very job."""
     try:
         stated = json.loads(job.sidecar(session).read_text())["Simulation"]
         digest = hashlib.sha256(job.image(session).read_bytes()).hexdigest()
+        labels = hashlib.sha256(job.segmentation().read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(
         all(stated.get(k) == v for k, v in identity.items())
         and stated.get("Ranges") == json.loads(json.dumps(asdict(ranges_for(job.contrast))))
         and stated.get("ImageSHA256") == digest
+        and stated.get("SegmentationSHA256") == labels
     )
 
 
 def _nifti(volume: Volume, description: str) -> bytes:
-    """int16 with slope, as a gzip stream without a time stamp (same pair, same bytes)."""
-    from isal import igzip
-
+    """int16 with slope."""
     top = float(volume.data.max())
     slope = top / 32000 if top > 0 else 1.0
     stored = np.rint(volume.data / slope).astype(np.int16)
     image = nib.Nifti1Image(stored, volume.affine)
     image.header.set_slope_inter(slope, 0)
+    return _packed(image, volume.affine, description)
+
+
+def _label_nifti(pair: Pair) -> bytes:
+    image = nib.Nifti1Image(pair.labels, pair.high.affine)
+    return _packed(image, pair.high.affine, "labels a simulated 3T scan was made from")
+
+
+def _packed(image: Any, affine: np.ndarray, description: str) -> bytes:
+    """As a gzip stream without a time stamp (same pair, same bytes)."""
+    from isal import igzip
+
     image.header.set_xyzt_units("mm")
-    image.header.set_qform(volume.affine, 1)
-    image.header.set_sform(volume.affine, 1)
+    image.header.set_qform(affine, 1)
+    image.header.set_sform(affine, 1)
     image.header["descrip"] = description.encode()
     return bytes(igzip.compress(image.to_bytes(), mtime=0))
 

@@ -26,11 +26,14 @@ class Pair:
     Attributes:
         low: 64 mT, about 1.6 x 1.6 x 5 mm.
         high: 3 T, 1 mm isotropic.
+        labels: int16, the segmentation `high` was made from, on its grid. Every contrast of one
+            seed shows the same anatomy.
         params: what was drawn, by the names of `Ranges`.
     """
 
     low: Volume
     high: Volume
+    labels: Labels
     params: dict[str, float]
 
 
@@ -66,7 +69,10 @@ def simulate_pair(
     high = acquisition.acquire_high(anatomy.sample(signals.high, at), params, streams[3])
     distorted = distort(signals.low, at, params, streams[4])
     low = acquisition.acquire_low(distorted, shape, params, streams[4])
-    return Pair(Volume(low * WHITE, low_affine), Volume(high * WHITE, high_affine), params)
+    segmentation = anatomy.sample_labels(anatomy.truth(labels, dressed, params), at)
+    return Pair(
+        Volume(low * WHITE, low_affine), Volume(high * WHITE, high_affine), segmentation, params
+    )
 
 
 def low_grid(

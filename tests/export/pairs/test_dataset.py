@@ -20,6 +20,7 @@ PAIR = (
     "sub-01/ses-64mT/anat/sub-01_ses-64mT_run-01_T1w",
     "sub-01/ses-3T/anat/sub-01_ses-3T_run-01_T1w",
 )
+DSEG = "sub-01/ses-3T/anat/sub-01_ses-3T_run-01_dseg.nii.gz"
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +45,7 @@ def test_writes_bids_names_with_sidecars_that_say_simulated(label_folder, tmp_pa
     assert preview.read_bytes()[:4] == b"\x89PNG"
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     expected = {f"{stem}{end}" for stem in PAIR for end in (".nii.gz", ".json")}
-    assert files == expected | {"dataset_description.json", "pair.png"}
+    assert files == expected | {"dataset_description.json", "pair.png", DSEG}
     label_map = (label_folder / "head_01_labels.nii.gz").read_bytes()
     for stem, tesla in zip(PAIR, (0.064, 3.0), strict=True):
         sidecar = json.loads((tmp_path / f"{stem}.json").read_text())
@@ -88,6 +89,41 @@ def test_resuming_keeps_whole_pairs_and_replaces_broken_ones(label_folder, tmp_p
     assert [written for _, written in dataset.write_pairs(jobs)] == [True, True]
     assert broken.read_bytes() == whole
     assert all(p.read_bytes() == v[0] for p, v in before.items())
+
+
+def test_segmentation_lies_on_the_3t_grid_and_is_the_same_for_every_contrast(
+    label_folder, tmp_path
+):
+    stored = {}
+    for contrast in ("T1w", "T2w"):
+        (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, contrast)
+        assert dataset.write_pair(job)
+        stored[contrast] = (tmp_path / DSEG).read_bytes()
+        assert not dataset.write_pair(job)
+    assert stored["T1w"] == stored["T2w"]
+    labels, high = nib.load(tmp_path / DSEG), nib.load(tmp_path / f"{PAIR[1]}.nii.gz")
+    assert labels.get_data_dtype() == np.int16
+    assert labels.shape == high.shape
+    assert np.array_equal(labels.affine, high.affine)
+    found = np.asarray(labels.dataobj)
+    assert {2, 3, 4, 24, 515} <= set(np.unique(found))
+    image = high.get_fdata()
+    assert np.median(image[found == 2]) > 1.3 * np.median(image[found == 3])
+    assert np.median(image[found == 2]) > 2 * np.median(image[found == 4])
+
+
+def test_a_data_set_without_segmentations_is_completed(label_folder, tmp_path):
+    (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    dataset.write_pair(job)
+    whole = {p: p.read_bytes() for p in tmp_path.rglob("*.nii.gz")}
+    job.segmentation().unlink()
+    for session in dataset.SESSIONS:  # as an older version left them
+        text = json.loads(job.sidecar(session).read_text())
+        del text["Simulation"]["SegmentationSHA256"]
+        job.sidecar(session).write_text(json.dumps(text))
+    assert dataset.write_pair(job)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.nii.gz")} == whole
+    assert not dataset.write_pair(job)
 
 
 def test_another_seed_replaces_the_pairs_of_the_first(label_folder, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import isotropic_grid
-from lohi_export.pairs.anatomy import groom_sulci
+from lohi_export.pairs.anatomy import groom_sulci, truth
 from lohi_export.pairs.ranges import CONTRASTS, Ranges, ranges_for
 from lohi_export.pairs.simulate import simulate_pair
 from lohi_export.pairs.tissues import SULCUS
@@ -87,6 +87,13 @@ def test_sulci_are_filled_and_opened():
     assert np.array_equal(groomed == 2, labels == 2)
     assert groom_sulci(labels, 1.0)[12, 12, 10] == 24
     assert labels[12, 12, 10] == 24  # the map itself is left alone
+
+
+def test_truth_tells_sulci_by_their_larger_share():
+    labels = np.array([3, 42, 24, 2, 507], np.int16)
+    dressed = np.array([SULCUS, SULCUS, 3, 2, 600], np.int16)
+    assert truth(labels, dressed, {"sulcus": 0.4}).tolist() == [3, 42, 3, 2, 600]
+    assert truth(labels, dressed, {"sulcus": 0.6}).tolist() == [24, 24, 3, 2, 600]
 
 
 def test_t2_weighted_csf_is_brightest_and_flair_dark_in_brain(labels):
