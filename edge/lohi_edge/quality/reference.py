@@ -13,35 +13,53 @@ SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5
 K1, K2 = 0.01, 0.03
 
+Mask = NDArray[np.bool_]
 
-def psnr(truth: Float32, image: Float32, data_range: float = 2.0) -> float:
+
+def psnr(
+    truth: Float32, image: Float32, data_range: float = 2.0, inside: Mask | None = None
+) -> float:
     """Peak signal-to-noise ratio (dB), 10 log10(range^2 / MSE); higher is better.
 
     Args:
         truth, image: arrays of one shape.
         data_range: largest possible difference; 2 for slices in [-1, 1].
+        inside: same shape; only these samples count. None for all.
+
+    Raises:
+        ValueError: nothing inside.
     """
-    error = float(np.mean(np.square(truth.astype(np.float64) - image)))
+    error = _mean_squared(truth, image, inside)
     return float("inf") if error == 0 else 10 * float(np.log10(data_range**2 / error))
 
 
-def nrmse(truth: Float32, image: Float32) -> float:
-    """Root mean squared error over the truth's range (max - min); lower is better."""
-    span = float(truth.max()) - float(truth.min())
-    return float(np.sqrt(np.mean(np.square(truth.astype(np.float64) - image)))) / span
+def nrmse(truth: Float32, image: Float32, inside: Mask | None = None) -> float:
+    """Root mean squared error over the truth's range (max - min); lower is better.
+
+    scikit-image's `normalized_root_mse` with `normalization="min-max"`: its default divides by the
+    truth's Euclidean norm, which depends on where zero lies and means nothing in [-1, 1].
+
+    Args:
+        truth, image: arrays of one shape.
+        inside: same shape; error and range are taken over these samples alone. None for all.
+
+    Raises:
+        ValueError: nothing inside, or a truth of one brightness there.
+    """
+    error = _mean_squared(truth, image, inside)
+    seen = truth if inside is None else truth[inside]
+    span = float(seen.max()) - float(seen.min())
+    if not span > 0:
+        raise ValueError("expected contrast in the truth, got one brightness")
+    return float(np.sqrt(error)) / span
 
 
 def ssim(
-    truth: Float32,
-    image: Float32,
-    data_range: float = 2.0,
-    inside: NDArray[np.bool_] | None = None,
+    truth: Float32, image: Float32, data_range: float = 2.0, inside: Mask | None = None
 ) -> float:
     """Mean structural similarity of two slices (H, W) or volumes (X, Y, Z); 1 is identical.
 
-    Wang et al. 2004: Gaussian window of sigma 1.5, cut at radius 5, population statistics, a
-    border of 5 samples left out, as in scikit-image with `gaussian_weights=True,
-    use_sample_covariance=False`. A volume is compared in 3-D, by windows of 11 x 11 x 11 voxels.
+    A volume is compared in 3-D. The mean leaves a border of 5 samples out, as scikit-image does.
 
     Args:
         truth, image: arrays of one shape, at least 11 samples along each axis.
@@ -51,6 +69,44 @@ def ssim(
 
     Raises:
         ValueError: too small for a window, or nothing inside.
+    """
+    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * truth.ndim
+    similarity = ssim_map(truth, image, data_range)[inner]
+    return float(similarity.mean() if inside is None else _within(similarity, inside[inner]).mean())
+
+
+def ssim_slices(
+    truth: Float32, image: Float32, data_range: float = 2.0, inside: Mask | None = None
+) -> float:
+    """2-D structural similarity of a stack (N, H, W), slice by slice, averaged over all samples.
+
+    Args:
+        truth, image, data_range, inside: as of `ssim`, with slices along the first axis.
+
+    Raises:
+        ValueError: slices too small for a window, or nothing inside.
+    """
+    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * 2
+    total, count = 0.0, 0
+    for n, (a, b) in enumerate(zip(truth, image, strict=True)):
+        if inside is None or inside[n][inner].any():
+            similarity = ssim_map(a, b, data_range)[inner]
+            seen = similarity if inside is None else similarity[inside[n][inner]]
+            total, count = total + float(seen.sum()), count + seen.size
+    if not count:
+        raise ValueError("expected something inside, got an empty mask")
+    return total / count
+
+
+def ssim_map(truth: Float32, image: Float32, data_range: float = 2.0) -> Float64:
+    """Structural similarity about each sample of two slices (H, W) or volumes (X, Y, Z).
+
+    Wang et al. 2004: Gaussian window of sigma 1.5, cut at radius 5, population statistics, as in
+    scikit-image with `gaussian_weights=True, use_sample_covariance=False`. Windows reach over
+    the edge within 5 samples of it.
+
+    Raises:
+        ValueError: fewer than 11 samples along an axis.
     """
     if min(truth.shape) <= 2 * SSIM_RADIUS:
         raise ValueError(f"expected at least 11 samples along each axis, got {truth.shape}")
@@ -64,28 +120,34 @@ def ssim(
     var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
     covariance = blur(a * b) - mean_a * mean_b
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+    similarity: Float64 = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
     )
-    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * similarity.ndim
-    if inside is None:
-        return float(similarity[inner].mean())
-    if not inside[inner].any():
-        raise ValueError("expected something inside, got an empty mask")
-    return float(similarity[inner][inside[inner]].mean())
+    return similarity
 
 
-def ulf_enc(truth: Float32, image: Float32) -> tuple[float, float]:
+def ulf_enc(truth: Float32, image: Float32, inside: Mask | None = None) -> tuple[float, float]:
     """PSNR (dB) and 3-D SSIM in the manner of the ULF-EnC challenge; higher is better.
 
     Both volumes (X, Y, Z) are brought to [0, 1] by their own minimum and maximum and compared with
-    data range 1 on the whole grid.
+    data range 1 on the whole grid, or over the voxels `inside`; the range is always the volume's.
 
     Raises:
-        ValueError: a volume of one brightness.
+        ValueError: a volume of one brightness, or nothing inside.
     """
     a, b = _min_max(truth), _min_max(image)
-    return psnr(a, b, 1.0), ssim(a, b, 1.0)
+    return psnr(a, b, 1.0, inside), ssim(a, b, 1.0, inside)
+
+
+def _mean_squared(truth: Float32, image: Float32, inside: Mask | None) -> float:
+    squares = np.square(truth.astype(np.float64) - image)
+    return float((squares if inside is None else _within(squares, inside)).mean())
+
+
+def _within(values: Float64, inside: Mask) -> Float64:
+    if not inside.any():
+        raise ValueError("expected something inside, got an empty mask")
+    return values[inside]
 
 
 def _min_max(data: Float32) -> Float32:
