@@ -5,29 +5,21 @@ Every section is a frozen dataclass; a key that none of them has is refused, wit
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
+from lohi_edge import toml
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
 from lohi_edge.runtime import PRECISIONS, RUNTIMES
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 PREFIX = "LOHI_EDGE_"
 SYSTEM_FILE = Path("/etc/lohi-edge/config.toml")
-MAX_FILE = 1 << 20
 ORIGINALS = ("keep", "move", "delete")
 
 
@@ -195,15 +187,15 @@ def load(
     merged: dict[str, dict[str, Any]] = {}
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if path is not None:
-        layers.append((str(path), _read(path)))
+        layers.append((str(path), toml.read(path)))
     layers += [("environment", _from_environment(environ)), ("command line", overrides or {})]
     for where, layer in layers:
         for section, values in layer.items():
-            _refuse_unknown(where, "section", section, _sections())
+            toml.refuse_unknown(where, "section", section, _sections())
             if not isinstance(values, Mapping):
                 raise UsageError(f"{where}: expected a section [{section}], got one value")
             for key in values:
-                _refuse_unknown(where, f"key in [{section}]", key, _keys(section))
+                toml.refuse_unknown(where, f"key in [{section}]", key, _keys(section))
             merged.setdefault(section, {}).update(values)
     made = {s: _section(s, values) for s, values in merged.items()}
     return Settings(**made)
@@ -217,24 +209,6 @@ def _keys(section: str) -> dict[str, Any]:
     return get_type_hints(_sections()[section])
 
 
-def _refuse_unknown(where: str, what: str, name: str, known: Mapping[str, Any]) -> None:
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise UsageError(f"{where}: unknown {what}: {name!r}; did you mean {near[0]!r}?")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from lohi_edge.errors import BadInput
-    from lohi_edge.files import read_bytes
-
-    try:
-        values: dict[str, Any] = tomllib.loads(read_bytes(path, MAX_FILE).decode())
-    except (BadInput, ValueError) as error:
-        raise UsageError(f"{path}: cannot be used as settings: {error}") from None
-    return values
-
-
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Only variables that begin with a section's name are settings; others belong to others."""
     found: dict[str, dict[str, Any]] = {}
@@ -242,8 +216,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         section, _, key = name.removeprefix(PREFIX).lower().partition("_")
         if not name.startswith(PREFIX) or section not in _sections() or not key:
             continue
-        _refuse_unknown("environment", f"setting {name}, key in [{section}]", key, _keys(section))
-        found.setdefault(section, {})[key] = _parse(name, text, _kinds(_keys(section)[key]))
+        toml.refuse_unknown(
+            "environment", f"setting {name}, key in [{section}]", key, _keys(section)
+        )
+        found.setdefault(section, {})[key] = _parse(name, text, toml.kinds(_keys(section)[key]))
     return found
 
 
@@ -268,11 +244,6 @@ def _parse(name: str, text: str, kinds: tuple[Any, ...]) -> Any:
     return text
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return tuple(getattr(part, "__origin__", part) for part in parts)
-
-
 def _section(name: str, values: Mapping[str, Any]) -> Any:
     hints = _keys(name)
     return _sections()[name](
@@ -281,14 +252,7 @@ def _section(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
-    kinds = _kinds(hint)
-    if float in kinds and type(value) is int:
-        value = float(value)
-    if tuple in kinds and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        value = tuple(value)
-    expected = " or ".join("list of text" if k is tuple else k.__name__ for k in kinds)
-    if type(value) not in kinds:
-        raise UsageError(f"{name}: expected {expected}, got {value!r}")
+    value = toml.typed(name, value, hint)
     rule, words = _RULES.get(name, (None, ""))
     if rule and not rule(value):
         raise UsageError(f"{name}: expected {words}, got {value!r}")
