@@ -20,7 +20,7 @@ from lohi_export.config import write_json
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 from lohi_export.onnx_export import export_checked, infer
-from lohi_export.run import Run, data_digest, read_record
+from lohi_export.run import MAX_WEIGHTS_BYTES, Run, data_digest, read_record
 
 ONNX = "fp32.onnx"
 GOLDEN_SLICES = 4
@@ -107,7 +107,7 @@ def provenance(run: Run) -> dict[str, Any]:
         "data_sha256": {part: data_digest(run.slices(part)) for part in ("train", "validation")},
         "software": record["software"],
         "training": record["config"],
-        "weights_sha256": sha256(read_bytes(run.weights, 1 << 30)),
+        "weights_sha256": sha256(read_bytes(run.weights, MAX_WEIGHTS_BYTES)),
     }
 
 

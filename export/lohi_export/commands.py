@@ -37,6 +37,10 @@ def train(
     split: Annotated[
         Path | None, typer.Option(help="JSON file: train, validation and test subjects.")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights of this run or safetensors file (fine-tuning)."),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -63,7 +67,7 @@ def train(
         "seed": seed,
     }
     session.set_up_cpu(threads)
-    run = session.prepare(data, out, options, steps, epochs, split, cache)
+    run = session.prepare(data, out, options, steps, epochs, split, cache, init)
     raise typer.Exit(session.train(run, device, max_minutes))
 
 

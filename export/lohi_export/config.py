@@ -38,6 +38,7 @@ class TrainConfig:
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
         interval: steps between validations and checkpoints.
         seed: decides initial weights, order and augmentation.
+        init: sha256 of the weights the generator began with; empty for random ones.
         split: subjects of each part, BIDS labels without "sub-".
         height, width_px: the slice contract's window.
     """
@@ -62,6 +63,7 @@ class TrainConfig:
     seed: int = 0
     height: int = 192
     width_px: int = 240
+    init: str = ""
     split: dict[str, list[str]] = field(default_factory=_default_split)
 
     def __post_init__(self) -> None:

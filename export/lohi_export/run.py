@@ -1,6 +1,7 @@
 """A run folder: what a training run was given and what came out of it.
 
 config.json             configuration, data set, software
+init.safetensors        the weights it began with, where `--init` named some
 checkpoint.safetensors  everything needed to go on
 weights.safetensors     the best averaged generator so far
 curves.csv, curves.png  losses and validation figures, one row an interval
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import torch
 from torch import nn
 
 from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.files import sha256
+from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_export.checkpoint import load_weights, read_tensors
 from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
 from lohi_export.networks import build_generator
+
+MAX_WEIGHTS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Run:
     def weights(self) -> Path:
         return self.folder / "weights.safetensors"
 
+    @property
+    def init(self) -> Path:
+        return self.folder / "init.safetensors"
+
     def slices(self, part: str) -> list[SlicePair]:
         """Slices of one part of the split, cached on first use.
 
@@ -67,10 +74,24 @@ class Run:
         """
         if not self.weights.is_file():
             raise BadInput(f"{self.folder} holds no weights yet; train first, or wait an interval")
-        config = self.config
-        generator = build_generator(config.model, config.width, config.depth, config.channels)
-        load_weights(generator, read_tensors(self.weights)[0], self.weights)
-        return generator.eval()
+        return generator_of(self.config, self.weights).eval()
+
+
+def generator_of(config: TrainConfig, weights: Path) -> nn.Module:
+    """The generator that a configuration describes, with weights from a safetensors file.
+
+    Raises:
+        BadInput: no such file, or another architecture's weights.
+    """
+    generator = build_generator(config.model, config.width, config.depth, config.channels)
+    try:
+        load_weights(generator, read_tensors(weights)[0], weights)
+    except BadInput as error:
+        raise BadInput(
+            f"{error}; expected {config.model} with width {config.width}, depth {config.depth}, "
+            f"channels {config.channels}"
+        ) from None
+    return generator
 
 
 def open_run(folder: Path) -> Run:
@@ -85,34 +106,70 @@ def open_run(folder: Path) -> Run:
     )
 
 
-def start_run(folder: Path, config: TrainConfig, data: Path, cache: Path | None) -> Run:
+def start_run(
+    folder: Path, config: TrainConfig, data: Path, cache: Path | None, init: Path | None = None
+) -> Run:
     """Open the run in `folder` to go on with it, or begin one there.
+
+    Args:
+        init: a run folder or safetensors file whose averaged weights the generator begins with.
+            They are copied: a begun run goes on whatever becomes of that file.
 
     Raises:
         UsageError: the folder holds a run of another configuration or data set.
+        BadInput: `init` is missing or another architecture's.
     """
     run = Run(folder, config, data.resolve(), (cache or data / ".slices").resolve())
+    source = str(_weights_in(init).resolve()) if init else ""
+    begun = (folder / "config.json").is_file()
+    former = read_record(folder) if begun else {}
+    if begun and source == former.get("init_from", ""):
+        digest = former["config"].get("init", "")
+    else:
+        digest = sha256(read_bytes(Path(source), MAX_WEIGHTS_BYTES)) if source else ""
+    run = replace(run, config=replace(config, init=digest))
+    if begun:
+        _check_same(run, former)
+        return run
+    if source:
+        _copy_weights(run, Path(source))
     record = {
-        "config": config.to_dict(),
+        "config": run.config.to_dict(),
         "data": str(run.data),
         "cache": str(run.cache),
+        "init_from": source,
         "data_set": describe(data),
         "software": software(),
     }
-    if (folder / "config.json").is_file():
-        former = read_record(folder)
-        TrainConfig.from_dict(former["config"])
-        asked = {**config.to_dict(), "data": str(run.data)}
-        had = {**former["config"], "data": former["data"]}
-        odd = [f"{k} {had.get(k)!r}, not {v!r}" for k, v in asked.items() if v != had.get(k)]
-        if odd:
-            raise UsageError(
-                f"{folder} holds a run with {'; '.join(odd)}; "
-                "repeat its options to resume it, or name another folder with --out"
-            )
-    else:
-        write_json(folder / "config.json", record)
+    write_json(folder / "config.json", record)
     return run
+
+
+def _weights_in(init: Path) -> Path:
+    return init / "weights.safetensors" if init.is_dir() else init
+
+
+def _copy_weights(run: Run, source: Path) -> None:
+    generator_of(run.config, source)
+    make_directory(run.folder)
+    with atomic_write(run.init) as file:
+        file.write(read_bytes(source, MAX_WEIGHTS_BYTES))
+
+
+def _check_same(run: Run, former: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun otherwise.
+
+    Raises:
+        UsageError: names every value that differs.
+    """
+    asked = {**run.config.to_dict(), "data": str(run.data)}
+    had = {**TrainConfig.from_dict(former["config"]).to_dict(), "data": former["data"]}
+    odd = [f"{k} {had[k]!r}, not {v!r}" for k, v in asked.items() if v != had[k]]
+    if odd:
+        raise UsageError(
+            f"{run.folder} holds a run with {'; '.join(odd)}; "
+            "repeat its options to resume it, or name another folder with --out"
+        )
 
 
 def read_record(folder: Path) -> dict[str, Any]:

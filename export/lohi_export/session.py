@@ -43,12 +43,13 @@ def prepare(
     epochs: float | None,
     split: Path | None,
     cache: Path | None,
+    init: Path | None = None,
 ) -> Run:
     """Cache the slices of a data set and open or begin the run in `out`.
 
     Raises:
         UsageError: options that contradict each other or the run in `out`.
-        BadInput: scans that do not pair up.
+        BadInput: scans that do not pair up, or `init` holds another architecture's weights.
     """
     if steps is not None and epochs is not None:
         raise UsageError("expected --steps or --epochs, got both")
@@ -72,7 +73,7 @@ def prepare(
     if epochs is not None:
         total = max(1, math.ceil(epochs * count / config.batch))
         config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
-    run = start_run(out, config, data, cache)
+    run = start_run(out, config, data, cache, init)
     console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
     return run
 

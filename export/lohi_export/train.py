@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from lohi_edge.errors import BadInput, UsageError
-from lohi_export.checkpoint import load_checkpoint, save_checkpoint, write_tensors
+from lohi_export.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
 from lohi_export.config import TrainConfig
 from lohi_export.curves import Row, write_curves
 from lohi_export.evaluation import figures, mean, spread
@@ -78,6 +84,8 @@ class Trainer:
         self.validation = run.slices("validation")
         torch.manual_seed(config.seed)
         self.objective = build_objective(config, device)
+        if config.init:
+            load_weights(self.objective.modules["generator"], read_tensors(run.init)[0], run.init)
         self.average = Averaged(self.objective.modules["generator"], config.ema)
         self.step = 0
         self.rows: list[Row] = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
@@ -273,3 +274,45 @@ def test_evaluation_measures_every_test_subject(trained: Path) -> None:
     assert json.loads((trained / "evaluation.json").read_text())["test"] == result
     (trained / "evaluation.json").unlink()
     assert "04" in session.table(result)
+
+
+def test_a_run_begins_with_the_weights_of_another_and_says_so(
+    toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    source = tmp_path / "source.safetensors"
+    source.write_bytes((trained / "weights.safetensors").read_bytes())
+    session.set_up_cpu(1)
+
+    def prepare(out: str) -> Any:
+        return session.prepare(toy, tmp_path / out, toy_options, 4, None, None, None, source)
+
+    run = prepare("run")
+    assert run.config.init == hashlib.sha256(source.read_bytes()).hexdigest()
+    weights = read_tensors(source)[0]
+    for module in train.Trainer(run, torch.device("cpu"))._modules.values():
+        if isinstance(module, LoHiResGenerator):
+            assert all(torch.equal(t, weights[k]) for k, t in module.state_dict().items())
+    source.unlink()  # the run has its own copy
+    assert session.train(prepare("run"), "cpu", None) == 0
+    assert train.Trainer(prepare("run"), torch.device("cpu")).step == 4
+    with pytest.raises(UsageError, match=r"init '[0-9a-f]{64}', not ''"):
+        start(toy, tmp_path / "run", toy_options, 4)
+
+
+def test_weights_of_another_architecture_begin_no_run(
+    toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    options = {**toy_options, "width": 8}
+    with pytest.raises(BadInput, match=r"another model.*expected lohiresgan with width 8, depth 2"):
+        session.prepare(toy, tmp_path / "run", options, 4, None, None, None, trained)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_knows_fewer_settings_goes_on(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    run = start(toy, tmp_path / "run", toy_options)
+    record = json.loads((run.folder / "config.json").read_text())
+    del record["config"]["init"], record["init_from"]
+    (run.folder / "config.json").write_text(json.dumps(record))
+    assert start(toy, tmp_path / "run", toy_options).config == run.config
