@@ -1,14 +1,13 @@
 """A paired data set on disk, as the slices a generator is fed.
 
-Layout (BIDS): sub-XX/ses-64mT/anat/sub-XX_ses-64mT[_run-YY]_T1w.nii.gz and the partner of the
-same run under ses-3T, on the 1 mm grid that the low-field volume has after `Volume.isotropic`.
-Slices come from `lohi_edge.slices`, the code the device runs.
+Layout: BIDS, see `pairs.scans` and `pairs.matching`; the 3 T scan lies on the 1 mm grid that the
+low-field volume has after `Volume.isotropic`. Slices come from `lohi_edge.slices`, the code the
+device runs.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,48 +22,37 @@ from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_edge.volume import Float32, Volume
+from lohi_export.pairs.matching import Pair, survey
 
-LOW, HIGH = "ses-64mT", "ses-3T"
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
 CACHE_VERSION = 1
 MAX_MISMATCH_MM = 0.01
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two scans of one subject: `low` at 64 mT, `high` at 3 T."""
-
-    subject: str
-    run: str
-    low: Path
-    high: Path
-
-    @property
-    def name(self) -> str:
-        return f"sub-{self.subject}" + (f"_run-{self.run}" if self.run else "")
-
-
 def find_pairs(root: Path, contrast: str) -> list[Pair]:
-    """Every pair of a data set, sorted by subject and run.
+    """Every pair of one contrast, sorted by subject and name; see `survey` for what is left out.
 
     Raises:
-        BadInput: no scan of that contrast, or one without its partner.
+        BadInput: no pair, or findings that must be mended first: all of them, one a line.
     """
-    pattern = re.compile(
-        rf"sub-([0-9A-Za-z]+)_{LOW}(?:_run-([0-9A-Za-z]+))?_{contrast}\.nii(\.gz)?"
-    )
-    pairs = []
-    for low in sorted(root.glob(f"sub-*/{LOW}/anat/*_{contrast}.nii*")):
-        match = pattern.fullmatch(low.name)
-        if not match or low.parts[-4] != f"sub-{match[1]}":
-            raise BadInput(f"{low}: expected a name like sub-01_{LOW}_run-01_{contrast}.nii.gz")
-        high = low.parents[2] / HIGH / "anat" / low.name.replace(LOW, HIGH)
-        if not high.is_file():
-            raise BadInput(f"{low} has no partner; expected {high}")
-        pairs.append(Pair(match[1], match[2] or "", low, high))
-    if not pairs:
-        raise BadInput(f"expected sub-*/{LOW}/anat/*_{contrast}.nii.gz in {root}, found none")
-    return pairs
+    found = survey(root, [contrast])
+    if found.grave:
+        raise BadInput(listed(f"{root} cannot be used", found.grave))
+    if not found.pairs:
+        wanted = f"expected pairs of sub-*/[ses-*/]anat/*_{contrast}.nii.gz in {root}, found none"
+        raise BadInput(listed(wanted, found.findings))
+    return found.pairs
+
+
+def left_out(root: Path, contrast: str) -> list[str]:
+    """Scans of one contrast that are in no pair, one a line, with the reason."""
+    return [str(finding) for finding in survey(root, [contrast]).findings]
+
+
+def listed(title: str, problems: Iterable[object]) -> str:
+    """A title and its problems as one message: one a line."""
+    lines = [f"\n  {problem}" for problem in problems]
+    return title + (":" if lines else "") + "".join(lines)
 
 
 def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
@@ -170,8 +158,9 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
     key = f"{digest}-{contract.height}x{contract.width}-v{CACHE_VERSION}"
     path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
     if path is None:
+        low, high = nifti.read(pair.low), nifti.read(pair.high)
         try:
-            source, target, head = cut(nifti.read(pair.low), nifti.read(pair.high), contract)
+            source, target, head = cut(low, high, contract)
         except BadInput as error:
             raise BadInput(f"{pair.low}: {error}") from error
         path = cache / f"{key}-{head[0]}-{head[1]}.npy"

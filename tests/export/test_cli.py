@@ -42,7 +42,7 @@ def test_a_users_error_is_one_line_and_its_code(
     assert run(["train", "--data", str(tmp_path), "--out", str(tmp_path / "r")], monkeypatch) == 3
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("lohi-export: expected sub-*/ses-64mT")
+    assert lines[0].startswith("lohi-export: expected pairs of sub-*")
     assert not (tmp_path / "r").exists()
 
 
