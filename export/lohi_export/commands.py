@@ -134,9 +134,10 @@ def bundle(
 
 def register(app: typer.Typer) -> None:
     """Put every command on the app."""
-    from lohi_export import precision_commands
+    from lohi_export import data_commands, precision_commands
     from lohi_export.pairs.command import simulate
 
     for command in (simulate, train, evaluate, onnx, bundle):
         app.command()(command)
+    data_commands.register(app)
     precision_commands.register(app)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export.config import SPLITS, TrainConfig, write_json
 from lohi_export.curves import Row
-from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
+from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_slices, select
 from lohi_export.evaluation import evaluate as evaluate_slices
 from lohi_export.networks import check_name
+from lohi_export.pairs.matching import Pair
 from lohi_export.run import Run, data_digest, start_run
+from lohi_export.splits import default_split, outsiders
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
 
@@ -59,23 +62,44 @@ def prepare(
         options = options | {"steps": steps}
     config = TrainConfig.from_dict(options)
     check_name(config.model)
-    folder = cache or data / ".slices"
     pairs = find_pairs(data, config.contrast)
+    if "split" not in options:
+        drawn, how = default_split(pairs, config.seed)
+        config = replace(config, split=drawn)
+        console.print(how)
     wanted = {part: select(pairs, config.split[part], part) for part in ("train", "validation")}
-    with _progress("slices") as (advance, begin):
-        begin(sum(map(len, wanted.values())))
-        count = 0
-        for part, members in wanted.items():
-            for pair in members:
-                slices = load_slices(pair, config.contract, folder)
-                count += slices.head[1] - slices.head[0] if part == "train" else 0
-                advance()
+    for line in [*left_out(data, config.contrast), *outsiders(config.split, pairs)]:
+        console.print(line, markup=False)
+    count = _cut(wanted, config, cache or data / ".slices")
     if epochs is not None:
         total = max(1, math.ceil(epochs * count / config.batch))
         config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
     run = start_run(out, config, data, cache, init)
     console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
     return run
+
+
+def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> int:
+    """Cache the slices of every pair; how many of them train.
+
+    Raises:
+        BadInput: names every pair that cannot be used.
+    """
+    count, problems = 0, []
+    with _progress("slices") as (advance, begin):
+        begin(sum(map(len, wanted.values())))
+        for part, members in wanted.items():
+            for pair in members:
+                try:
+                    slices = load_slices(pair, config.contract, cache)
+                except BadInput as error:
+                    problems.append(error)
+                else:
+                    count += slices.head[1] - slices.head[0] if part == "train" else 0
+                advance()
+    if problems:
+        raise BadInput(listed(f"{len(problems)} pairs cannot be used", problems))
+    return count
 
 
 def train(run: Run, device: str, max_minutes: float | None) -> int:
@@ -124,10 +148,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _read_split(path: Path) -> Any:
+    """The split in a file of `lohi-export split`, or in one that holds nothing else."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: expected a JSON file with a split: {error}") from None
+    return content["split"] if isinstance(content, dict) and "split" in content else content
 
 
 def _counted(slices: Iterable[SlicePair], advance: Callable[[], None]) -> Iterator[SlicePair]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import Result
 from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+from lohi_export.cli import app
 
 SUBJECTS = ("01", "02", "03", "04")
 SPLIT = {"train": ["01", "02"], "validation": ["03"], "test": ["04"]}
@@ -58,6 +63,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_options() -> dict[str, Any]:
     """Options of the tiny runs."""
     return dict(OPTIONS)
+
+
+@pytest.fixture
+def invoke() -> Callable[..., Result]:
+    """Run a command of lohi-export: `invoke("split", folder, "--seed", 1)`."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    return run
 
 
 @pytest.fixture(scope="session")

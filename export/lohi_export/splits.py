@@ -1,0 +1,105 @@
+"""Which subjects are learned from, tuned on and reported on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lohi_edge.errors import BadInput, UsageError
+from lohi_export.config import SPLITS, TrainConfig
+from lohi_export.pairs.matching import Pair
+
+Split = dict[str, list[str]]
+FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+def random_split(subjects: Iterable[str], fractions: Mapping[str, float], seed: int) -> Split:
+    """Whole subjects, drawn at random: a part of `fractions` is that share of them, to the nearest.
+
+    Every part with a fraction gets at least one subject. The same subjects, fractions and seed give
+    the same split, whatever order the subjects come in or how often each is named.
+
+    Raises:
+        UsageError: fractions that do not add up to 1, or none for train or validation.
+        BadInput: fewer subjects than parts.
+    """
+    _check(fractions)
+    everyone = sorted(set(subjects))
+    parts = [part for part in SPLITS if fractions.get(part, 0) > 0]
+    if len(everyone) < len(parts):
+        raise BadInput(
+            f"expected at least {len(parts)} subjects for {', '.join(parts)}, got "
+            f"{len(everyone)}: {', '.join(everyone) or 'none'}; a subject cannot be in two parts"
+        )
+    order = [everyone[i] for i in np.random.default_rng(seed).permutation(len(everyone))]
+    split: Split = {part: [] for part in SPLITS}
+    for part, count in zip(parts, _shares([fractions[p] for p in parts], len(order)), strict=True):
+        split[part], order = sorted(order[:count]), order[count:]
+    return split
+
+
+def parse_fractions(text: str) -> dict[str, float]:
+    """ "0.7,0.1,0.2" as {part: fraction}.
+
+    Raises:
+        UsageError: not three numbers.
+    """
+    try:
+        return dict(zip(SPLITS, [float(part) for part in text.split(",")], strict=True))
+    except ValueError:
+        raise UsageError(
+            f"expected three fractions ({', '.join(SPLITS)}) such as 0.7,0.1,0.2; got {text!r}"
+        ) from None
+
+
+def _check(fractions: Mapping[str, float]) -> None:
+    values = [fractions.get(part, 0.0) for part in SPLITS]
+    if min(values) < 0 or not math.isclose(sum(values), 1, abs_tol=1e-6):
+        raise UsageError(f"expected fractions that add up to 1, got {values}")
+    if not (values[0] > 0 and values[1] > 0):
+        raise UsageError(f"expected fractions for train and validation, got {values[:2]}")
+
+
+def _shares(fractions: Sequence[float], total: int) -> list[int]:
+    """`total` shared out by largest remainder, at least one each."""
+    free = total - len(fractions)
+    exact = [max(0.0, f * total - 1) for f in fractions]
+    exact = [e * free / max(sum(exact), 1e-9) for e in exact]
+    counts = [math.floor(e + 1e-9) for e in exact]
+    behind = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
+    for i in behind[: free - sum(counts)]:
+        counts[i] += 1
+    return [count + 1 for count in counts]
+
+
+def default_split(pairs: Sequence[Pair], seed: int) -> tuple[Split, str]:
+    """The split where none was asked for, and what was decided, in words.
+
+    Simulated heads keep to the parts that the shipped models are reported on (heads 13-16);
+    anything else is split at random.
+
+    Raises:
+        BadInput: too few subjects.
+    """
+    subjects = {pair.subject for pair in pairs}
+    fixed = TrainConfig().split
+    if all(pair.simulated for pair in pairs) and subjects <= {s for p in fixed.values() for s in p}:
+        return fixed, "simulated heads: 01-10 train, 11-12 validation, 13-16 test"
+    split = random_split(subjects, FRACTIONS, seed)
+    counts = ", ".join(f"{len(split[part])} {part}" for part in SPLITS)
+    return split, f"no --split: subjects drawn at random with seed {seed}: {counts}"
+
+
+def outsiders(split: Split, pairs: Iterable[Pair]) -> list[str]:
+    """What a split and a data set do not have in common, in words."""
+    present = {pair.subject for pair in pairs}
+    named = {subject for part in split.values() for subject in part}
+    lines = []
+    for part in SPLITS:
+        if missing := sorted(set(split[part]) - present):
+            lines.append(f"{part} subjects without a pair in the data set: {', '.join(missing)}")
+    if extra := sorted(present - named):
+        lines.append(f"left out, in no part of the split: {', '.join(extra)}")
+    return lines
