@@ -87,7 +87,7 @@ def _nifti_files(folder: Path) -> list[Path]:
         names = sorted(p for p in folder.iterdir() if nifti.is_nifti_name(p))
     except OSError as error:
         raise BadInput(f"{folder}: cannot be listed: {(error.strerror or '').lower()}") from None
-    return [p for p in names if not p.name.startswith(".") and "_desc-synthetic" not in p.name]
+    return [p for p in names if not p.name.startswith(".") and not nifti.names_result(p.name)]
 
 
 def run(

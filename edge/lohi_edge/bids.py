@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import batch, delivery, receipt
+from lohi_edge import batch, delivery, nifti, receipt
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 
@@ -41,7 +41,7 @@ def scans(root: Path) -> list[Path]:
         path
         for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*")
         for path in root.glob(pattern)
-        if _SCAN.fullmatch(path.name) and "_desc-synthetic" not in path.name
+        if _SCAN.fullmatch(path.name) and not nifti.names_result(path.name)
     )
     if not found:
         raise BadInput(

@@ -136,6 +136,10 @@ def enhance(
         bool,
         typer.Option("--deliver-held", help="Write held results too, marked as held (research)."),
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(help="Also write NAME_desc-uncertainty.nii.gz; takes five times as long."),
+    ] = False,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -174,6 +178,7 @@ def enhance(
             "overwrite": overwrite,
             "limits": limits,
             "deliver_held": deliver_held,
+            "uncertainty": uncertainty,
         }
         if as_bids:
             results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)

@@ -38,9 +38,9 @@ def output_name(stem: str) -> str:
     """
     bids = _BIDS.fullmatch(stem)
     if not bids:
-        return f"{stem}_desc-synthetic.nii.gz"
+        return f"{stem}{nifti.RESULT}.nii.gz"
     entities = re.sub(r"_desc-[a-zA-Z0-9]+", "", bids["entities"])
-    return f"{entities}_desc-synthetic_{bids['suffix']}.nii.gz"
+    return f"{entities}{nifti.RESULT}_{bids['suffix']}.nii.gz"
 
 
 def target(
@@ -59,7 +59,12 @@ def target(
 
 def held(image: Path) -> Path:
     """The name of a result that the quality check held back and that is delivered all the same."""
-    return image.with_name(image.name.replace("_desc-synthetic", "_desc-syntheticHELD"))
+    return image.with_name(image.name.replace(nifti.RESULT, f"{nifti.RESULT}HELD"))
+
+
+def uncertainty_path(image: Path) -> Path:
+    """Where the uncertainty of a result stands, beside it."""
+    return image.with_name(image.name.replace(nifti.RESULT, nifti.UNCERTAINTY))
 
 
 def receipt_path(image: Path) -> Path:
@@ -67,12 +72,17 @@ def receipt_path(image: Path) -> Path:
 
 
 def existing(
-    image: Path, record: dict[str, Any], grid: Grid, mark: bool = False
+    image: Path,
+    record: dict[str, Any],
+    grid: Grid,
+    mark: bool = False,
+    uncertainty: bool = False,
 ) -> dict[str, Any] | None:
     """The receipt of a finished result that `record` would only repeat; None when there is none.
 
     Raises:
-        UsageError: a finished result of another scan, model or grid is in the way.
+        UsageError: a finished result of another scan, model or grid is in the way, or one without
+            the uncertainty that is asked for.
     """
     beside = receipt_path(image)
     if not os.path.lexists(image) or (not is_file(beside) and _ours(image)):
@@ -90,6 +100,7 @@ def existing(
         and None is not found["source"]["sha256"] == record["source"]["sha256"]
         and found["result"]["grid"] == grid
         and found["result"].get("marked", False) == mark
+        and ("uncertainty" in found or not uncertainty)
         and found["result"]["sha256"] == digest(image)
     ):
         return found
@@ -131,12 +142,7 @@ def deliver(
     with clock("write"):
         make_directory(image.parent)
         if nifti.is_nifti_name(image):
-            version = record["software"]["lohi-edge"]
-            mark_held = "HELD BY QUALITY CHECK, " if record["verdict"] == "hold" else ""
-            descrip = (
-                f"{nifti.SYNTHETIC_MARK} 3T-like, {mark_held}lohi-edge {version}, research use only"
-            )
-            written = nifti_write.write(image, volume, descrip)
+            written = nifti_write.write(image, volume, _descrip("3T-like", record))
         else:
             written = dicom.write(image, volume, record, grid, mark=mark)
         record["result"] = {
@@ -148,6 +154,28 @@ def deliver(
         }
     if isinstance(scan, Path):
         record["source"]["path"] = receipt.shown(scan, image.parent)
+
+
+def deliver_uncertainty(image: Path, volume: Volume, record: dict[str, Any]) -> None:
+    """Write a result's uncertainty beside it and record in the receipt what was written.
+
+    Raises:
+        DiskError: neither of the two is left behind.
+    """
+    path = uncertainty_path(image)
+    try:
+        nifti_write.write(path, volume, _descrip("uncertainty", record))
+        record["uncertainty"] |= {"path": path.name, "sha256": digest(path)}
+    except DiskError:
+        image.unlink(missing_ok=True)
+        raise
+
+
+def _descrip(what: str, record: dict[str, Any]) -> str:
+    """What an image's header says of it."""
+    version = record["software"]["lohi-edge"]
+    mark_held = "HELD BY QUALITY CHECK, " if record["verdict"] == "hold" else ""
+    return f"{nifti.SYNTHETIC_MARK} {what}, {mark_held}lohi-edge {version}, research use only"
 
 
 def digest(image: Path) -> str:
@@ -169,6 +197,8 @@ def write_receipt(image: Path, record: dict[str, Any], acquired: dict[str, Any] 
     except DiskError:
         # An image that nothing vouches for is not delivered.
         shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
+        if "uncertainty" in record:
+            uncertainty_path(image).unlink(missing_ok=True)
         raise
 
 

@@ -26,10 +26,16 @@ MAX_INTENSITY = 1e30  # sums over a volume stay within float32
 MAX_SIDECAR = 1 << 20
 SYNTHETIC_MARK = "SYNTHETIC"  # first word of `descrip` in every image this package writes
 SUFFIXES = (".nii", ".nii.gz")
+RESULT, UNCERTAINTY = "_desc-synthetic", "_desc-uncertainty"  # in the name of every result
 
 
 def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
+
+
+def names_result(name: str) -> bool:
+    """Whether a file name is one that only this package gives."""
+    return RESULT in name or UNCERTAINTY in name
 
 
 def is_synthetic(header: Any) -> bool:

@@ -15,6 +15,7 @@ from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.inspect import inspect
+from lohi_edge.quality.uncertainty import spread, summary
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
 from lohi_edge.source import Format, Scan
@@ -30,12 +31,14 @@ class Result:
         receipt: how it came about (see docs/reference/receipt.md).
         path: the image file, None when nothing was written.
         done_before: the same result was on disk already and was left as it is.
+        uncertainty: on the grid of `volume`, where it was asked for (`quality.uncertainty`).
     """
 
     volume: Volume | None
     receipt: dict[str, Any]
     path: Path | None = None
     done_before: bool = False
+    uncertainty: Volume | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,7 @@ def enhance(
     progress: Progress | None = None,
     limits: str | Path | None = None,
     deliver_held: bool = False,
+    uncertainty: bool = False,
 ) -> Result:
     """Turn one 64 mT head scan into a synthetic 3 T-like volume. Research use only.
 
@@ -122,6 +126,8 @@ def enhance(
         progress: called with (slices done, slices in all).
         limits: a JSON file of quality limits that go before the bundle's and the package's.
         deliver_held: write a held result too, marked as held in its name and header (research).
+        uncertainty: also say how much the answer depends on accidents, as a second image
+            `<name>_desc-uncertainty.nii.gz`; takes five times as long.
 
     Raises:
         UsageError: an unknown option value, or a different result is in the way.
@@ -135,6 +141,8 @@ def enhance(
     with clock("read"):
         scan = source.resolve(scan)
     kind = source.written_as(scan, format)
+    if uncertainty and kind == "dicom":
+        raise UsageError("an uncertainty map is written as NIfTI only; add --format nifti")
     grid = grid or ("native" if kind == "dicom" else "1mm")
     volume = source.read(scan, prefer, clock)
     name = volume.origin.name if volume.origin else ""
@@ -148,11 +156,15 @@ def enhance(
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
     target = delivery.target(scan, out, format)
     delivery.refuse_source(target, scan)
-    if target and not overwrite and (found := delivery.existing(target, record, grid, mark)):
+    if (
+        target
+        and not overwrite
+        and (found := delivery.existing(target, record, grid, mark, uncertainty))
+    ):
         return Result(None, found, target, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
-    image = _compute(fine, model, clock, record, progress)
+    image, doubt = _compute(fine, model, clock, record, progress, uncertainty)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
         seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
@@ -164,12 +176,16 @@ def enhance(
     with clock("restore"):
         if grid == "native":
             image = image.resampled(volume.shape, volume.affine)
+            doubt = doubt and doubt.resampled(volume.shape, volume.affine)
     if target:
         delivery.deliver(target, image, record, scan, grid, clock, mark)
+        if doubt:
+            with clock("write"):
+                delivery.deliver_uncertainty(target, doubt, record)
     record["timings"] = clock.seconds()
     if target:
         delivery.write_receipt(target, record, sidecar)
-    return Result(image, record, target)
+    return Result(image, record, target, uncertainty=doubt)
 
 
 def _compute(
@@ -178,8 +194,9 @@ def _compute(
     clock: Clock,
     record: dict[str, Any],
     progress: Progress | None,
-) -> Volume:
-    """The result for a scan at 1 mm, on its grid."""
+    uncertainty: bool,
+) -> tuple[Volume, Volume | None]:
+    """The result for a scan at 1 mm, and where asked its uncertainty, both on its grid."""
     contract = model.bundle.manifest.slice_contract
     with clock("prepare"):
         head = find_head(fine.data)
@@ -194,7 +211,12 @@ def _compute(
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
         image = image.as_synthetic()
-    return image
+    if not uncertainty:
+        return image, None
+    with clock("uncertainty"):
+        deviation = spread(model.choice.runtime.run, fine.data, placement, contract, slices)
+        record["uncertainty"] = summary(deviation, head.samples(deviation))
+    return image, image.with_data(deviation)
 
 
 def _check_options(contrast: str | None, grid: str | None, prefer: str | None, format: str) -> None:

@@ -37,6 +37,8 @@ def explain(path: Path, bundle: Path | None = None) -> dict[str, Any]:
         "result": _check_result(folder, record["result"]),
         **_check_bundle(record, bundle),
     }
+    if isinstance(map_ := record.get("uncertainty"), dict):
+        checks["uncertainty"] = _check_file(folder, map_)
     keys = ("contrast", "engine", "runtime", "precision", "fallback", "verdict", "reasons")
     return {
         "checks": checks,

@@ -18,7 +18,6 @@ from lohi_edge.files import read_bytes
 from lohi_edge.watch import content, series
 
 SETTLE_S = 0.1  # between the two looks, at least
-_SYNTHETIC = "_desc-synthetic"
 _UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
 
 
@@ -57,7 +56,7 @@ def is_candidate(name: str) -> bool:
         name.lower().endswith((*nifti.SUFFIXES, ".zip"))
         and not name.startswith(".")
         and not name.lower().endswith(_UNFINISHED)
-        and _SYNTHETIC not in name
+        and not nifti.names_result(name)
     )
 
 
@@ -182,7 +181,7 @@ def _walk(root: Path, stable: bool, troubles: list[str]) -> Iterator[Found]:
             path = f"{folder}/{entry.name}" if folder else entry.name
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    if not entry.name.startswith(".") and _SYNTHETIC not in entry.name:
+                    if not entry.name.startswith(".") and not nifti.names_result(entry.name):
                         pending.append(path)
                 elif is_candidate(entry.name) and (found := _found(entry, path, real, stable)):
                     beside = nifti.stem(Path(entry.name)) + ".json"
