@@ -98,8 +98,9 @@ def slices() -> np.ndarray:
 
 @pytest.fixture(scope="session", autouse=True)
 def private_store(tmp_path_factory):
-    """Engines and acceptance records of the tests stay out of the user's cache."""
+    """Engines, acceptance records and installed bundles of the tests are nobody's own."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOHI_EDGE_BUNDLES", str(tmp_path_factory.mktemp("bundles")))
         patch.setenv("LOHI_EDGE_CACHE", str(tmp_path_factory.mktemp("store")))
         yield
 

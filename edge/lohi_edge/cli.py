@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lohi_edge.commands import bundle as bundle_commands
+from lohi_edge.commands import device as device_commands
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import quality as quality_commands
@@ -25,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-bundle_app = typer.Typer(help="Look at and check model bundles.", no_args_is_help=True)
-app.add_typer(bundle_app, name="bundle")
+app.add_typer(bundle_commands.app, name="bundle")
+device_commands.register(app)
 watch_commands.register(app)
 quality_commands.register(app)
 app.add_typer(engine.app, name="engine")
@@ -191,56 +193,6 @@ def enhance(
     if as_json:
         _print_json([outcome.to_dict() for outcome in outcomes])
     raise typer.Exit(batch.exit_code(outcomes))
-
-
-@bundle_app.command()
-def show(
-    path: Annotated[Path | None, typer.Argument(help="Bundle directory.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print what a bundle says of itself, after checking every file's sha256.
-
-    Example: lohi-edge bundle show my-bundle/
-    """
-    from lohi_edge import bundle, console
-
-    found = bundle.load(path or bundle.shipped("T1w"))
-    manifest = found.manifest.to_dict() | {"sha256": found.sha256, "path": str(found.path)}
-    _print_json(manifest) if as_json else console.show_mapping(manifest)
-
-
-@bundle_app.command()
-def verify(
-    path: Annotated[Path | None, typer.Argument(help="Bundle directory or .zip.")] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Public key that must have signed it.  [default: the trusted ones]"),
-    ] = None,
-    allow_downgrade: Annotated[
-        bool, typer.Option("--allow-downgrade", help="Go back to an older serial from now on.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Check every file of a bundle and run its golden slices on this machine; exit 5 on failure.
-
-    Where this device trusts keys (*.pub in /etc/lohi-edge/keys or LOHI_EDGE_KEYS), one of them
-    must have signed the bundle, and its serial must not be older than one seen before.
-
-    Examples:
-
-      lohi-edge bundle verify my-bundle/
-
-      lohi-edge bundle verify my-bundle.zip --key maker.pub
-    """
-    from lohi_edge import acceptance, bundle, console, signing
-
-    found = bundle.load(path or bundle.shipped("T1w"))
-    if key:
-        signing.verify(found, key)
-    signing.admit(found, allow_downgrade)
-    record = acceptance.accept(found)
-    _print_json(record) if as_json else console.show_mapping(record)
-    raise typer.Exit(0 if record["accepted"] else 5)
 
 
 @app.command()

@@ -63,11 +63,14 @@ def sha256(data: bytes) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` complete and on disk, or not at all.
 
     Written under a temporary dot-name in the same directory, fsynced, renamed over `path`; then
     the directory is fsynced, so that the name survives a power cut as well.
+
+    Args:
+        mode: of the file; None for what the umask leaves.
 
     Raises:
         DiskError: full disk, no permission, or any other failure of the disk.
@@ -80,7 +83,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(fd)
-            os.fchmod(fd, 0o666 & ~_umask())
+            os.fchmod(fd, 0o666 & ~_umask() if mode is None else mode)
         temporary.replace(path)
         temporary = None
         fsync_directory(path.parent)

@@ -10,6 +10,7 @@ from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
 from lohi_edge import delivery, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
+from lohi_edge.device import installed
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
@@ -53,7 +54,8 @@ class Models:
     """Bundles loaded once and kept; which one runs depends on a scan's contrast.
 
     Args:
-        path: the only bundle to use; None for the one that ships for each contrast.
+        path: the only bundle to use; None for each contrast's own: the active one of this device,
+            else the one that ships.
         threads: of the CPU runtime; None for one per core.
         runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
     """
@@ -67,6 +69,7 @@ class Models:
     ) -> None:
         self._path = Path(path) if path is not None else None
         self._options = (threads, runtime, precision)
+        self._chosen: dict[str, Path] = {}
         self._loaded: dict[Path, Model] = {}
 
     def get(self, contrast: str) -> Model:
@@ -75,10 +78,11 @@ class Models:
         Raises:
             BundleError: no bundle serves the contrast, or it cannot be trusted or loaded.
         """
-        path = self._path or bundles.shipped(contrast)
+        path = self._path or self._chosen.setdefault(contrast, installed.resolve(contrast))
         if path not in self._loaded:
             bundle = bundles.load(path)
-            signing.admit(bundle)
+            # Serials are checked at activation; going back to an earlier bundle is then no attack.
+            signing.admit(bundle, allow_downgrade=installed.is_active(path))
             self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         served = model.bundle.manifest.contrasts

@@ -10,6 +10,7 @@ import numpy as np
 
 from lohi_edge import bundle as bundles
 from lohi_edge import delivery, nifti
+from lohi_edge.device import installed
 from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.pipeline import Models, enhance
@@ -111,7 +112,7 @@ def _check_result(folder: Path, entry: dict[str, Any]) -> str:
 
 def _check_bundle(record: dict[str, Any], bundle: Path | None) -> dict[str, str]:
     try:
-        found = bundles.load(bundle or bundles.shipped(record["contrast"]["name"]))
+        found = bundles.load(bundle or installed.resolve(record["contrast"]["name"]))
     except LohiError:
         return {"bundle": "missing", "onnx": "missing"}
     onnx = found.manifest.files.get(record["onnx"]["file"])

@@ -21,6 +21,7 @@ from lohi_edge.runtime import PRECISIONS, RUNTIMES
 PREFIX = "LOHI_EDGE_"
 SYSTEM_FILE = Path("/etc/lohi-edge/config.toml")
 ORIGINALS = ("keep", "move", "delete")
+CLASSES = ("orin_nano", "orin", "thor", "gpu", "cpu")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,36 @@ class Http:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Section [latency]: how long a scan may take.
+
+    Attributes:
+        device: one of CLASSES, whose budget holds; auto looks at the machine.
+        orin_nano_p95_s, ...: 95th percentile of whole scans, by class of device.
+    """
+
+    device: str = "auto"
+    orin_nano_p95_s: float = 15.0
+    orin_p95_s: float = 10.0
+    thor_p95_s: float = 8.0
+    gpu_p95_s: float = 8.0
+    cpu_p95_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Dicom:
+    """Section [dicom].
+
+    Attributes:
+        peers: nodes that `lohi-edge doctor` asks whether they are there, as TITLE@host:port.
+        title: our own AE title.
+    """
+
+    peers: tuple[str, ...] = ()
+    title: str = "LOHI_EDGE"
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections."""
 
@@ -132,6 +163,8 @@ class Settings:
     disk: Disk = field(default_factory=Disk)
     log: Log = field(default_factory=Log)
     http: Http = field(default_factory=Http)
+    latency: Latency = field(default_factory=Latency)
+    dicom: Dicom = field(default_factory=Dicom)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -161,6 +194,9 @@ _RULES: dict[str, tuple[Any, str]] = {
     "disk.keep_gb": (lambda v: v >= 0, "0 or more"),
     "log.format": (lambda v: v in ("text", "json"), "text or json"),
     "http.port": (lambda v: 0 <= v <= 65535, "0 to 65535"),
+    "latency.device": (lambda v: v in ("auto", *CLASSES), f"auto or {', '.join(CLASSES)}"),
+    **{f"latency.{name}_p95_s": (lambda v: v > 0, "more than 0") for name in CLASSES},
+    "dicom.title": (lambda v: 0 < len(v.strip()) <= 16, "1 to 16 characters"),
 }
 
 

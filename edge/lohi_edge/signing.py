@@ -90,12 +90,32 @@ def trusted_keys() -> list[Path]:
 
 
 def admit(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = None) -> str | None:
-    """On a configured device: let a bundle in, or refuse it. Elsewhere: nothing.
+    """On a configured device: let a bundle in and remember its serial, or refuse it.
+
+    As `screen`; an older serial that was allowed is remembered too.
+    """
+    signer = screen(bundle, allow_downgrade, store)
+    if signer is None:
+        return None
+    store = store or Store()
+    name, serial = bundle.manifest.name, bundle.manifest.serial
+    if _seen_serial(name, store) != serial:
+        path = _serial_path(name, store)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise disk_error(path.parent, error) from None
+        store.write(path, {"name": name, "serial": serial})
+    return signer
+
+
+def screen(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = None) -> str | None:
+    """On a configured device: refuse a bundle that may not run here. Elsewhere: nothing.
 
     The bundle that ships inside this package is as trusted as the package's code.
 
     Args:
-        allow_downgrade: accept an older serial than was accepted before, and remember it.
+        allow_downgrade: accept an older serial than was accepted before.
 
     Returns:
         The name of the key that signed it; None where none was asked for.
@@ -107,25 +127,26 @@ def admit(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = N
     if not keys or is_shipped(bundle.path):
         return None
     signer = _verify(bundle, keys)
-    store = store or Store()
-    folder = store.root / "serials"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from None
     name, serial = bundle.manifest.name, bundle.manifest.serial
-    path = folder / f"{digest(name)}.json"
+    seen = _seen_serial(name, store or Store())
+    if seen is not None and serial < seen and not allow_downgrade:
+        raise BundleError(
+            f"{bundle.path}: expected serial {seen} or later of {name}, got {serial}; to "
+            f"go back on purpose: lohi-edge bundle verify {bundle.path} --allow-downgrade"
+        )
+    return signer.name
+
+
+def _serial_path(name: str, store: Store) -> Path:
+    return store.root / "serials" / f"{digest(name)}.json"
+
+
+def _seen_serial(name: str, store: Store) -> int | None:
+    path = _serial_path(name, store)
     seen = store.read(path)
     if seen is None and path.exists():
         raise BundleError(f"{path}: this device's record of serials was altered; remove it by hand")
-    if seen and serial < seen["serial"] and not allow_downgrade:
-        raise BundleError(
-            f"{bundle.path}: expected serial {seen['serial']} or later of {name}, got {serial}; to "
-            f"go back on purpose: lohi-edge bundle verify {bundle.path} --allow-downgrade"
-        )
-    if not seen or serial != seen["serial"]:
-        store.write(path, {"name": name, "serial": serial})
-    return signer.name
+    return int(seen["serial"]) if seen else None
 
 
 def _verify(bundle: Bundle, keys: list[Path]) -> Path:

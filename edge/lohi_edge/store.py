@@ -20,17 +20,23 @@ from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.files import atomic_write, disk_error, read_bytes
 
 ENVIRONMENT = "LOHI_EDGE_CACHE"
+SYSTEM = Path("/var/lib/lohi-edge/cache")
 FOLDER = "engines"
 MAX_RECORD = 1 << 20
 _SECRET = "device.key"
 
 
 def default_root() -> Path:
-    """In LOHI_EDGE_CACHE, else in systemd's CacheDirectory, else in the user's cache folder."""
+    """In LOHI_EDGE_CACHE, systemd's CacheDirectory, the device's own folder, or the user's.
+
+    The device's is for the daemon's user alone, whose commands then see what the daemon sees.
+    """
     if named := os.environ.get(ENVIRONMENT):
         return Path(named) / FOLDER
     if service := os.environ.get("CACHE_DIRECTORY"):
         return Path(service.split(":")[0]) / FOLDER
+    if SYSTEM.is_dir() and SYSTEM.stat().st_uid == os.geteuid():
+        return SYSTEM / FOLDER
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "lohi-edge" / FOLDER
 

@@ -11,7 +11,7 @@ import pytest
 from lohi_edge.settings import Settings, load
 
 FILE = Path(__file__).parents[2] / "deploy" / "lohi-edge.toml"
-_KEY = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
+_KEY = re.compile(r"^#(?=[a-z0-9_]+ = )", re.MULTILINE)
 FOLDERS = {"inbox", "outbox", "state"}
 
 
@@ -38,7 +38,7 @@ def test_every_key_appears_once():
     for line in FILE.read_text().splitlines():
         if head := re.fullmatch(r"\[([a-z]+)\]", line):
             section = head[1]
-        elif key := re.match(r"#?([a-z_]+) = ", line):
+        elif key := re.match(r"#?([a-z0-9_]+) = ", line):
             named.append(f"{section}.{key[1]}")
     assert sorted(named) == sorted(known)
 

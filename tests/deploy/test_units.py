@@ -85,7 +85,8 @@ def test_user_and_folders_are_made(tmp_path):
         for path in (tmp_path / "var/lib/lohi-edge").iterdir()
     }
     assert modes == {
-        "inbox": "0o2770", "outbox": "0o2750", "state": "0o700", "cache": "0o700"
+        "inbox": "0o2770", "outbox": "0o2750", "state": "0o700", "cache": "0o700",
+        "bundles": "0o755",
     }, made.stderr  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lohi_edge import bundle as bundles
 from lohi_edge.bundle import Bundle
+from lohi_edge.device import installed
 from lohi_edge.engine import manage
 from lohi_edge.engine.build import Profile
 from lohi_edge.engine.cache import EngineCache, Entry
@@ -26,7 +27,7 @@ def open_all(path: Path | None) -> tuple[Bundle, manage.Target, Store]:
     Raises:
         BundleError: any of them cannot be used.
     """
-    bundle = bundles.load(path or bundles.shipped("T1w"))
+    bundle = bundles.load(path or installed.resolve("T1w"))
     return bundle, manage.this_machine(), Store()
 
 

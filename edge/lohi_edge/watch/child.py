@@ -23,6 +23,7 @@ from typing import Any
 from lohi_edge import acceptance, contrast, delivery, nifti, source
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
+from lohi_edge.device import installed
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import atomic_write, disk_error, read_bytes
 from lohi_edge.pipeline import Models, enhance
@@ -56,22 +57,24 @@ class Child:
             BundleError: none is there, or one does not reproduce its golden slices.
         """
         faults.reach("worker_start")
-        self._send("ready", models=[self._accepted(path) for path in self._bundles()])
+        self._send("ready", models=[self._accepted(*item) for item in self._bundles().items()])
 
-    def _bundles(self) -> list[Path]:
+    def _bundles(self) -> dict[Path, str | None]:
+        """Every bundle in use here, with a contrast that it serves (None for its own first)."""
         if self._options["bundle"]:
-            return [Path(self._options["bundle"])]
-        found = []
+            return {Path(self._options["bundle"]): None}
+        installed.Library().pointer()  # where it cannot be read, nothing is guessed
+        found: dict[Path, str | None] = {}
         for name in bundles.CONTRASTS:
             try:
-                found.append(bundles.shipped(name))
+                found.setdefault(installed.resolve(name), name)
             except BundleError:
                 continue  # a scan of this contrast is told so by itself
-        return found or [bundles.shipped(bundles.CONTRASTS[0])]
+        return found or {bundles.shipped(bundles.CONTRASTS[0]): None}
 
-    def _accepted(self, path: Path) -> dict[str, Any]:
+    def _accepted(self, path: Path, contrast: str | None) -> dict[str, Any]:
         bundle = bundles.load(path)
-        model = self._models.get(bundle.manifest.contrasts[0])
+        model = self._models.get(contrast or bundle.manifest.contrasts[0])
         # What was accepted once is checked again: drivers and hardware change under a daemon.
         record = acceptance.examine(bundle, model.choice.runtime, model.choice.onnx)
         if not record["accepted"]:

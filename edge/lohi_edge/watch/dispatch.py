@@ -135,7 +135,14 @@ class Dispatcher:
 
     def _on_refused(self, message: str, exit_code: int) -> None:
         self.stop_worker()
-        raise BundleError(message)
+        from lohi_edge.device import installed
+
+        own = exit_code == BundleError.exit_code and not self.parts.settings.enhance.bundle
+        now = installed.fall_back(message) if own else None
+        if now is None:
+            raise BundleError(message)
+        self.parts.log("bundle.rolled_back", why=message, active=now)
+        self.parts.audit.append("bundle.rolled_back", active=now)
 
     def _on_progress(self, id: int, done: int, total: int) -> None:
         if job := self.jobs.get(id):

@@ -29,7 +29,16 @@ DAEMON_POINTS = (
     "after_closed",
 )
 WORKER_POINTS = ("worker_start", "worker_read", "worker_compute", "worker_write", "after_write")
-POINTS = DAEMON_POINTS + WORKER_POINTS
+# Those of `lohi-edge bundle install`.
+INSTALL_POINTS = (
+    "bundle_checked",
+    "bundle_copied",
+    "bundle_built",
+    "bundle_accepted",
+    "bundle_tested",
+    "bundle_switched",
+)
+POINTS = DAEMON_POINTS + WORKER_POINTS + INSTALL_POINTS
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 _SPEC = re.compile(r"(?P<point>\w+)(:(?P<n>\d+))?(=(?P<action>\w+))?(@(?P<text>.+))?")
 _passed: Counter[str] = Counter()

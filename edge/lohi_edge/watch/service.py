@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lohi_edge.device.installed import Library
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.settings import Settings
 from lohi_edge.watch import control, disk, localfs, repeats, state, status
@@ -78,6 +79,8 @@ class Daemon:
         self._publisher = status.Publisher(home)
         self._health = Health(settings.http.port) if settings.http.port else None
         self.dispatcher = Dispatcher(self.parts, home, self._delivered)
+        self._bundles = Library()
+        self._bundles_stamp = self._bundles.stamp()
         self.look = Look()
         self.inbox_trouble: str | None = None
         self.phase = "starting"
@@ -175,6 +178,7 @@ class Daemon:
             # Names of folders may name patients: the status tells them, the log does not.
             self.log("inbox.trouble" if trouble else "inbox.fine", folders=len(self.look.troubles))
             self.inbox_trouble = trouble
+        self._follow_bundles()
         self.dispatcher.intake(self.look)
         control.obey(self.state, self.parts)
         cost = time.monotonic() - begin
@@ -185,6 +189,15 @@ class Daemon:
         self._next_look = time.monotonic() + pause
         self._woken = False
         self._keep_events(now)
+
+    def _follow_bundles(self) -> None:
+        """Another bundle was activated: the worker is started anew, after the scan it computes."""
+        stamp = self._bundles.stamp()
+        if stamp != self._bundles_stamp:
+            self._bundles_stamp = stamp
+            if not self.settings.enhance.bundle:
+                self.log("bundle.switched")
+                self.dispatcher.renew_worker()
 
     @property
     def events(self) -> bool:

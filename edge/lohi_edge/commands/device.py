@@ -1,0 +1,85 @@
+"""Commands about this device: selftest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
+    ),
+]
+SLOW = 7  # the exit code where all is right but slower than the budget
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command()(selftest)
+
+
+def selftest(
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Bundle directory.  [default: the one the daemon uses for T1w]"
+        ),
+    ] = None,
+    roll_back: Annotated[
+        bool,
+        typer.Option(
+            "--rollback", help="Where the active bundle fails, go back to the one before it."
+        ),
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Enhance the scan that ships, from inbox to outbox of a private daemon, and compare.
+
+    The result must agree with the golden output (what fp32.onnx gives on onnxruntime, kept since
+    the first run) as closely as the bundle grants its precision, and must not be farther from the
+    scan's 3 T truth than the scan. Each phase is timed against the latency budget.
+
+    Exit codes: 0 passed, 2 usage, 4 the result is not what it must be, 5 bundle or engine refused,
+    6 disk, 7 right, but slower than the budget.
+
+    Examples:
+
+      lohi-edge selftest
+
+      lohi-edge selftest --rollback --json
+    """
+    from lohi_edge.device import update
+    from lohi_edge.settings import load
+
+    report = update.check_active(bundle, load(config), roll_back, _say)
+    if as_json:
+        _print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(0 if not report.get("slow") else SLOW)
+
+
+def _show(report: dict[str, Any]) -> None:
+    from lohi_edge.device.selftest import summary
+
+    sys.stdout.write(summary(report) + "\n")
+    for name, phase in report.get("phases", {}).items():
+        mark = "" if phase["within"] else "  SLOW"
+        budget = phase["budget_s"]
+        sys.stdout.write(f"  {name:9} {phase['seconds']:8.3f} s of {budget:g} s{mark}\n")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

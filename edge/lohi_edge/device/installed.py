@@ -1,0 +1,304 @@
+"""Bundles installed on this device, and which of them are active.
+
+One folder holds them: `NAME-SERIAL-HASH/` is a bundle, never changed once it is there, and
+`active.json` says which of them serves each contrast. That file is replaced by one rename, so at
+any moment, a power cut included, either the old or the new bundles are active.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lohi_edge import bundle as bundles
+from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle
+from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
+from lohi_edge.files import (
+    atomic_write,
+    disk_error,
+    fsync_directory,
+    is_directory,
+    make_directory,
+    read_bytes,
+    sha256,
+)
+
+VARIABLE = "LOHI_EDGE_BUNDLES"
+SYSTEM = Path("/var/lib/lohi-edge/bundles")
+POINTER = "active.json"
+SCHEMA = 1
+READABLE = 0o644  # whoever may run lohi-edge here uses the same bundles
+_MAX_POINTER = 1 << 20
+_INCOMING = ".incoming-"
+
+
+def default_root() -> Path:
+    """LOHI_EDGE_BUNDLES, else the system's folder where there is one, else the user's own."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    if is_directory(SYSTEM):
+        return SYSTEM
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "lohi-edge" / "bundles"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """active.json.
+
+    Attributes:
+        active: contrast -> folder name; a contrast without one is served by the shipped bundle.
+        previous: `active` before the last switch; None where there is nothing to go back to.
+        refused: folder name -> why it was not activated, or was rolled back.
+    """
+
+    active: dict[str, str] = field(default_factory=dict)
+    previous: dict[str, str] | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Library:
+    """The folder of installed bundles."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+
+    # Reading.
+
+    def pointer(self) -> Pointer:
+        """Which bundles are active; the default where nothing was installed yet.
+
+        Raises:
+            BundleError: the file is there and makes no sense.
+        """
+        path = self.root / POINTER
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return Pointer()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
+        try:
+            values = json.loads(read_bytes(path, _MAX_POINTER))
+            if values.pop("schema") != SCHEMA:
+                raise ValueError("another schema")
+            pointer = Pointer(**values)
+            for names in (pointer.active, pointer.previous or {}):
+                for contrast, name in names.items():
+                    if contrast not in bundles.CONTRASTS or name != Path(name).name:
+                        raise ValueError(f"{contrast}: {name}")
+        except (BadInput, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise BundleError(
+                f"{path}: cannot be used: {error}; remove it to go back to the bundles that ship, "
+                "then activate again"
+            ) from None
+        return pointer
+
+    def active(self, contrast: str) -> Path | None:
+        """Folder of the installed bundle that serves a contrast; None where none does."""
+        name = self.pointer().active.get(contrast)
+        return self.root / name if name else None
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Changes with every switch; cheap enough to be asked every second."""
+        try:
+            status = (self.root / POINTER).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def folders(self) -> list[Path]:
+        """Every installed bundle."""
+        if not is_directory(self.root):
+            return []
+        return sorted(path.parent for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+    def find(self, name: str) -> Path:
+        """An installed bundle by its folder's name, or by the beginning of just one.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        names = [path.name for path in self.folders()]
+        fits = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+        if len(fits) != 1:
+            raise UsageError(
+                f"expected one of the installed bundles, got {name!r}; they are: "
+                f"{', '.join(names) or 'none, install one with lohi-edge bundle install'}"
+            )
+        return self.root / fits[0]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is installed, as `lohi-edge bundle list` prints it; damaged bundles say so."""
+        pointer = self.pointer()
+        return [self._row(path, pointer) for path in self.folders()]
+
+    def _row(self, path: Path, pointer: Pointer) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "folder": path.name,
+            "active": sorted(c for c, name in pointer.active.items() if name == path.name),
+            "previous": path.name in (pointer.previous or {}).values(),
+            "refused": pointer.refused.get(path.name),
+        }
+        try:
+            manifest = bundles.load(path).manifest
+        except LohiError as error:
+            return row | {"problem": str(error)}
+        return row | {
+            "name": manifest.name,
+            "version": manifest.version,
+            "serial": manifest.serial,
+            "contrasts": list(manifest.contrasts),
+        }
+
+    # Writing: only by whoever holds the lock.
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the folder, cleared of what an interrupted installation left.
+
+        Raises:
+            UsageError: another command is changing it.
+            DiskError: it cannot be made or written; usually it belongs to another user.
+        """
+        from lohi_edge.watch import localfs
+
+        make_directory(self.root)
+        try:
+            descriptor = localfs.lock(self.root, "folder of bundles", required=True)
+        except UsageError:
+            raise UsageError(
+                f"{self.root}: another command is changing the installed bundles; wait for it"
+            ) from None
+        assert descriptor is not None
+        try:
+            for left in self.root.glob(f"{_INCOMING}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def add(self, bundle: Bundle) -> Path:
+        """Copy a checked bundle in, whole or not at all; returns its folder.
+
+        Raises:
+            BundleError: it changed while it was copied.
+            DiskError: it cannot be written.
+        """
+        path = self.root / _folder_name(bundle)
+        if path.is_dir():
+            return path
+        try:
+            incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.root))
+        except OSError as error:
+            raise disk_error(self.root, error) from None
+        try:
+            for name, data in _contents(bundle):
+                with atomic_write(incoming / name, READABLE) as file:
+                    file.write(data)
+            incoming.chmod(0o755)
+            incoming.rename(path)
+            fsync_directory(self.root)
+        except OSError as error:
+            raise disk_error(path, error) from None
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        return path
+
+    def write(self, pointer: Pointer) -> None:
+        """Replace active.json.
+
+        Raises:
+            DiskError
+        """
+        text = json.dumps({"schema": SCHEMA, **asdict(pointer)}, indent=1)
+        with atomic_write(self.root / POINTER, READABLE) as file:
+            file.write(text.encode() + b"\n")
+
+    def switch(self, folder: Path, contrasts: tuple[str, ...]) -> None:
+        """Make a bundle serve its contrasts; what served before can be gone back to."""
+        before = self.pointer()
+        active = {**before.active, **dict.fromkeys(contrasts, folder.name)}
+        refused = {name: why for name, why in before.refused.items() if name != folder.name}
+        previous = before.previous if active == before.active else before.active
+        self.write(Pointer(active, previous, refused))
+
+    def refuse(self, folder: Path, why: str) -> None:
+        """Remember why a bundle is not active."""
+        before = self.pointer()
+        self.write(replace(before, refused={**before.refused, folder.name: why}))
+
+    def roll_back(self, why: str | None = None) -> dict[str, str]:
+        """Go back to what was active before the last switch; again goes forward.
+
+        Args:
+            why: the bundles of the last switch are no good: they are not gone forward to.
+
+        Returns:
+            What is active now.
+
+        Raises:
+            UsageError: there is nothing to go back to.
+            BundleError: it is not whole any more; nothing was switched.
+        """
+        before = self.pointer()
+        if before.previous is None:
+            raise UsageError(f"{self.root}: no earlier bundle to go back to")
+        now, refused = before.previous, before.refused
+        for name in now.values():
+            bundles.load(self.root / name)
+        forward: dict[str, str] | None = before.active
+        if why is not None:
+            bad = {n for c, n in before.active.items() if now.get(c) != n}
+            refused, forward = {**refused, **dict.fromkeys(bad, why)}, None
+        self.write(Pointer(now, forward, refused))
+        return now
+
+
+def resolve(contrast: str) -> Path:
+    """The bundle that serves a contrast here: the active one, else the one that ships.
+
+    Raises:
+        BundleError: there is none.
+    """
+    return Library().active(contrast) or bundles.shipped(contrast)
+
+
+def fall_back(why: str) -> dict[str, str] | None:
+    """Where the active bundles are no good: go back to those before them, if there are any."""
+    library = Library()
+    if library.pointer().previous is None:
+        return None
+    with library.locked():
+        return library.roll_back(why)
+
+
+def is_active(path: Path) -> bool:
+    """Whether this is a bundle that was checked and activated on this device."""
+    library = Library()
+    return path in {library.root / name for name in library.pointer().active.values()}
+
+
+def _folder_name(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", manifest.name).strip("-").lower() or "bundle"
+    return f"{slug}-{manifest.serial}-{bundle.sha256[:8]}"
+
+
+def _contents(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
+    manifest = read_bytes(bundle.path / MANIFEST, MAX_MANIFEST)
+    if sha256(manifest) != bundle.sha256:
+        raise BundleError(f"{bundle.path}: the manifest changed while it was read")
+    for name in bundle.manifest.files:
+        yield name, bundle.read(name)
+    if (bundle.path / SIGNATURE).exists():
+        yield SIGNATURE, read_bytes(bundle.path / SIGNATURE, 64)
+    yield MANIFEST, manifest

@@ -1,0 +1,108 @@
+"""Bundles proved and switched by the real commands, killed at every step."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lohi_edge import bundle as bundles
+from lohi_edge.device import selftest
+from lohi_edge.device.installed import resolve
+from lohi_edge.files import sha256
+from lohi_edge.settings import load
+from lohi_edge.store import Store
+from lohi_edge.watch.faults import INSTALL_POINTS
+
+
+def test_install_proves_a_zip_through_a_daemon_and_activates_it(device, make_serial, tmp_path):
+    import zipfile
+
+    archive = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in make_serial(5).iterdir():
+            file.write(path, path.name)
+    done = device.run("bundle", "install", archive, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["active"] == device.active() == {"T1w": report["folder"]}
+    assert report["acceptance"]["accepted"]
+    assert report["selftest"]["passed"]
+    assert report["selftest"]["bundle"]["serial"] == 5
+    assert report["selftest"]["phases"]["total"]["seconds"] > 0
+    assert not list((device.cache / "engines/bundles").iterdir())  # the archive's copy is gone
+    listed = json.loads(device.run("bundle", "list", "--json").stdout)
+    assert [(row["serial"], row["active"]) for row in listed] == [(5, ["T1w"])]
+
+    # What the golden output of this very bundle says is taken for true: make it say otherwise.
+    (record,) = (device.cache / "engines/selftest").iterdir()
+    store = Store(device.cache / "engines")
+    kept = store.read(record)
+    means = np.array(kept["means"])
+    store.write(record, {**kept, "means": (means + 20 * (means > 100)).tolist()})
+    done = device.run("selftest", "--rollback")
+    assert done.returncode == selftest.SelfTestFailed.exit_code == 4
+    assert "differs from the golden output by 20" in done.stderr
+    assert "rolled back: active is the bundle that ships" in done.stderr
+    assert device.active() == {}
+    assert resolve("T1w") == bundles.shipped("T1w")
+
+
+def test_a_bundle_whose_golden_slices_differ_here_is_not_activated(device, make_serial):
+    path = make_serial(2)
+    golden = dict(np.load(path / "golden.npz"))
+    np.savez(path / "golden.npz", **{**golden, "output": golden["output"] * np.float32(0.9)})
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["golden.npz"] = sha256((path / "golden.npz").read_bytes())
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    done = device.run("bundle", "install", path)
+    assert done.returncode == 5
+    assert "largest error" in done.stderr
+    assert device.active() == {}
+
+
+def test_a_contrast_of_which_no_scan_ships_passes_on_its_golden_slices(device, make_serial):
+    report = selftest.run(make_serial(1, contrasts=["T2w"]), load(None, {}))
+    assert report == {
+        "passed": True, "problems": [], "skipped": "no scan but of T1w ships"
+    }  # fmt: skip
+
+
+def test_the_private_daemon_gets_nothing_of_the_device_s_settings():
+    own = {
+        "LOHI_EDGE_KEYS": "/keys", "LOHI_EDGE_CACHE": "/cache", "PATH": "/bin",
+        "LOHI_EDGE_WATCH_HOOK": "rm", "LOHI_EDGE_WATCH_ORIGINALS": "delete", "LOHI_EDGE_FAULT": "x",
+        "NOTIFY_SOCKET": "/run/s", "WATCHDOG_USEC": "1", "LOHI_EDGE_ENHANCE_BUNDLE": "/other",
+    }  # fmt: skip
+    settings = load(None, {"LOHI_EDGE_ENHANCE_PRECISION": "int8", "LOHI_EDGE_ENHANCE_THREADS": "3"})
+    found = selftest.environment(own, settings)
+    assert {k: v for k, v in found.items() if k in own} == {
+        "LOHI_EDGE_KEYS": "/keys", "LOHI_EDGE_CACHE": "/cache", "PATH": "/bin",
+    }  # fmt: skip
+    assert found["LOHI_EDGE_ENHANCE_PRECISION"] == "int8"
+    assert found["LOHI_EDGE_ENHANCE_THREADS"] == "3"
+
+
+def test_block_means_are_means_of_whole_blocks():
+    data = np.zeros((17, 8, 9), np.float32)
+    data[:8, :, :8] = 3
+    data[16, :, 8] = 99  # beyond the last whole block
+    assert selftest.block_means(data).tolist() == [[[3.0]], [[0.0]]]
+
+
+@pytest.mark.slow
+def test_killed_at_each_step_and_repeated_it_ends_right(device, make_serial):
+    first, second = make_serial(1), make_serial(2)
+    assert device.run("bundle", "install", first).returncode == 0
+    before = device.active()
+    for point in INSTALL_POINTS:
+        done = device.run("bundle", "install", second, LOHI_EDGE_FAULT=point)
+        assert done.returncode == -9, (point, done.stderr)
+        serial = bundles.load(resolve("T1w")).manifest.serial
+        assert serial == (2 if point == "bundle_switched" else 1), point
+    done = device.run("bundle", "install", second)
+    assert done.returncode == 0, done.stderr
+    assert bundles.load(resolve("T1w")).manifest.serial == 2
+    assert device.library.pointer().previous == before
+    assert [path.name for path in device.bundles.glob(".*")] == []

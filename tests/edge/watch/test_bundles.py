@@ -1,0 +1,65 @@
+"""A running daemon follows what is activated, and falls back from what it cannot accept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lohi_edge.device.installed import Library
+from lohi_edge.files import sha256
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def library(box, identity_bundle, monkeypatch):
+    """Installed bundles of the box, whose daemon is told no bundle."""
+    made = Library(box.state.parent / "bundles")
+    made.root.mkdir()
+    for serial in (1, 2):
+        folder = made.root / f"identity-{serial}"
+        folder.mkdir()
+        for source in identity_bundle.iterdir():
+            (folder / source.name).write_bytes(source.read_bytes())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "serial": serial}))
+    made.switch(made.root / "identity-1", ("T1w",))
+    plain = box.command
+    monkeypatch.setattr(box, "command", lambda: plain()[:-2])
+    return made
+
+
+def serials(box) -> list[int]:
+    return sorted(r["bundle"]["serial"] for r in box.receipts().values())
+
+
+def test_a_switch_reaches_the_running_daemon(box, library):
+    box.scan("first.nii", 1)
+    box.start(env={"LOHI_EDGE_BUNDLES": str(library.root)})
+    box.wait_states(done=1)
+    library.switch(library.root / "identity-2", ("T1w",))
+    box.wait(lambda: [m["serial"] for m in box.status()["models"]] == [2], "the new bundle")
+    box.scan("second.nii", 2)
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert serials(box) == [1, 2]
+
+
+def test_a_bundle_the_worker_refuses_is_gone_back_from(box, library):
+    bad = library.root / "identity-2"
+    golden = dict(np.load(bad / "golden.npz"))
+    np.savez(bad / "golden.npz", **{**golden, "output": golden["output"] * np.float32(0.9)})
+    manifest = json.loads((bad / "manifest.json").read_text())
+    manifest["files"]["golden.npz"] = sha256((bad / "golden.npz").read_bytes())
+    (bad / "manifest.json").write_text(json.dumps(manifest))
+    library.switch(bad, ("T1w",))
+    box.scan("scan.nii", 1)
+    box.start(env={"LOHI_EDGE_BUNDLES": str(library.root)})
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    assert serials(box) == [1]
+    assert "bundle.rolled_back" in box.read_log()
+    assert library.pointer().active == {"T1w": "identity-1"}
+    assert "largest error" in library.pointer().refused["identity-2"]
