@@ -168,7 +168,7 @@ def test_everybody_may_read_it_and_who_may_not_is_told(unprivileged):
     before = os.umask(0o077)
     try:
         with library.locked():
-            folder = library.add(bundles.load(installed.resolve("T1w")))
+            folder = library.add(bundles.load(bundles.shipped("T1w")))
             library.switch(folder, ("T1w",))
     finally:
         os.umask(before)
