@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ def before_after(path: Path, rows: list[tuple[str, Volume]]) -> None:
     for row, (title, volume) in enumerate(rows):
         top = row * (TILE + STRIP)
         draw.text((6, top + 3), title, fill=255, font=font)
-        for column, plane in enumerate(_planes(volume.data)):
+        for column, plane in enumerate(planes(volume.data)):
             tile = Image.fromarray(plane)
             tile.thumbnail((TILE, TILE))
             x = column * TILE + (TILE - tile.width) // 2
@@ -41,10 +43,24 @@ def before_after(path: Path, rows: list[tuple[str, Volume]]) -> None:
         sheet.save(file, format="PNG")
 
 
-def _planes(data: Float32) -> list[NDArray[np.uint8]]:
-    """Axial, coronal, sagittal mid-planes; superior or anterior up, patient's right on the left."""
-    low, high = np.percentile(data[::2, ::2, ::2], [1, 99.5])
-    scale = 255 / max(float(high - low), 1e-6)
+def planes(data: Float32) -> list[NDArray[np.uint8]]:
+    """`cuts` in grey, from the 1st to the 99.5th percentile of the volume."""
+    low, high = (float(v) for v in np.percentile(data[::2, ::2, ::2], [1, 99.5]))
+    scale = 255 / max(high - low, 1e-6)
+    return [np.clip((cut - low) * scale, 0, 255).astype(np.uint8) for cut in cuts(data)]
+
+
+def cuts(data: Float32) -> list[Float32]:
+    """Axial, coronal, sagittal mid-planes (rows, columns) of a volume (X, Y, Z) in RAS+ order.
+
+    Superior or anterior is up, the patient's right on the left.
+    """
     x, y, z = (n // 2 for n in data.shape)
-    cuts = (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])
-    return [np.clip((cut.T[::-1] - low) * scale, 0, 255).astype(np.uint8) for cut in cuts]
+    return [cut.T[::-1] for cut in (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])]
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """A data URI of a picture, grey (rows, columns) or colour (rows, columns, 3)."""
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from lohi_edge import delivery, nifti
 from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import atomic_write
-from lohi_edge.picture import MARK, before_after
-from lohi_edge.volume import Float32, Volume
+from lohi_edge.picture import MARK, before_after, planes, png
+from lohi_edge.report_maps import PLANES, maps
+from lohi_edge.volume import Volume
 
-PLANES = ("axial", "coronal", "sagittal")
 _ADVICE = {
     "pass": "Nothing stands out.",
     "warn": "Look at the reasons before you use the result.",
@@ -46,27 +41,35 @@ def write(receipt: Path) -> tuple[Path, Path | None]:
         raise BadInput(
             f"{receipt}: expected a receipt (the .json beside a result), got another file"
         )
-    scan, result, notes = _volumes(receipt.parent, record)
+    images = find_images(receipt.parent, record)
     page = receipt.with_name(f"{receipt.stem}_report.html")
     with atomic_write(page) as file:
-        file.write(render(record, scan, result, notes).encode())
-    if scan is None or result is None:
+        file.write(render(record, images).encode())
+    if images.fine is None or images.result is None:
         return page, None
     sheet = page.with_suffix(".png")
-    before_after(sheet, [("before: 64 mT", scan), (f"after: {MARK}", result)])
+    before_after(sheet, [("before: 64 mT", images.fine), (f"after: {MARK}", images.result)])
     return page, sheet
 
 
-def render(
-    record: dict[str, Any], scan: Volume | None, result: Volume | None, notes: list[str]
-) -> str:
-    """The page of a receipt; every text from outside is escaped.
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What a report shows; None for what is gone, which `notes` names.
 
-    Args:
-        record: the receipt.
-        scan, result: on one 1 mm grid, or None where they are gone.
-        notes: what could not be shown.
+    Attributes:
+        scan: on its own grid; `fine` the same at 1 mm.
+        result, uncertainty: on the grid of `fine`.
     """
+
+    scan: Volume | None = None
+    fine: Volume | None = None
+    result: Volume | None = None
+    uncertainty: Volume | None = None
+    notes: tuple[str, ...] = ()
+
+
+def render(record: dict[str, Any], images: Images) -> str:
+    """The page of a receipt; every text from outside is escaped."""
     verdict = record.get("verdict")
     words = {
         "mark": MARK,
@@ -75,8 +78,9 @@ def render(
         "advice": _ADVICE.get(verdict, _ADVICE[None]),
         "name": _text(record["result"].get("path", "result")),
         "reasons": _reasons(record),
-        "pictures": _pictures(scan, result)
-        + "".join(_NO_IMAGE.format(what=_text(note)) for note in notes),
+        "pictures": _pictures(images.fine, images.result)
+        + _maps(images)
+        + "".join(_NO_IMAGE.format(what=_text(note)) for note in images.notes),
         "metrics": _metrics(record),
         "provenance": _provenance(record),
     }
@@ -84,26 +88,37 @@ def render(
     return Template(template).substitute(words)
 
 
-def _volumes(
-    folder: Path, record: dict[str, Any]
-) -> tuple[Volume | None, Volume | None, list[str]]:
-    """Scan and result at 1 mm, as far as they can still be read, and what cannot."""
-    found: list[Volume | None] = []
+def find_images(folder: Path, record: dict[str, Any]) -> Images:
+    """Scan, result and uncertainty of a receipt in `folder`, as far as they can still be read."""
     notes = []
-    for what, key in (("The scan", "source"), ("The result", "result")):
-        path = record[key].get("path")
-        try:
-            if not path or not nifti.is_nifti_name(folder / path):
-                raise BadInput("not a NIfTI file")
-            found.append(nifti.read(folder / path).isotropic())
-        except LohiError:
-            found.append(None)
+    scan = _read(folder, record["source"])
+    fine = scan and scan.isotropic()
+    if scan is None:
+        notes.append("The scan")
+    placed: list[Volume | None] = []
+    for key, what in (("result", "The result"), ("uncertainty", "The uncertainty map")):
+        entry = record.get(key)
+        volume = _read(folder, entry) if isinstance(entry, dict) else None
+        volume = volume and volume.isotropic()
+        if volume and fine and volume.shape != fine.shape:
+            volume = None
+            what += " on the scan's grid"
+        if volume is None and entry is not None:
             notes.append(what)
-    scan, result = found
-    if scan is not None and result is not None and scan.shape != result.shape:
-        result = None
-        notes.append("The result on the scan's grid")
-    return scan, result, notes
+        placed.append(volume)
+    result, uncertainty = placed
+    return Images(scan, fine, result, uncertainty, tuple(notes))
+
+
+def _read(folder: Path, entry: dict[str, Any]) -> Volume | None:
+    """The volume that an entry of a receipt names; None where there is none to read."""
+    path = entry.get("path")
+    if not isinstance(path, str) or not nifti.is_nifti_name(folder / path):
+        return None
+    try:
+        return nifti.read(folder / path)
+    except LohiError:
+        return None
 
 
 def _pictures(scan: Volume | None, result: Volume | None) -> str:
@@ -130,32 +145,22 @@ def _pictures(scan: Volume | None, result: Volume | None) -> str:
                 f"<figure><figcaption>{plane}: {what}</figcaption>"
                 f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
             )
-    if before and after:
-        for i, plane in enumerate(PLANES):
-            difference = np.abs(after[i].astype(np.int16) - before[i]).astype(np.uint8)
-            figures.append(
-                f"<figure class='small'><figcaption>{plane}: difference in grey</figcaption>"
-                f"<img src='{png(difference)}' alt='{plane} slice: where before and after differ'>"
-                "</figure>"
-            )
     return f"<div class='figures'>{''.join(figures)}</div>"
 
 
-def planes(data: Float32) -> list[NDArray[np.uint8]]:
-    """Mid-planes (rows, columns), superior or anterior up, patient's right on the left."""
-    thin = data[::2, ::2, ::2]
-    low, high = (float(v) for v in np.percentile(thin, [1, 99.5]))
-    scale = 255 / max(high - low, 1e-6)
-    x, y, z = (n // 2 for n in data.shape)
-    cuts = (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])
-    return [np.clip((cut.T[::-1] - low) * scale, 0, 255).astype(np.uint8) for cut in cuts]
-
-
-def png(pixels: NDArray[np.uint8]) -> str:
-    """A data URI of a grey picture."""
-    packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
+def _maps(images: Images) -> str:
+    """Rows of three small pictures; not printed."""
+    if images.scan is None or images.fine is None or images.result is None:
+        return ""
+    rows = []
+    for one in maps(images.scan, images.fine, images.result, images.uncertainty):
+        pictures = "".join(
+            f"<figure><figcaption>{plane}: {one.title}</figcaption>"
+            f"<img src='{picture}' alt='{plane} slice: {one.alt}'></figure>"
+            for plane, picture in zip(PLANES, one.pictures, strict=True)
+        )
+        rows.append(f"<div class='figures small'>{pictures}</div>")
+    return "".join(rows)
 
 
 def _reasons(record: dict[str, Any]) -> str:

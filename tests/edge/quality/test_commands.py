@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, Held
 from lohi_edge.pipeline import enhance
+from lohi_edge.report_maps import maps
 
 HELD = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
 
@@ -88,6 +93,28 @@ def test_the_report_is_one_small_page_without_addresses(done):
     assert "http:" not in text
     assert "https:" not in text
     assert text.index('class="verdict') < text.index("class='figures'") < text.index("<table")
+
+
+def test_the_report_shows_where_a_lesion_was_invented(done):
+    """Blue is what the result added to the scan."""
+    before = centre_of_residual(done)
+    image = nib.load(done.path)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    data[tuple(slice(n // 2 - 8, n // 2 + 8) for n in data.shape)] += 400
+    nib.save(nib.Nifti1Image(data, image.affine), done.path)
+    red, _, blue = centre_of_residual(done)
+    assert blue > 1.5 * red
+    assert blue > before[2] + 20
+
+
+def centre_of_residual(done):
+    """Mean colour in the middle of the axial residual map."""
+    images = report.find_images(done.path.parent, done.receipt)
+    assert images.notes == ()
+    picture = maps(images.scan, images.fine, images.result, None)[1].pictures[0]
+    pixels = Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1])))
+    x, y = pixels.width // 2, pixels.height // 2
+    return np.asarray(pixels, dtype=float)[y - 3 : y + 3, x - 3 : x + 3].mean(axis=(0, 1))
 
 
 def test_the_report_of_a_deleted_volume_says_so(done):

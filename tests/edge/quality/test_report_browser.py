@@ -86,7 +86,7 @@ def page(tmp_path_factory):
         "metrics": {"scan": metrics, "result": dict(list(metrics.items())[:12])},
     }
     path = folder / "report.html"
-    path.write_text(report.render(record, scan, scan, []))
+    path.write_text(report.render(record, report.Images(scan, scan, scan, scan)))
     browser = Page(folder)
     browser.open(path)
     yield browser
