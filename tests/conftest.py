@@ -8,8 +8,8 @@ import pytest
 SIZE = (32, 40)
 
 
-def build_small_net(seed: int = 0) -> bytes:
-    """(N, 1, 32, 40) -> (N, 1, 32, 40): stem, residual block, one level down and up, tanh."""
+def build_small_net(seed: int = 0, channels: int = 1) -> bytes:
+    """(N, C, 32, 40) -> (N, 1, 32, 40): stem, residual block, one level down and up, tanh."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -41,7 +41,7 @@ def build_small_net(seed: int = 0) -> bytes:
             nodes.append(helper.make_node("Relu", [f"{name}.y"], [f"{name}.r"], f"{name}.relu"))
         return f"{name}.r" if relu else f"{name}.y"
 
-    stem = conv("stem", "input", 1, 8)
+    stem = conv("stem", "input", channels, 8)
     inner = conv("first", stem, 8, 8)
     inner = conv("second", inner, 8, 8, relu=False)
     nodes.append(helper.make_node("Add", [stem, inner], ["sum"], "add"))
@@ -65,8 +65,8 @@ def build_small_net(seed: int = 0) -> bytes:
     last = conv("head", mixed, 8, 1, relu=False)
     nodes.append(helper.make_node("Tanh", [last], ["output"], "tanh"))
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, *SIZE])
-        for name in ("input", "output")
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", planes, *SIZE])
+        for name, planes in (("input", channels), ("output", 1))
     ]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

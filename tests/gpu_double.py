@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 SOURCE = Path(__file__).parent / "edge" / "runtime" / "fake_cuda.c"
-PYCUDA = "LOHI_TEST_PYCUDA"  # folder where build_pycuda.py put pycuda
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lohi-edge-tests"
+PYCUDA = CACHE / f"pycuda-py{sys.version_info.minor}"  # where build_pycuda.py puts it
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -39,10 +40,8 @@ def load_fake_cuda() -> ctypes.CDLL:
 
 def find_pycuda():
     """The real pycuda.driver on the fake CUDA driver; skips, saying so, where it is not built."""
-    default = Path.home() / ".cache/lohi-edge-tests" / f"pycuda-py{sys.version_info.minor}"
-    folder = os.environ.get(PYCUDA) or str(default)
-    if Path(folder).is_dir() and folder not in sys.path:
-        sys.path.append(folder)
+    if PYCUDA.is_dir() and str(PYCUDA) not in sys.path:
+        sys.path.append(str(PYCUDA))
     try:
         return importlib.import_module("pycuda.driver")
     except ImportError as error:

@@ -14,7 +14,7 @@ from lohi_edge.engine.build import make_logger
 from lohi_edge.errors import BundleError
 from lohi_edge.runtime import Progress
 from lohi_edge.runtime.cuda import detach
-from lohi_edge.runtime.slot import Slot, copy_batch
+from lohi_edge.runtime.slot import Slot
 from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Float32
 
@@ -81,9 +81,9 @@ class TensorRtRuntime:
                 slot = self._slots[number % len(self._slots)]
                 if len(waiting) == len(self._slots):
                     self._collect(waiting.pop(0), result, progress)
-                size = copy_batch(slot.input, stack[begin : begin + self._batch])
-                slot.start(size)
-                waiting.append((slot, begin, size))
+                part = stack[begin : begin + self._batch]
+                slot.start(part)
+                waiting.append((slot, begin, len(part)))
             for item in waiting:
                 self._collect(item, result, progress)
         return result
@@ -128,15 +128,14 @@ class TensorRtRuntime:
                 f"TensorRT {self.version} does not load this engine ({words}); it was built for "
                 "another TensorRT or GPU: run `lohi-edge engine build`"
             )
-        shapes = self._check(trt)
+        shape = self._check(trt)
         unified = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
         for _ in range(2):
-            self._slots.append(Slot(self._cuda, self._engine, shapes, unified))
-            self._slots[-1].input.fill(0)
+            self._slots.append(Slot(self._cuda, self._engine, shape, unified))
             self._slots[-1].capture()
 
-    def _check(self, trt: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of input and output at the largest batch.
+    def _check(self, trt: Any) -> tuple[int, ...]:
+        """Shape of the input at the largest batch.
 
         Raises:
             BundleError: the engine has other tensors than the slice contract says.
@@ -148,14 +147,14 @@ class TensorRtRuntime:
         floats = all(self._engine.get_tensor_dtype(name) == trt.float32 for name in names)
         if sorted(got) != wanted or not floats:
             raise BundleError(f"expected an engine with float32 {wanted}, got {got}")
-        return (self._batch, c.channels, *size), (self._batch, 1, *size)
+        return (self._batch, c.channels, *size)
 
     def _collect(
         self, item: tuple[Slot, int, int], result: Float32, progress: Progress | None
     ) -> None:
         slot, begin, size = item
         slot.wait()
-        result[begin : begin + size] = slot.output[:size]
+        result[begin : begin + size, 0] = slot.output[:size]
         if progress:
             progress(begin + size, len(result))
 

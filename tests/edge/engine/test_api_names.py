@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import lohi_edge
+from gpu_double import CACHE
 
 SOURCES = [
     Path(lohi_edge.__file__).parent / name
@@ -104,7 +105,7 @@ def test_every_name_exists(requirement, tmp_path):
 
 
 def bindings(requirement: str) -> Path:
-    site = Path.home() / ".cache/lohi-edge-tests" / requirement / f"py{sys.version_info.minor}"
+    site = CACHE / requirement / f"py{sys.version_info.minor}"
     if not site.is_dir():
         fresh = site.with_name(site.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)

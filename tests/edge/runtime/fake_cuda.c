@@ -2,12 +2,17 @@
 
    Work on a stream is put off until somebody waits for the stream, so that code that reads a
    result, or reuses a buffer, without waiting gets it wrong every time. Live objects are counted
-   (fake_live), failures can be ordered (fake_fail), and there is no device until fake_devices. */
+   (fake_live), failures can be ordered (fake_fail), and there is no device until fake_devices.
+
+   With fake_async(1), made before its streams, each stream works on a thread of its own at once,
+   as a GPU does, and fake_kernel keeps the one engine busy for a time (overhead.py). */
 
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef int CUresult;
 typedef void (*host_fn)(void *);
@@ -20,12 +25,22 @@ typedef struct op {
     size_t size;
     host_fn fn;
     void *data;
+    int busy_us;
 } op;
 
 typedef struct list { op *first, **last; } list;
-typedef struct stream { list waiting; list *capture; } stream;
+typedef struct stream {
+    list waiting;
+    list *capture;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int threaded, ending;
+} stream;
 
-static int devices, unified, graphs = 1, live, contexts, current, launches;
+static int devices, unified, graphs = 1, live, contexts, current, launches, async;
+static pthread_mutex_t engine = PTHREAD_MUTEX_INITIALIZER;
+static long long busy_us;
 static char failing[64];
 static int failing_after;
 
@@ -39,6 +54,8 @@ int fake_live(void) { return live; }
 int fake_contexts(void) { return contexts; }
 int fake_current(void) { return current; }
 int fake_launches(void) { return launches; }
+void fake_async(int yes) { async = yes; }
+long long fake_busy_us(void) { return busy_us; }
 
 #define MAY_FAIL(code) \
     if (!strcmp(failing, __func__) && failing_after-- <= 0) return code
@@ -80,21 +97,66 @@ CUresult cuMemHostAlloc(void **pointer, size_t size, unsigned flags) {
 CUresult cuMemFreeHost(void *pointer) { live--; free(pointer); return 0; }
 CUresult cuMemHostGetDevicePointer_v2(void **device, void *host, unsigned flags) { *device = host; return 0; }
 
+static void perform(const op *o) {
+    if (o->fn) {
+        o->fn(o->data);
+    } else if (o->busy_us) {
+        struct timespec time = {o->busy_us / 1000000, o->busy_us % 1000000 * 1000};
+        struct timespec before, after;
+        pthread_mutex_lock(&engine); /* one kernel at a time, whatever stream it is on */
+        clock_gettime(CLOCK_MONOTONIC, &before);
+        nanosleep(&time, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &after);
+        busy_us += (after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
+        pthread_mutex_unlock(&engine);
+    } else {
+        memcpy(o->to, o->from, o->size);
+    }
+}
+
+static void *work(void *handle) {
+    stream *s = handle;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        op *o = s->waiting.first;
+        if (!o && s->ending) break;
+        if (!o) {
+            pthread_cond_wait(&s->changed, &s->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&s->lock);
+        perform(o);
+        pthread_mutex_lock(&s->lock);
+        s->waiting.first = o->next;
+        if (!o->next) s->waiting.last = &s->waiting.first;
+        free(o);
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
 CUresult cuStreamCreate(void **handle, unsigned flags) {
     MAY_FAIL(OUT_OF_MEMORY);
     stream *s = calloc(1, sizeof *s);
     s->waiting.last = &s->waiting.first;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    s->threaded = async && !pthread_create(&s->thread, NULL, work, s);
     *handle = s;
     live++;
     return 0;
 }
 
 static void put(stream *s, op what) {
+    pthread_mutex_lock(&s->lock);
     list *l = s->capture ? s->capture : &s->waiting;
     *l->last = malloc(sizeof(op));
     **l->last = what;
     (*l->last)->next = NULL;
     l->last = &(*l->last)->next;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 static void drop(list *l) {
     for (op *o = l->first, *next; o; o = next) { next = o->next; free(o); }
@@ -115,16 +177,33 @@ CUresult cuLaunchHostFunc(stream *s, host_fn fn, void *data) {
     put(s, (op){.fn = fn, .data = data});
     return 0;
 }
+void fake_kernel(stream *s, int microseconds) { put(s, (op){.busy_us = microseconds}); }
 CUresult cuStreamSynchronize(stream *s) {
     MAY_FAIL(700);
     if (s->capture) return 900;
-    for (op *o = s->waiting.first; o; o = o->next)
-        if (o->fn) o->fn(o->data);
-        else memcpy(o->to, o->from, o->size);
+    if (s->threaded) {
+        pthread_mutex_lock(&s->lock);
+        while (s->waiting.first) pthread_cond_wait(&s->changed, &s->lock);
+        pthread_mutex_unlock(&s->lock);
+        return 0;
+    }
+    for (op *o = s->waiting.first; o; o = o->next) perform(o);
     drop(&s->waiting);
     return 0;
 }
-CUresult cuStreamDestroy_v2(stream *s) { drop(&s->waiting); free(s); live--; return 0; }
+CUresult cuStreamDestroy_v2(stream *s) {
+    if (s->threaded) {
+        pthread_mutex_lock(&s->lock);
+        s->ending = 1;
+        pthread_cond_broadcast(&s->changed);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+    }
+    drop(&s->waiting);
+    free(s);
+    live--;
+    return 0;
+}
 
 CUresult cuStreamBeginCapture_v2(stream *s, int mode) {
     if (!graphs) return NOT_SUPPORTED;
@@ -146,7 +225,8 @@ CUresult cuStreamEndCapture(stream *s, list **graph) {
 }
 CUresult cuGraphInstantiateWithFlags(list **executable, list *graph, unsigned long long flags) {
     MAY_FAIL(NOT_SUPPORTED);
-    stream copy = {.capture = calloc(1, sizeof(list))};
+    stream copy = {.capture = calloc(1, sizeof(list)), .lock = PTHREAD_MUTEX_INITIALIZER,
+                   .changed = PTHREAD_COND_INITIALIZER};
     copy.capture->last = &copy.capture->first;
     for (op *o = graph->first; o; o = o->next) put(&copy, *o);
     *executable = copy.capture;
