@@ -25,8 +25,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         if not 1 <= self.smallest <= self.best <= self.largest <= 1024:
-            raise UsageError(
-                "expected batch sizes 1 <= MIN <= OPT <= MAX <= 1024, got "
+            raise BundleError(
+                "no engine has such batch sizes: expected 1 <= MIN <= OPT <= MAX <= 1024, got "
                 f"{self.smallest},{self.best},{self.largest}"
             )
 
@@ -35,7 +35,8 @@ class Profile:
         """From "MIN,OPT,MAX".
 
         Raises:
-            UsageError: not three whole numbers in ascending order.
+            UsageError: not three whole numbers.
+            BundleError: no engine can serve them.
         """
         try:
             smallest, best, largest = (int(word) for word in text.split(","))

@@ -54,6 +54,19 @@ def test_int8_that_tensorrt_does_not_take_is_rejected(precisions, change):
         built(model.SerializeToString())
 
 
+@pytest.mark.parametrize("fault", ["missing", "of another input"])
+def test_without_a_profile_for_its_input_there_is_no_engine(precisions, monkeypatch, fault):
+    def add(builder, network, config, profile):
+        if fault != "missing":
+            shapes = builder.create_optimization_profile()
+            shapes.set_shape("other", *((n, 1, 32, 40) for n in (1, 4, 8)))
+            config.add_optimization_profile(shapes)
+
+    monkeypatch.setattr("lohi_edge.engine.build._add_profile", add)
+    with pytest.raises(BundleError, match=r"builds no engine within 64 MB.*: .*[Pp]rofile"):
+        built(precisions[0]["fp32.onnx"])
+
+
 def test_a_static_batch_does_not_fit_the_profile(precisions):
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(precisions[0]["fp32.onnx"])
@@ -82,10 +95,17 @@ def test_a_corrupt_timing_cache_is_set_aside_and_noted(precisions):
     assert "not used" in plan.notes[0]
 
 
-@pytest.mark.parametrize("text", ["8,4,1", "0,1,2", "1,2", "a,b,c", "1,2,3,4", "1,1,5000", "1.5,2"])
-def test_impossible_batch_sizes_are_usage_errors(text):
-    with pytest.raises(UsageError, match="expected"):
+@pytest.mark.parametrize("text", ["1,2", "a,b,c", "1,2,3,4", "1.5,2,3", ""])
+def test_what_are_no_batch_sizes_is_a_usage_error(text):
+    with pytest.raises(UsageError, match="expected --batch MIN,OPT,MAX"):
         Profile.parse(text)
+
+
+@pytest.mark.parametrize("text", ["8,4,8", "1,8,4", "0,1,2", "1,1,5000"])
+def test_batch_sizes_no_engine_has_are_refused(text):
+    with pytest.raises(BundleError, match="1 <= MIN <= OPT <= MAX") as error:
+        Profile.parse(text)
+    assert error.value.exit_code == 5
 
 
 def test_batch_sizes_are_read():
