@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -77,6 +78,20 @@ def layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def layer_name(node: onnx.NodeProto) -> str:
     """What a layer is called: its weights' name, or its output's where the node has none."""
     return node.name or node.output[0]
+
+
+def macs(model: onnx.ModelProto) -> int:
+    """Multiplications with a weight that the convolutions of one slice need (H and W static)."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    weights = {i.name: list(i.dims) for i in model.graph.initializer}
+    total = 0
+    for node in layers(model):
+        # Every weight is used once at each place: of the output, or of a transposed one's input.
+        end = node.output[0] if node.op_type == "Conv" else node.input[0]
+        total += math.prod(weights[node.input[1]]) * math.prod(shapes[end][2:])
+    return total
 
 
 def session(model: onnx.ModelProto | bytes, threads: int = 0) -> ort.InferenceSession:

@@ -22,6 +22,7 @@ METHODS = ("minmax", "percentile", "mse")
 BINS = 4096
 PERCENTILE = 99.999
 INT8_MAX = 127
+_TINY = float(np.finfo(np.float32).tiny)  # below it there is no room for BINS bins
 Progress = Callable[[int, int], None]
 
 
@@ -37,8 +38,8 @@ class Histogram:
         size = np.abs(values).ravel()
         reach = float(size.max(initial=0))
         self.slice_tops.append(reach)
-        if self.top == 0:
-            self.top = reach
+        if self.top == 0 < reach:
+            self.top = max(reach, _TINY)
         while reach > self.top > 0:
             self.counts = np.concatenate(
                 [self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, dtype=np.int64)]

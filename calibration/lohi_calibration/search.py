@@ -11,6 +11,8 @@ from lohi_calibration.ranges import Progress
 from lohi_calibration.sensitivity import Sensitivity, Trial
 from lohi_edge.errors import BundleError
 
+ENDS_DB = 0.5  # what leaving the ends alone must gain against the FP32 output
+
 
 @dataclass(frozen=True)
 class Found:
@@ -31,25 +33,33 @@ def search(
 ) -> Found:
     """Release layers from INT8, the most harmful first, until the budget holds.
 
-    Harm is the squared error that a layer alone adds; where two are alike the one that saves less
-    time goes first.
+    The first and the last layer are released from the start where that measures better: they see
+    the image itself and cost little time. Harm is the squared error that a layer alone adds; where
+    two are alike the one that saves less time goes first.
 
     Raises:
         BundleError: the budget does not hold with a single layer quantized.
     """
     reference = trial.reference()
-    order = sorted(rows, key=lambda row: (_error_db(row), row.ms_saved))
+
+    def measured(skip: frozenset[str]) -> Accuracy:
+        name = "without " + (" ".join(sorted(skip)) or "none")
+        values = journal.step(name, lambda: trial.accuracy(skip).to_dict())
+        return Accuracy(**{k: float("nan") if v is None else v for k, v in values.items()})
+
+    ends = frozenset([rows[0].layer, rows[-1].layer])
+    gained = measured(ends).psnr_fp32 - measured(frozenset()).psnr_fp32
+    start = ends if gained >= ENDS_DB and len(rows) > len(ends) else frozenset()
+    order = sorted(
+        (row for row in rows if row.layer not in start),
+        key=lambda row: (_error_db(row), row.ms_saved),
+    )
     steps = []
     for count in range(len(order)):
-        skip = frozenset(row.layer for row in order[:count])
-
-        def work(skip: frozenset[str] = skip) -> dict[str, float | None]:
-            return trial.accuracy(skip).to_dict()
-
-        values = journal.step(f"without {count}", work)
-        accuracy = Accuracy(**{k: float("nan") if v is None else v for k, v in values.items()})
+        skip = start | {row.layer for row in order[:count]}
+        accuracy = measured(skip)
         problems = within(accuracy, reference, budget_db)
-        steps.append({"unquantized": sorted(skip), **values, "problems": problems})
+        steps.append({"unquantized": sorted(skip), **accuracy.to_dict(), "problems": problems})
         if progress:
             progress(count + 1, len(order))
         if not problems:

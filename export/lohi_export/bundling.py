@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.bundle import GOLDEN, MANIFEST, Golden, Manifest, load
-from lohi_edge.errors import BundleError, UsageError
-from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes, sha256
+from lohi_edge.bundle import GOLDEN, Golden, Manifest
+from lohi_edge.errors import BundleError
+from lohi_edge.files import read_bytes, sha256
 from lohi_edge.volume import Float32
-from lohi_export.config import write_json
+from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 from lohi_export.onnx_export import export_checked, infer
@@ -44,8 +42,7 @@ def write_bundle(
         BundleError: ONNX and PyTorch disagree, or the device's reader refuses the bundle.
         DiskError: the disk would not take it.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists; expected a new directory, so remove it or name another")
+    refuse_existing(out)
     config = run.config
     model = export_checked(run.generator(), config.contract)
     golden = golden_slices(model, run.slices("validation"), config.channels)
@@ -57,25 +54,12 @@ def write_bundle(
         serial=serial,
         contrasts=(config.contrast,),
         slice_contract=config.contract,
-        files={file: sha256(data) for file, data in files.items()},
+        files={},
         tolerance=TOLERANCE,
         metrics=figures,
         provenance=provenance(run),
     )
-    make_directory(out.absolute().parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    try:
-        for file, data in files.items():
-            with atomic_write(folder / file) as stream:
-                stream.write(data)
-        write_json(folder / MANIFEST, manifest.to_dict())
-        load(folder)
-        folder.chmod(0o755)
-        folder.rename(out)
-        fsync_directory(out.absolute().parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return manifest
+    return write(out, files, manifest)
 
 
 def golden_slices(model: bytes, pairs: Sequence[SlicePair], channels: int) -> Golden:

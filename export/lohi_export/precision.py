@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +14,16 @@ import onnx
 from lohi_calibration import graph, half, qdq, ranges
 from lohi_calibration.accuracy import measure, within
 from lohi_calibration.journal import Journal
+from lohi_calibration.latency import saved_ms
 from lohi_calibration.plot import plot
 from lohi_calibration.search import Found, search
 from lohi_calibration.sensitivity import Trial, analyse, to_csv
-from lohi_edge.bundle import MANIFEST, SIGNATURE, Bundle, Manifest
-from lohi_edge.bundle import load as load_bundle
-from lohi_edge.errors import BundleError, UsageError
-from lohi_edge.files import atomic_write, fsync_directory, make_directory, sha256
+from lohi_edge.bundle import Bundle, Manifest
+from lohi_edge.errors import BundleError
+from lohi_edge.files import atomic_write, make_directory, sha256
 from lohi_edge.store import digest
 from lohi_edge.volume import Float32
-from lohi_export.config import write_json
+from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.precision_data import PrecisionData
 
 SCHEMA = 1
@@ -42,31 +39,31 @@ def calibrate(
 ) -> Manifest:
     """Write `out`: the bundle with fp16.onnx, int8.trt.onnx, int8.cpu.onnx and their record.
 
-    Interrupted, it goes on where it stopped: costly steps lie in OUT.calibration, as do the
-    sensitivity table and its plot.
+    `out` may be the bundle's own path: it is then replaced in one step, and keeps its serial;
+    another directory is another release. Interrupted, it goes on where it stopped: costly steps
+    lie in OUT.calibration, as do the sensitivity table and its plot.
 
     Raises:
-        UsageError: `out` exists.
+        UsageError: `out` is something else that exists.
         BundleError: FP16 overflows, or no INT8 model holds the budget.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists; expected a new directory, so remove it or name another")
-    work = out.with_name(out.name + ".calibration")
+    in_place = out.exists() and out.samefile(bundle.path)
+    if not in_place:
+        refuse_existing(out)
+    work = out.absolute().with_name(out.absolute().name + ".calibration")
     make_directory(work)
     model = graph.load(bundle.read_onnx("fp32.onnx"))
     stage("FP16 overflow check")(0, 1)
     largest = half.check_overflow(model, data.calibration.slices)
-    key = digest([bundle.sha256, data.calibration.sha256, sha256(data.input.tobytes()), SCHEMA])
-    journal = Journal(work / "journal.json", key)
+    used = [data.calibration.sha256, sha256(data.input.tobytes()), sha256(data.truth.tobytes())]
+    journal = Journal(work / "journal.json", digest([bundle.manifest.files["fp32.onnx"], used]))
     fp32 = graph.run(model, data.input)
     method, reach, compared = _ranges(model, data, fp32, journal, stage("Ranges"))
     trial = Trial(model, reach, data.input, data.truth, fp32)
-    rows = analyse(trial, latency_ms, journal, stage("Sensitivity"))
+    rows = analyse(trial, saved_ms, journal, stage("Sensitivity"))
     found = search(trial, rows, budget_db, journal, stage("Search"))
-    for name, content in (
-        (TABLE, to_csv(rows).encode()),
-        ("sensitivity.png", plot(rows, found.skip)),
-    ):
+    table = to_csv(rows).encode()
+    for name, content in ((TABLE, table), ("sensitivity.png", plot(rows, found.skip))):
         with atomic_write(work / name) as file:
             file.write(content)
     models = {
@@ -89,18 +86,16 @@ def calibrate(
     files = {name: m.SerializeToString() for name, m in models.items()}
     figures, tolerance = _figures(bundle, files, data, fp32, found, budget_db)
     files[RECORD] = json.dumps(record, indent=1, allow_nan=False).encode()
-    files[TABLE] = to_csv(rows).encode()
-    return _write(bundle, out, files, figures, tolerance)
-
-
-def latency_ms(model: bytes) -> float:
-    """Time of one slice of zeros on one CPU thread, the best of several (ms)."""
-    parsed = onnx.load_from_string(model)
-    shape = [d.dim_value or 1 for d in parsed.graph.input[0].type.tensor_type.shape.dim]
-    one = np.zeros(shape, dtype=np.float32)
-    run = _openvino(model, one) or _onnxruntime(model, one)
-    run()
-    return min(_timed(run) for _ in range(5))
+    files[TABLE] = table
+    old = bundle.manifest
+    manifest = replace(
+        old,
+        serial=old.serial if in_place else old.serial + 1,
+        tolerance=tolerance,
+        metrics={**old.metrics, "precision": figures},
+    )
+    kept = {name: bundle.read(name) for name in old.files if name not in files}
+    return write(out, {**kept, **files}, manifest, over=in_place)
 
 
 def _ranges(
@@ -123,7 +118,7 @@ def _ranges(
     def compare() -> dict[str, float]:
         scores = {}
         for method, reach in by_method.items():
-            output = graph.run(qdq.quantize(model, reach, unsigned=True), data.input)
+            output = graph.run(qdq.quantize(model, reach), data.input)
             scores[method] = round(measure(output, fp32, fp32).psnr_fp32, 3)
         return scores
 
@@ -154,67 +149,6 @@ def _figures(
         granted = max(LEAST_TOLERANCE[stem], TOLERANCE_FACTOR * error)
         tolerance[stem] = round(min(granted, 2.0), 4)
     return figures, tolerance
-
-
-def _write(
-    bundle: Bundle,
-    out: Path,
-    files: dict[str, bytes],
-    figures: dict[str, Any],
-    tolerance: dict[str, float],
-) -> Manifest:
-    old = bundle.manifest
-    manifest = replace(
-        old,
-        serial=old.serial + 1,
-        files={**old.files, **{name: sha256(data) for name, data in files.items()}},
-        tolerance=tolerance,
-        metrics={**old.metrics, "precision": figures},
-    )
-    make_directory(out.absolute().parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    try:
-        for name in old.files:
-            if name not in files:
-                files[name] = bundle.read(name)
-        for name, content in files.items():
-            with atomic_write(folder / name) as file:
-                file.write(content)
-        write_json(folder / MANIFEST, manifest.to_dict())
-        load_bundle(folder)
-        folder.chmod(0o755)
-        folder.rename(out)
-        fsync_directory(out.absolute().parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    # The old signature covered the old manifest.
-    assert not (out / SIGNATURE).exists()
-    return manifest
-
-
-def _openvino(model: bytes, one: Float32) -> Callable[[], Any] | None:
-    try:
-        import openvino as ov
-    except ImportError:
-        return None
-    core = ov.Core()
-    network = core.read_model(model)
-    network.reshape(list(one.shape))
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-    request = core.compile_model(network, "CPU", settings).create_infer_request()
-    return lambda: request.infer({0: one})
-
-
-def _onnxruntime(model: bytes, one: Float32) -> Callable[[], Any]:
-    running = graph.session(model, 1)
-    name = running.get_inputs()[0].name
-    return lambda: running.run(None, {name: one})
-
-
-def _timed(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - begin)
 
 
 def _ort_version() -> str:

@@ -21,7 +21,9 @@ CacheOption = Annotated[Path | None, typer.Option(help="Slice cache [default: DA
 def calibrate(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Option(help="Paired data set (BIDS layout).")],
-    out: Annotated[Path, typer.Option(help="Bundle directory to make; must not exist.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle directory to make instead; must not exist.")
+    ] = None,
     budget_db: Annotated[float, typer.Option(min=0.01, help="PSNR that INT8 may lose (dB).")] = 0.3,
     slices: Annotated[int, typer.Option(help="Calibration slices.")] = 64,
     seed: int = 0,
@@ -32,14 +34,22 @@ def calibrate(
 
     Measures what quantizing each layer costs and saves (OUT.calibration/sensitivity.csv and .png),
     then leaves the most sensitive layers unquantized until the budget holds. Interrupted, it goes
-    on where it stopped. The result needs signing again.
+    on where it stopped. Without --out BUNDLE itself gets the files and keeps its serial; what
+    --out names is a release of the next serial. The result needs signing again.
 
-    Example: lohi-export calibrate t1w-edge --data pairs --out t1w-edge-int8 --budget-db 0.3
+    Examples:
+
+      lohi-export calibrate t1w-edge --data pairs
+
+      lohi-export calibrate t1w-edge --data pairs --out t1w-edge-int8 --budget-db 0.2
     """
     from lohi_edge.bundle import load
+    from lohi_edge.errors import UsageError
     from lohi_export import precision, precision_data
 
-    opened = load(bundle)
+    if out is None and not bundle.is_dir():
+        raise UsageError(f"expected a bundle directory to write into, or --out, got {bundle}")
+    opened, out = load(bundle), out or bundle
     names = _names(subjects) or precision_data.part_of(opened.manifest, "validation")
     chosen = precision_data.load(data, opened.manifest, names, slices, seed, cache)
     with _progress() as stage:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lohi_calibration import graph, qdq, ranges
@@ -41,6 +41,7 @@ def test_mse_clips_a_long_tail_and_keeps_a_uniform_range():
 
 
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=20))
+@example([1.401298464324817e-45])
 def test_no_value_is_lost_however_the_range_grows(tops):
     histogram = Histogram()
     for top in tops:

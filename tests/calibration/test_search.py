@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def trial(small_net, slices):
 @pytest.fixture(scope="module")
 def rows(trial, tmp_path_factory):
     journal = Journal(tmp_path_factory.mktemp("j") / "journal.json", "k")
-    return analyse(trial, lambda model: len(model) / 1e6, journal)
+    return analyse(trial, lambda slower, faster: (len(slower) - len(faster)) / 1e6, journal)
 
 
 def test_every_layer_has_a_row_and_costs_something(trial, rows):
@@ -58,10 +59,27 @@ def test_a_tighter_budget_leaves_more_layers_alone(trial, rows, tmp_path):
 def test_the_fewest_layers_are_released(trial, rows, tmp_path):
     found = search(trial, rows, 0.3, Journal(tmp_path / "j.json", "k"))
 
-    assert len(found.steps) == len(found.skip) + 1
+    first = set(found.steps[0]["unquantized"])
+    assert len(found.skip - first) == len(found.steps) - 1
     assert all(step["problems"] for step in found.steps[:-1])
-    worst = min(rows, key=lambda row: row.error_db)
+    worst = min((row for row in rows if row.layer not in first), key=lambda row: row.error_db)
     assert worst.layer in found.skip
+
+
+@pytest.mark.parametrize("gained", [0.2, 2.0])
+def test_the_ends_are_left_alone_where_that_measures_better(trial, rows, tmp_path, gained):
+    ends = frozenset([rows[0].layer, rows[-1].layer])
+
+    class Measured:
+        def reference(self):
+            return trial.reference()
+
+        def accuracy(self, skip):
+            return replace(trial.reference(), psnr_fp32=60 + gained * (skip == ends))
+
+    found = search(Measured(), rows, 0.3, Journal(tmp_path / "j.json", "k"))
+
+    assert found.skip == (ends if gained > 1 else frozenset())
 
 
 def test_a_budget_that_cannot_hold_is_an_error(trial, rows, tmp_path):
@@ -72,7 +90,7 @@ def test_a_budget_that_cannot_hold_is_an_error(trial, rows, tmp_path):
 def test_an_interrupted_analysis_goes_on_where_it_stopped(trial, tmp_path):
     path, calls = tmp_path / "j.json", []
 
-    def breaks(model):
+    def breaks(slower, faster):
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
@@ -80,10 +98,10 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(trial, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         analyse(trial, breaks, Journal(path, "k"))
-    rows = analyse(trial, lambda model: calls.append(1) or 1.0, Journal(path, "k"))
+    rows = analyse(trial, lambda slower, faster: calls.append(1) or 1.0, Journal(path, "k"))
 
     assert len(rows) == 7
-    assert len(calls) == 4 + (8 - 3)  # three of eight timings were on disk
+    assert len(calls) == 4 + (7 - 3)  # three of seven layers were on disk
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": 1, "key": "other", "steps": {"a": 1}}'])

@@ -94,7 +94,7 @@ def test_the_device_opens_the_bundle(bundle: Path, trained: Path) -> None:
     assert (manifest.name, manifest.version, manifest.serial) == ("t1w-edge", "1.0", 3)
     assert manifest.contrasts == ("T1w",)
     assert manifest.slice_contract == open_run(trained).config.contract
-    assert set(manifest.metrics) == {"validation", "test"}
+    assert set(manifest.metrics) == {"validation", "test", "macs_per_slice"}
     golden = opened.golden()
     assert len(golden.input) == 4
     assert np.array_equal(golden.input * 2048, np.rint(golden.input * 2048))

@@ -47,7 +47,7 @@ def stage(title):
 def timed(monkeypatch):
     """Latencies that cost nothing; returns how often one was asked for."""
     calls = []
-    monkeypatch.setattr(precision, "latency_ms", lambda model: calls.append(1) or 1.0)
+    monkeypatch.setattr(precision, "saved_ms", lambda slower, faster: calls.append(1) or 1.0)
     return calls
 
 
@@ -75,17 +75,17 @@ def test_interrupted_it_goes_on_where_it_stopped(plain, data, tmp_path, timed, m
     whole = len(timed)
     timed.clear()
 
-    def stops(model):
+    def stops(slower, faster):
         timed.append(1)
         if len(timed) == 4:
             raise KeyboardInterrupt
         return 1.0
 
-    monkeypatch.setattr(precision, "latency_ms", stops)
+    monkeypatch.setattr(precision, "saved_ms", stops)
     with pytest.raises(KeyboardInterrupt):
         precision.calibrate(plain, data, tmp_path / "out", 0.3, stage)
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(precision, "latency_ms", lambda model: timed.append(1) or 1.0)
+    monkeypatch.setattr(precision, "saved_ms", lambda slower, faster: timed.append(1) or 1.0)
     precision.calibrate(plain, data, tmp_path / "out", 0.3, stage)
 
     assert len(timed) == whole + 1  # the interrupted one alone is measured again
@@ -106,8 +106,20 @@ def test_an_existing_bundle_is_not_overwritten(plain, data, tmp_path):
         precision.calibrate(plain, data, tmp_path / "out", 0.3, stage)
 
 
-def test_latency_is_a_time(precisions):
-    assert 0 < precision.latency_ms(precisions[0]["int8.cpu.onnx"]) < 10_000
+def test_in_place_the_bundle_is_replaced_and_keeps_its_serial(plain, data, timed):
+    before = plain.read("fp32.onnx")
+    made = precision.calibrate(plain, data, plain.path, 0.3, stage)
+
+    found = bundles.load(plain.path)
+    assert found.manifest.to_dict() == made.to_dict()
+    assert made.serial == plain.manifest.serial
+    assert set(made.files) - set(plain.manifest.files) == ADDED
+    assert found.read("fp32.onnx") == before
+    kept = {p.name for p in plain.path.parent.iterdir() if p.name.startswith(".plain")}
+    assert not kept
+    asked = len(timed)
+    precision.calibrate(found, data, found.path, 0.3, stage)
+    assert len(timed) == asked  # the same FP32 model on the same slices: all is known
 
 
 def test_the_report_has_a_row_for_everything_that_runs_here(make_bundle):

@@ -1,0 +1,75 @@
+"""Writing a bundle directory: whole, and readable by the device, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from lohi_calibration.graph import load as load_onnx
+from lohi_calibration.graph import macs
+from lohi_edge.bundle import MANIFEST, Manifest, load
+from lohi_edge.errors import UsageError
+from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory, sha256
+from lohi_export.config import write_json
+
+
+def refuse_existing(out: Path) -> None:
+    """Raises UsageError where something is in the way."""
+    if out.exists():
+        raise UsageError(f"{out} exists; expected a new directory, so remove it or name another")
+
+
+def write(
+    out: Path, files: Mapping[str, bytes], manifest: Manifest, over: bool = False
+) -> Manifest:
+    """Make the directory `out`; returns the manifest, to which hashes and `macs_per_slice` came.
+
+    Args:
+        over: replace the bundle that is there.
+
+    Raises:
+        BundleError: the device's reader refuses it.
+        DiskError: the disk would not take it.
+    """
+    work = macs(load_onnx(files["fp32.onnx"]))
+    manifest = replace(
+        manifest,
+        files={name: sha256(data) for name, data in files.items()},
+        metrics={**manifest.metrics, "macs_per_slice": work},
+    )
+    parent = out.absolute().parent
+    make_directory(parent)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+    except OSError as error:
+        raise disk_error(out, error) from None
+    try:
+        for name, data in files.items():
+            with atomic_write(folder / name) as file:
+                file.write(data)
+        write_json(folder / MANIFEST, manifest.to_dict())
+        load(folder)
+        folder.chmod(0o755)
+        _put(folder, out, over)
+        fsync_directory(parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def _put(folder: Path, out: Path, over: bool) -> None:
+    """Give `folder` the name `out`; what was there is removed only once that is done."""
+    if not over:
+        folder.rename(out)
+        return
+    old = folder.with_name(folder.name + ".old")
+    out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
