@@ -12,6 +12,8 @@ _MAX = 1 << 16
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
 # Jetson Linux releases and the JetPack that carries them.
 _JETPACKS = {35: 5, 36: 6, 38: 7, 39: 7}
+# Cooling devices that slow something down; the others are fans.
+_SLOWING = ("throttle", "freq", "processor")
 _MODE = re.compile(r"pmode:0*(\d+)")
 _MODE_NAME = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 
@@ -86,7 +88,7 @@ def heat(root: Path = ROOT) -> dict[str, Any]:
 
 def throttled(seen: dict[str, Any]) -> bool:
     """Whether `heat` says that the machine was slowed down at all."""
-    slowed = any("throttle" in name.lower() for name in seen["cooling_active"])
+    slowed = any(w in name.lower() for name in seen["cooling_active"] for w in _SLOWING)
     return slowed or seen["throttled_times"] > 0 or seen["overcurrent_times"] > 0
 
 

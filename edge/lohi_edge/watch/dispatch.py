@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lohi_edge.device import latency
+from lohi_edge.device.latency import Contract
 from lohi_edge.errors import BundleError, DiskError
 from lohi_edge.watch import disk, faults, repeats
 from lohi_edge.watch.closing import Closing
@@ -66,6 +68,7 @@ class Dispatcher:
         self._starting_s = 0.0
         self._renew = False
         self.totals = {"delivered": 0, "seconds": 0.0, "lost": 0}
+        self.contract = Contract(*latency.budget(parts.settings.latency))
         self._ticked = time.monotonic()
 
     # Intake.
@@ -165,6 +168,9 @@ class Dispatcher:
         self._disk_guarded(job.scan, lambda: self.parts.deliver(job.scan, job.folder, done))
         self.totals["delivered"] += 1
         self.totals["seconds"] = round(self.totals["seconds"] + done["seconds"], 4)
+        if breach := self.contract.add(done["seconds"]):
+            self.parts.log("latency.breached", **breach)
+            self.parts.audit.append("latency.breached", **breach)
 
     def _on_failed(self, id: int, kind: str, message: str) -> None:
         job = self.jobs.pop(id, None)

@@ -115,6 +115,11 @@ def metrics(said: dict[str, Any]) -> str:
     add("delivered_total", "counter", "Results since the start.", ("", totals.get("delivered")))
     add("seconds_total", "counter", "Seconds spent on them.", ("", totals.get("seconds")))
     add("worker_lost_total", "counter", "Crashes and hangs.", ("", totals.get("lost")))
+    time = said.get("latency") or {}
+    add("latency_budget_seconds", "gauge", "Of 95 in 100 scans.", ("", time.get("budget_p95_s")))
+    add("latency_p95_seconds", "gauge", "Of the last scans.", ("", time.get("p95_s")))
+    add("latency_over_budget_total", "counter", "Slower scans.", ("", time.get("over_budget")))
+    add("latency_breached", "gauge", "1: p95 over budget.", ("", int(bool(time.get("breached")))))
     add("outbox_free_bytes", "gauge", "Free space of the outbox.", ("", said.get("outbox_free")))
     heat = tuple((f'{{zone="{zone}"}}', t) for zone, t in (said.get("heat") or {}).items())
     add("temperature_celsius", "gauge", "Of the device.", *heat)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lohi_edge.device import machine
 from lohi_edge.device.installed import Library
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.settings import Settings
@@ -321,7 +322,7 @@ class Daemon:
             self._beat = now
             if self._health:
                 free = disk.free_bytes(self.outbox.root)
-                heat = status.machine()["temperature_c"]
+                heat = machine.heat()["temperature_c"]
                 self._health.tell({**said, "outbox_free": free, "heat": heat})
 
     def _delivered(self, scan: Scan, folder: str) -> None:

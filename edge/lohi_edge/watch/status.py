@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lohi_edge.device import machine
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import read_bytes
 from lohi_edge.watch.clock import boot_id, boot_seconds, wall
@@ -21,7 +22,6 @@ FILE = "status.json"
 STALE_S = 120.0  # a daemon writes at least every 30 s
 _MAX = 4 << 20
 _SHOWN = 50
-_SYS = Path("/sys")
 
 
 def snapshot(daemon: Daemon) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
         },
         "queue": daemon.ledger.counts(),
         "totals": dict(dispatcher.totals),
+        "latency": dispatcher.contract.status(),
         "http_port": daemon.http_port,
     }
 
@@ -113,7 +114,7 @@ def read(state: Path) -> dict[str, Any]:
             "outbox_free": free_bytes(outbox) if outbox else None,
             "state_free": free_bytes(state),
         },
-        "machine": machine(),
+        "machine": {"power_mode": machine.power_mode(), **machine.heat()},
     }
 
 
@@ -137,31 +138,6 @@ def _is_alive(said: dict[str, Any]) -> bool:
     except PermissionError:
         return True  # it is another user's
     return True
-
-
-def machine(sys: Path = _SYS) -> dict[str, Any]:
-    """Temperatures (degrees Celsius) and active cooling, where Linux shows them."""
-    zones = {}
-    for zone in sorted(sys.glob("class/thermal/thermal_zone*")):
-        name, value = _word(zone / "type"), _word(zone / "temp")
-        if name and value and value.lstrip("-").isdigit():
-            zones[name] = int(value) / 1000
-    cooling = {}
-    for device in sorted(sys.glob("class/thermal/cooling_device*")):
-        name, value = _word(device / "type"), _word(device / "cur_state")
-        if name and value and value.isdigit() and int(value) > 0:
-            cooling[f"{name} ({device.name})"] = int(value)
-    throttled = 0
-    for count in sys.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"):
-        throttled += int(_word(count) or 0)
-    return {"temperature_c": zones, "cooling_active": cooling, "throttled_times": throttled}
-
-
-def _word(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
 
 
 def require(state: Path | None) -> Path:

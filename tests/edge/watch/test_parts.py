@@ -216,28 +216,6 @@ def test_a_ledger_is_rebuilt_from_tombstones_alone(parts, tmp_path):
 
 
 class TestStatus:
-    def test_temperature_and_throttling_where_linux_shows_them(self, tmp_path):
-        files = {
-            "class/thermal/thermal_zone0/type": "cpu-thermal",
-            "class/thermal/thermal_zone0/temp": "51500",
-            "class/thermal/thermal_zone1/type": "broken",
-            "class/thermal/cooling_device0/type": "gpufreq",
-            "class/thermal/cooling_device0/cur_state": "2",
-            "class/thermal/cooling_device1/type": "fan",
-            "class/thermal/cooling_device1/cur_state": "0",
-            "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "4",
-            "devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "3",
-        }
-        for name, text in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n")
-        assert status.machine(tmp_path) == {
-            "temperature_c": {"cpu-thermal": 51.5},
-            "cooling_active": {"gpufreq (cooling_device0)": 2},
-            "throttled_times": 7,
-        }
-
     def test_no_state_folder_is_a_users_error(self, tmp_path):
         with pytest.raises(UsageError, match="--state"):
             status.require(tmp_path / "none")
