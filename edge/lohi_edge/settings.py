@@ -216,10 +216,7 @@ def load(
         UsageError: unreadable file, unknown section or key, or a value that is none.
     """
     environ = os.environ if environ is None else environ
-    if path is None and (named := environ.get(PREFIX + "CONFIG")):
-        path = Path(named)
-    if path is None and SYSTEM_FILE.is_file():
-        path = SYSTEM_FILE
+    path = path or file_in_use(environ)
     merged: dict[str, dict[str, Any]] = {}
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if path is not None:
@@ -235,6 +232,13 @@ def load(
             merged.setdefault(section, {}).update(values)
     made = {s: _section(s, values) for s, values in merged.items()}
     return Settings(**made)
+
+
+def file_in_use(environ: Mapping[str, str] | None = None) -> Path | None:
+    """LOHI_EDGE_CONFIG, else /etc/lohi-edge/config.toml where it is there."""
+    if named := (os.environ if environ is None else environ).get(PREFIX + "CONFIG"):
+        return Path(named)
+    return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
 
 
 def _sections() -> dict[str, type]:

@@ -1,4 +1,4 @@
-"""Commands about this device: selftest."""
+"""Commands about this device: doctor, selftest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,38 @@ SLOW = 7  # the exit code where all is right but slower than the budget
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
+    app.command()(doctor)
     app.command()(selftest)
+
+
+def doctor(
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="State folder of the daemon.  [default: as for watch]"),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Look at everything that must be right on this device, with the fix beside what is not.
+
+    Changes nothing. Run it as the daemon's user: what that user may not do, the daemon may not do.
+
+    Exit codes: 0 nothing failed, 1 something did, 2 usage or settings.
+
+    Example: sudo -u lohi-edge lohi-edge doctor
+    """
+    from lohi_edge.commands.watch import with_state
+    from lohi_edge.device import doctor as checks
+    from lohi_edge.settings import file_in_use, load
+
+    settings = with_state(load(config))
+    where = state or Path(str(settings.watch.state))
+    report = checks.examine(checks.Context(settings, where, config or file_in_use()))
+    if as_json:
+        _print_json(report)
+    else:
+        sys.stdout.write("\n".join(checks.lines(report)) + "\n")
+    raise typer.Exit(0 if report["healthy"] else 1)
 
 
 def selftest(

@@ -78,7 +78,7 @@ def watch(
 
     def read() -> Any:
         settings = load(config, overrides=given)
-        return _with_state(settings)
+        return with_state(settings)
 
     Daemon(read(), read).run()
 
@@ -177,7 +177,8 @@ def default_state() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "lohi-edge"
 
 
-def _with_state(settings: Any) -> Any:
+def with_state(settings: Any) -> Any:
+    """Settings that name a state folder."""
     from dataclasses import replace
 
     if settings.watch.state:
@@ -190,7 +191,7 @@ def _state(state: Path | None, config: Path | None) -> Path:
     from lohi_edge.watch.status import require
 
     if state is None:
-        state = Path(_with_state(load(config)).watch.state)
+        state = Path(with_state(load(config)).watch.state)
     return require(state)
 
 

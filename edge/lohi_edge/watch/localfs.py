@@ -17,23 +17,30 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def kind(path: Path, mounts: Path = MOUNTS) -> str:
-    """Type of the file system a path lies on, e.g. "ext4"; "unknown" where Linux does not say.
+    """Type of the file system a path lies on, e.g. "ext4"; "unknown" where Linux does not say."""
+    return _mount(path, mounts)[1]
 
-    The longest mount point above the path wins; of several mounted there, the last.
-    """
+
+def mount_point(path: Path, mounts: Path = MOUNTS) -> str:
+    """Where the file system that a path lies on is mounted; "" where Linux does not say."""
+    return _mount(path, mounts)[0]
+
+
+def _mount(path: Path, mounts: Path) -> tuple[str, str]:
+    """The longest mount point above the path, and its type; of several mounted there, the last."""
     real = os.path.realpath(path)
     best, found = "", "unknown"
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return found
+        return best, found
     for line in lines:
         left, _, right = line.partition(" - ")
         point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), left.split()[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, found = point, right.split()[0]
-    return found
+    return best, found
 
 
 def is_network(kind: str) -> bool:
