@@ -206,12 +206,32 @@ def bench(
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
     precision: PrecisionOption = Precision.auto,
+    quality: Annotated[
+        Path | None,
+        typer.Option(help="Instead: does the quality check catch faults? On this simulated data."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Of --quality: where figures go.")] = (
+        Path("quality-bench")
+    ),
     as_json: Json = False,
 ) -> None:
     """Time every phase of an enhancement, cold and warm, on this machine.
 
-    Example: lohi-edge bench scan.nii.gz --runs 10 --threads 2
+    With --quality, measure instead what the quality check catches, on pairs written by
+    `lohi-export simulate`: limits are set on heads 01-12 and reported on 13-16. A run that was
+    interrupted goes on where it was.
+
+    Examples:
+
+      lohi-edge bench scan.nii.gz --runs 10 --threads 2
+
+      lohi-edge bench --quality pairs/ -o quality-bench/
     """
+    if quality:
+        from lohi_edge.commands.quality import bench as bench_quality
+
+        bench_quality(quality, out, bundle, threads, as_json)
+        return
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,6 +73,26 @@ class Reporter:
     def _say(self, line: str, stream: Any) -> None:
         self._bar.console.file.flush()
         stream.write(line + "\n")
+
+
+@contextmanager
+def bar(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr, where that is a terminal: call it with (done, of, what is next)."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("", total=None)
+
+        def move(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=escape(what))
+
+        yield move
 
 
 def _summary(outcome: Outcome) -> str:

@@ -109,5 +109,28 @@ def drift(
     _print(found) if as_json else console.show_mapping(found)
 
 
+def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_json: bool) -> None:
+    """Run the fault bench and print its table (or, as JSON, its figures without the curves)."""
+    from dataclasses import asdict
+
+    from lohi_edge.console import bar
+    from lohi_edge.pipeline import Models
+    from lohi_edge.quality import benchrun, benchstats
+
+    with bar("scans", quiet=as_json) as progress:
+        summary = benchrun.run(data, out, Models(bundle, threads), progress)
+    if as_json:
+        kept = ("part", "contrast", "fault", "strength", "auc")
+        _print(
+            [
+                {k: row[k] for k in kept if k in row}
+                | {k: asdict(row[k]) for k in ("caught", "held")}
+                for row in summary
+            ]
+        )
+    else:
+        sys.stdout.write(benchstats.table(summary))
+
+
 def _print(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,7 +1,4 @@
-"""The fault bench: does the quality check catch what is wrong and let pass what is right?
-
-Clean and faulty scans are measured; limits are set on some heads and reported on others.
-"""
+"""The fault bench's scans: clean ones, and the same with every fault at every strength."""
 
 from __future__ import annotations
 
@@ -28,11 +25,20 @@ _NAME = re.compile(r"sub-(\d+)_ses-64mT_run-(\d+)_(T1w|T2w|FLAIR)\.nii\.gz")
 
 @dataclass(frozen=True)
 class Row:
-    """One measured scan: `fault` is "" for a clean one; `values` name -> figure or None."""
+    """One measured scan or result.
+
+    Attributes:
+        head, run, contrast: which simulated scan.
+        part: "scan" or "result".
+        fault: what is wrong with it; "" for a clean one.
+        strength: index into STRENGTHS.
+        values: metric -> figure, or None where it does not apply.
+    """
 
     head: int
     run: int
     contrast: str
+    part: str
     fault: str
     strength: int
     values: dict[str, float | None]
@@ -54,6 +60,18 @@ class Case:
         """The simulated 3 T scan beside it."""
         name = self.path.name.replace("ses-64mT", "ses-3T")
         return self.path.parents[2] / "ses-3T" / "anat" / name
+
+    def labels(self) -> Path:
+        """The segmentation that scan was made from."""
+        truth = self.truth()
+        return truth.with_name(truth.name.replace(f"_{self.contrast}.", "_dseg."))
+
+    def row(self, part: str, fault: str, strength: int, values: dict[str, float | None]) -> Row:
+        return Row(self.head, self.run, self.contrast, part, fault, strength, values)
+
+    def rng(self, fault: str, strength: int) -> np.random.Generator:
+        """Randomness of one fault on one scan, the same every time."""
+        return np.random.default_rng([self.head, self.run, zlib.crc32(fault.encode()), strength])
 
 
 def cases(pairs: Path, heads: Iterable[int]) -> list[Case]:
@@ -85,32 +103,24 @@ def measure(volume: Volume, contrast: str) -> dict[str, float | None]:
 def scan_rows(case: Case, faulty: bool) -> Iterator[Row]:
     """A clean scan, and where `faulty` every fault at every strength."""
     volume = nifti.read(case.path)
-    yield _row(case, "", 0, measure(volume, case.contrast))
+    yield case.row("scan", "", 0, measure(volume, case.contrast))
     if not faulty:
         return
     for name, fault in SCAN_FAULTS.items():
         once = name.startswith(("upside", "front", "mirrored"))
         for strength in (1,) if once else range(3):
-            rng = _rng(case, name, strength)
+            rng = case.rng(name, strength)
             damaged = fault(volume.data, strength, rng)
             if damaged.shape == volume.shape and name not in MOVES_VOXELS:
                 # What the scanner masks it masks after the fault.
                 damaged = np.where(volume.data > 0, damaged, 0)
             grid = Volume(np.ascontiguousarray(damaged), volume.affine)
-            yield _row(case, name, strength, measure(grid, case.contrast))
+            yield case.row("scan", name, strength, measure(grid, case.contrast))
     for other in CONTRASTS:
         if other != case.contrast:
             name = f"wrong contrast ({case.contrast} as {other})"
-            yield _row(case, name, 1, measure(volume, other))
-    yield _row(case, "phantom", 1, measure(phantom(_rng(case, "phantom", 1)), case.contrast))
+            yield case.row("scan", name, 1, measure(volume, other))
+    yield case.row("scan", "phantom", 1, measure(phantom(case.rng("phantom", 1)), case.contrast))
     if case.truth().is_file():
         high = nifti.read(case.truth())
-        yield _row(case, "already 3 T", 1, measure(high, case.contrast))
-
-
-def _row(case: Case, fault: str, strength: int, values: dict[str, float | None]) -> Row:
-    return Row(case.head, case.run, case.contrast, fault, strength, values)
-
-
-def _rng(case: Case, fault: str, strength: int) -> np.random.Generator:
-    return np.random.default_rng([case.head, case.run, zlib.crc32(fault.encode()), strength])
+        yield case.row("scan", "already 3 T", 1, measure(high, case.contrast))

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.quality import fitness, plausibility
 from lohi_edge.quality.faultbench import Row
-from lohi_edge.quality.fitness import METRICS
 
+SCHEMA = 1
 WARN_MARGIN = 0.3  # beyond the extreme clean scan, in distances from extreme to median
 HOLD_MARGIN = 1.0
 # Metrics that describe but do not judge: they repeat another, or depend on what was masked.
@@ -38,13 +40,40 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
 }
 
 
-def from_clean(rows: Iterable[Row], contrast: str) -> dict[str, dict[str, list[float | None]]]:
-    """Limits of the scan's metrics for a contrast, from its clean rows."""
-    clean = [row.values for row in rows if not row.fault and row.contrast == contrast]
-    limits = dict(FIXED)
-    for name, (_, better, _) in METRICS.items():
-        values = np.array([v[name] for v in clean if v[name] is not None], dtype=float)
-        if name in FIXED or name in INFORMATION or len(values) < 5:
+# A generator that writes other than finite numbers, or one brightness, has failed.
+FIXED_RESULT: dict[str, dict[str, list[float | None]]] = {
+    "finite": {"hold": [1.0, None]},
+    "clipped_result": {"warn": [None, 0.05], "hold": [None, 0.3]},
+    "checkerboard": {"warn": [None, 0.01], "hold": [None, 0.04]},
+}
+INFORMATION_RESULT = {"piqe_before", "piqe_after"}
+FEWEST = 5  # clean scans that limits can be set on
+
+
+def document(rows: Iterable[Row]) -> dict[str, Any]:
+    """limits.json from rows of the bench: for every contrast that has enough clean ones."""
+    rows = list(rows)
+    parts: dict[str, dict[str, Any]] = {"scan": {}, "result": {}}
+    for part, limits in parts.items():
+        for contrast in CONTRASTS:
+            clean = [r for r in rows if (r.part, r.contrast, r.fault) == (part, contrast, "")]
+            if len(clean) >= FEWEST:
+                limits[contrast] = from_clean(clean)
+    source = (
+        "clean simulated scans of heads 01-12, their results of 11-12: lohi-edge bench --quality"
+    )
+    return {"schema": SCHEMA, "source": source, **parts}
+
+
+def from_clean(clean: list[Row]) -> dict[str, dict[str, list[float | None]]]:
+    """Limits of one part and contrast from its clean rows, of which there must be some."""
+    scan = clean[0].part == "scan"
+    limits = dict(FIXED if scan else FIXED_RESULT)
+    information = INFORMATION if scan else INFORMATION_RESULT
+    metrics = fitness.METRICS if scan else plausibility.METRICS
+    for name, (_, better, _) in metrics.items():
+        values = np.array([v for r in clean if (v := r.values.get(name)) is not None], dtype=float)
+        if name in limits or name in information or len(values) < FEWEST:
             continue
         limits[name] = _beyond(values, better, name not in NEVER_HOLD)
     return limits

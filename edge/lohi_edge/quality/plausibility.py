@@ -47,7 +47,7 @@ def assess(scan: Scan, fine: Float32, result: Float32, reference: Any = None) ->
         return Plausibility({"finite": finite})
     measures = {
         name: take(unit, better, partial(compute, scene))
-        for name, (unit, better, compute) in _METRICS.items()
+        for name, (unit, better, compute) in METRICS.items()
     }
     failed = measures["consistency"].failed
     compared = None if failed else scene.compared
@@ -173,7 +173,7 @@ def statistics_shift(work: Float32, inside: Any, reference: Any) -> float:
     return float(np.mean(np.abs(deciles - np.asarray(reference, dtype=float))))
 
 
-_METRICS: Mapping[str, tuple[str, Better, Any]] = {
+METRICS: Mapping[str, tuple[str, Better, Any]] = {
     "clipped_result": (
         "ratio",
         "low",

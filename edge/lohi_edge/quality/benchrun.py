@@ -1,0 +1,92 @@
+"""`lohi-edge bench --quality`: the whole fault bench on a simulated data set, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.files import atomic_write, make_directory
+from lohi_edge.pipeline import Models
+from lohi_edge.quality import benchstats, limits, verdict
+from lohi_edge.quality.faultbench import Case, Row, cases, scan_rows
+from lohi_edge.quality.resultbench import result_rows
+
+FITTED = range(1, 13)  # heads that limits of scans are set on
+# A generator has seen heads 1-10: limits of results are set on those that it has not.
+RESULTS_FITTED = range(11, 13)
+REPORTED = range(13, 17)
+FAULTY_RUNS = 1  # of each reported head and contrast; clean ones are measured in every run
+
+Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is next
+
+
+def run(data: Path, out: Path, models: Models | None, progress: Progress) -> list[dict[str, Any]]:
+    """Measure every case of a data set, and say what is caught.
+
+    Writes into `out`: rows/*.json (one a case; a case there already is not measured again),
+    limits.json (set on the fitted heads, ready for --limits), summary.md and curves.svg.
+
+    Args:
+        data: of `lohi-export simulate`.
+        models: what makes results; None to measure scans alone.
+
+    Raises:
+        BadInput: the data set has no reported heads.
+        DiskError: the folder cannot be written.
+    """
+    rows: list[Row] = []
+    found = cases(data, [*FITTED, *REPORTED])
+    for number, case in enumerate(found):
+        progress(number, len(found), case.path.name)
+        rows += _measured(case, out / "rows", models)
+    progress(len(found), len(found), "")
+    fitted = [r for r in rows if r.head in (FITTED if r.part == "scan" else RESULTS_FITTED)]
+    reported = [r for r in rows if r.head in REPORTED]
+    if not reported:
+        raise BadInput(f"{data}: expected heads of 13 to 16 to report on, found none")
+    set_limits = limits.document(fitted)
+    _write(out / "limits.json", json.dumps(set_limits, indent=1) + "\n")
+    layers = {
+        c: verdict.limits_for(c, {"quality": {"base": "none", **set_limits}}) for c in CONTRASTS
+    }
+    summary = benchstats.summarise(fitted, reported, layers)
+    _write(out / "summary.md", benchstats.table(summary))
+    _write(out / "curves.svg", benchstats.curves(summary))
+    return summary
+
+
+def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
+    """The rows of a case, from the folder or measured now."""
+    faulty = case.head in REPORTED and case.run <= FAULTY_RUNS
+    rows = _kept(
+        folder / f"{case.head:02d}-{case.run:02d}-{case.contrast}-scan.json",
+        lambda: scan_rows(case, faulty),
+    )
+    if models is not None and case.head in (*RESULTS_FITTED, *REPORTED):
+        try:
+            models.get(case.contrast)
+        except BundleError:
+            return rows  # no model ships for this contrast
+        rows += _kept(
+            folder / f"{case.head:02d}-{case.run:02d}-{case.contrast}-result.json",
+            lambda: result_rows(case, models, faulty),
+        )
+    return rows
+
+
+def _kept(path: Path, measure: Callable[[], Iterable[Row]]) -> list[Row]:
+    if path.is_file():
+        return [Row(**row) for row in json.loads(path.read_text())]
+    rows = list(measure())
+    _write(path, json.dumps([row.to_dict() for row in rows]))
+    return rows
+
+
+def _write(path: Path, text: str) -> None:
+    make_directory(path.parent)
+    with atomic_write(path) as file:
+        file.write(text.encode())
