@@ -13,6 +13,7 @@ from lohi_edge.volume import Float64, Volume, isotropic_grid
 from lohi_export.pairs import acquisition, anatomy
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.fields import Float32, Shape, random_field
+from lohi_export.pairs.pathology import Pathology
 from lohi_export.pairs.ranges import Ranges
 
 FIELD_OF_VIEW = (224, 224, 160)  # mm, and voxels of the 3 T volume
@@ -44,6 +45,7 @@ def simulate_pair(
     ranges: Ranges,
     contrast: str = "T1w",
     field_of_view: Shape = FIELD_OF_VIEW,
+    pathology: Pathology | None = None,
 ) -> Pair:
     """Simulate one head scanned at 64 mT and at 3 T.
 
@@ -54,6 +56,7 @@ def simulate_pair(
         ranges: what is drawn from where.
         contrast: T1w, T2w or FLAIR; `ranges` must be that contrast's (`ranges_for`).
         field_of_view: mm along each axis.
+        pathology: made of `labels`; all that is random stays as it is in the healthy head.
 
     Raises:
         BadInput: a label map that is not 1 mm RAS+ or has no brain.
@@ -63,8 +66,12 @@ def simulate_pair(
     params = ranges.draw(streams[0])
     shape, low_affine = low_grid(params, streams[1], field_of_view)
     high_shape, high_affine = isotropic_grid(shape, low_affine)
+    if pathology:
+        labels = pathology.labels
     dressed = anatomy.dress(labels, params, streams[2])
     signals = anatomy.tissue_signals(dressed, params, contrast, streams[2])
+    if pathology:
+        signals = pathology.paint(signals, params, contrast)
     at = anatomy.coordinates(labels, high_shape, params, streams[2])
     high = acquisition.acquire_high(anatomy.sample(signals.high, at), params, streams[3])
     distorted = distort(signals.low, at, params, streams[4])
