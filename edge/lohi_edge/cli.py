@@ -213,6 +213,10 @@ def bench(
     out: Annotated[Path, typer.Option("--out", "-o", help="Of --quality: where figures go.")] = (
         Path("quality-bench")
     ),
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--compare", help="The generator alone, on everything accepted here."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time every phase of an enhancement, cold and warm, on this machine.
@@ -221,11 +225,16 @@ def bench(
     `lohi-export simulate`: limits are set on heads 01-12 and reported on 13-16. A run that was
     interrupted goes on where it was.
 
+    With --compare time the generator alone instead: every runtime and precision, at batch 1 and 8,
+    turn by turn in --runs rounds, and FP32 against the processor's peak.
+
     Examples:
 
       lohi-edge bench scan.nii.gz --runs 10 --threads 2
 
       lohi-edge bench --quality pairs/ -o quality-bench/
+
+      lohi-edge bench --compare --threads 1 --runs 9
     """
     if quality:
         from lohi_edge.commands.quality import bench as bench_quality
@@ -235,6 +244,13 @@ def bench(
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo
 
+    if side_by_side:
+        from lohi_edge.compare import compare
+
+        with console.bar("rounds", as_json) as bar:
+            table = compare(bundle, runs, threads, lambda done, total: bar(done, total, ""))
+        _print_json(table) if as_json else console.show_compare(table)
+        return
     report = benchmark.measure(
         scan or demo.SCAN, bundle, runs, threads, runtime.value, precision.value
     )

@@ -18,6 +18,7 @@ from lohi_edge.batch import Outcome, label
 from lohi_edge.dicom import Series
 from lohi_edge.runtime import Progress as Callback
 
+COMPARE_TITLE = "{bundle}, ms a slice, {rounds} rounds, {threads} threads, {cpu}"
 BENCH_TITLE = "{scan} on {runtime} {version}, {precision}, {threads} threads, {device}"
 
 
@@ -134,6 +135,28 @@ def show_bench(report: dict[str, Any]) -> None:
     Console().print(table)
     for name in ("cold_start_s", "cold_first_slice_s", "slices_per_second", "peak_rss_mb"):
         sys.stdout.write(f"{name}: {report[name]}\n")
+
+
+def show_compare(report: dict[str, Any]) -> None:
+    """The table of `lohi-edge bench --compare`."""
+    table = Table(title=COMPARE_TITLE.format(**report))
+    figures = ("best ms", "p50 ms", "cpu ms", "ratio", "cpu ratio", "of peak")
+    for column in ("runtime", "precision", "batch", *figures):
+        table.add_column(column, justify="left" if column == "runtime" else "right")
+    for row in report["rows"]:
+        share = row.get("peak_share")
+        table.add_row(
+            row["runtime"],
+            row["precision"],
+            str(row["batch"]),
+            *(f"{row['ms_a_slice'][name]:.2f}" for name in ("best", "p50", "cpu")),
+            *(f"{row['ratio'][name]:.2f}" for name in ("p50", "cpu")),
+            "" if share is None else f"{share:.0%}",
+        )
+    Console().print(table)
+    sys.stdout.write(f"peak of one thread: {report['peak_gflops']} GFLOP/s\n")
+    for line in report["missing"]:
+        sys.stdout.write(f"not compared: {line}\n")
 
 
 def show_demo(report: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ _HINTS = {"bf16": "bf16"}  # everything else computes its remainder in f32
 
 
 class OpenVinoRuntime:
-    """Runs one ONNX file of a bundle, one slice on each core at a time.
+    """Runs one ONNX file of a bundle, one slice (or batch) on each core at a time.
 
     One thread a slice wastes nothing on waiting for other threads, and a head has slices enough.
     """
@@ -27,9 +27,14 @@ class OpenVinoRuntime:
     device = "CPU"
 
     def __init__(
-        self, bundle: Bundle, onnx: str, threads: int | None = None, precision: str | None = None
+        self,
+        bundle: Bundle,
+        onnx: str,
+        threads: int | None = None,
+        precision: str | None = None,
+        batch: int = 1,
     ) -> None:
-        """Compile `onnx` for batch 1.
+        """Compile `onnx`.
 
         Args:
             precision: "bf16" to compute an FP32 file in bfloat16; None for what the file says.
@@ -42,13 +47,15 @@ class OpenVinoRuntime:
         self.version = metadata.version("openvino")
         self.precision = precision or onnx.split(".")[0]
         self.threads = threads or len(os.sched_getaffinity(0))
+        self._batch = batch
         contract = bundle.manifest.slice_contract
         data = bundle.read_onnx(onnx)
         try:
             core = ov.Core()
             model = core.read_model(data)
             check_interface(bundle, onnx, _interface(model))
-            model.reshape([1, contract.channels, contract.height, contract.width])
+            first = 1 if batch == 1 else -1  # a last batch may be smaller
+            model.reshape([first, contract.channels, contract.height, contract.width])
             # Left to itself it computes FP32 files in bf16 on CPUs that can, and says nothing.
             settings = {
                 "INFERENCE_PRECISION_HINT": _HINTS.get(self.precision, "f32"),
@@ -70,12 +77,13 @@ class OpenVinoRuntime:
 
         def keep(request: Any, index: int) -> None:
             nonlocal done
-            result[index] = request.get_output_tensor(0).data[0]
-            done += 1
+            output = request.get_output_tensor(0).data
+            result[index : index + len(output)] = output
+            done += len(output)
 
         self._queue.set_callback(keep)
-        for n in range(count):
-            self._queue.start_async({0: np.ascontiguousarray(stack[n : n + 1])}, n)
+        for n in range(0, count, self._batch):
+            self._queue.start_async({0: np.ascontiguousarray(stack[n : n + self._batch])}, n)
             if progress and done:
                 progress(done, count)
         self._queue.wait_all()

@@ -16,20 +16,24 @@ from lohi_edge.volume import Float32
 class OnnxRuntime:
     """Runs one ONNX file of a bundle slice by slice.
 
-    Batch 1 is faster than larger batches on CPUs: one slice's activations stay in the cache.
+    Batch 1 is faster than larger batches on CPUs: one slice's activations stay in the cache
+    (`lohi-edge bench --compare` shows both).
     """
 
     name = "onnxruntime"
     version = ort.__version__
     device = "CPU"
 
-    def __init__(self, bundle: Bundle, onnx: str, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, onnx: str, threads: int | None = None, batch: int = 1
+    ) -> None:
         """Load `onnx` from the bundle.
 
         Raises:
             BundleError: the file does not load or has other inputs than the slice contract.
         """
         self.precision = onnx.split(".")[0]
+        self._batch = batch
         self.threads = threads or len(os.sched_getaffinity(0))
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -50,11 +54,11 @@ class OnnxRuntime:
         """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32."""
         count, _, height, width = stack.shape
         result = np.empty((count, 1, height, width), dtype=np.float32)
-        for n in range(count):
-            one = np.ascontiguousarray(stack[n : n + 1])
-            result[n] = self._session.run(["output"], {"input": one})[0][0]
+        for n in range(0, count, self._batch):
+            part = np.ascontiguousarray(stack[n : n + self._batch])
+            result[n : n + len(part)] = self._session.run(["output"], {"input": part})[0]
             if progress:
-                progress(n + 1, count)
+                progress(n + len(part), count)
         return result
 
 
