@@ -93,20 +93,30 @@ def evaluate(
 
 def onnx(
     run: RunArgument,
-    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="File to write [default: RUN/PRECISION.onnx].")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or typed fp16.")] = "fp32",
 ) -> None:
-    """Write a run's generator as FP32 ONNX and check it against PyTorch.
+    """Write a run's generator as ONNX: FP32, checked against PyTorch, or typed FP16.
 
-    Example: lohi-export onnx runs/t1w t1w.onnx
+    FP16 is refused where any value on slices of the validation subjects comes near its limit.
+
+    Examples:
+
+      lohi-export onnx runs/t1w
+
+      lohi-export onnx runs/t1w t1w-fp16.onnx --precision fp16
     """
     from lohi_edge.files import atomic_write
-    from lohi_export.onnx_export import export_checked
+    from lohi_export.onnx_files import file_of
     from lohi_export.run import open_run
 
-    opened = open_run(run)
-    model = export_checked(opened.generator(), opened.config.contract)
+    out = out or run / f"{precision}.onnx"
+    model = file_of(open_run(run), precision)
     with atomic_write(out) as file:
         file.write(model)
+    sys.stdout.write(f"{out}\n")
 
 
 def bundle(

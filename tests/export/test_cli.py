@@ -59,3 +59,25 @@ def test_onnx_writes_a_model(
 ) -> None:
     assert run(["onnx", str(trained), str(tmp_path / "model.onnx")], monkeypatch) == 0
     assert (tmp_path / "model.onnx").stat().st_size > 1000
+
+
+def test_onnx_writes_typed_fp16_where_it_is_asked_for(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    out = tmp_path / "fp16.onnx"
+    assert run(["onnx", str(trained), str(out), "--precision", "fp16"], monkeypatch) == 0
+    model = onnx.load(str(out))
+    weights = {i.data_type for i in model.graph.initializer if len(i.dims) == 4}
+    assert weights == {onnx.TensorProto.FLOAT16}
+    ends = [*model.graph.input, *model.graph.output]
+    assert {e.type.tensor_type.elem_type for e in ends} == {onnx.TensorProto.FLOAT}
+
+
+def test_onnx_of_another_precision_is_a_usage_error(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "int4.onnx"
+    assert run(["onnx", str(trained), str(out), "--precision", "int4"], monkeypatch) == 2
+    assert not out.exists()
