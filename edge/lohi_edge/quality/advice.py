@@ -78,9 +78,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "ghosts of the head lie in the background: the head moved; ask the patient to lie still "
         "and repeat the scan",
     ),
-    "ripple": (
-        "the image is smeared along one direction: the head moved; repeat the scan",
-        "ripples cross the image along one direction: the head moved; repeat the scan",
+    "echo": (
+        "",
+        "faint copies of the head's edges lie over the picture: the head moved; ask the patient to "
+        "lie still and repeat the scan",
     ),
     "shading": (
         "",

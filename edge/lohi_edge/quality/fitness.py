@@ -126,6 +126,7 @@ METRICS: dict[str, tuple[str, Better, Compute]] = {
     "sharp_through": ("ratio", "range", lambda s: s.sharp_through),
     "high_field": ("ratio", "low", lambda s: min(s.sharp_in_plane, s.sharp_through)),
     "clipped": ("ratio", "low", lambda s: signal.clipped(s.scan.native, s.scan.level)),
+    "echo": ("ratio", "low", lambda s: artefacts.echo(s.scan.native)),
     "spike": ("ratio", "low", lambda s: artefacts.spike(s.planes)),
     "zipper": ("robust sd", "low", lambda s: artefacts.zipper(s.planes)),
     "blank": ("ratio", "high", lambda s: slicewise.blank(s.table)),

@@ -31,6 +31,7 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
     "contrast_margin": {"warn": [-20.0, None], "hold": [-120.0, None]},
     "crown_cut": {"warn": [None, 0.42], "hold": [None, 0.58]},
     "high_field": {"warn": [None, 0.40], "hold": [None, 0.44]},
+    "echo": {"warn": [None, 0.003], "hold": [None, 0.0045]},
     "spike": {"warn": [None, 6.2], "hold": [None, 12.0]},
     "zipper": {"warn": [None, 50.0], "hold": [None, 150.0]},
     "repeated": {"warn": [0.1, None], "hold": [0.02, None]},

@@ -59,6 +59,8 @@ def test_every_metric_of_a_scan_has_a_value_or_a_reason():
         ("zipper", "zipper", True),
         ("cropped field of view", "crown_cut", True),
         ("strong shading", "shading", True),
+        ("motion", "echo", True),
+        ("ghosting", "echo", True),
     ],
 )
 def test_a_strong_fault_moves_its_metric(clean, fault, metric, up):
@@ -103,6 +105,17 @@ def test_a_spike_stands_out_of_k_space():
     noise = np.random.default_rng(0).normal(100, 3, (64, 64, 4)).astype(np.float32)
     wave = 10 * np.cos(2 * np.pi * (0.3 * np.arange(64)[:, None] + 0.2 * np.arange(64)))
     assert artefacts.spike(noise + wave[..., None].astype(np.float32)) > 3 * artefacts.spike(noise)
+
+
+def test_a_displaced_copy_is_an_echo_of_its_strength_with_and_without_air():
+    head = head_phantom((96, 96, 12))
+    assert artefacts.echo(head) < 0.003
+    for masked in (False, True):
+        ghost = head + 0.2 * np.roll(head, 40, axis=1)
+        image = np.where(head > 20, ghost, 0) if masked else ghost
+        # One displacement of 81 returns 0.2 of the edges, 0.2 / sqrt(81) on the mean; the detail of
+        # an edge is two or three voxels wide, so the displacements beside it return some as well.
+        assert 0.2 / 9 < artefacts.echo(image.astype(np.float32)) < 2 * 0.2 / 9
 
 
 def test_a_ghost_brightens_a_part_of_the_air():
