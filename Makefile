@@ -7,7 +7,8 @@ TORCH ?= torch==2.13.0
 
 DEVICE := .venv
 STATION := .venv-export
-FAST := -m "not slow"
+# A file's tests stay together: they share what their module sets up.
+FAST := -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-slow lint format clean
 
