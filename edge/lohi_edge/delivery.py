@@ -12,7 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import dicom, nifti, nifti_write, receipt, source
+import numpy as np
+
+from lohi_edge import dicom, nifti, nifti_write, picture, receipt, source
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, DiskError, UsageError
@@ -178,6 +180,34 @@ def _descrip(what: str, record: dict[str, Any]) -> str:
     return f"{nifti.SYNTHETIC_MARK} {what}, {mark_held}lohi-edge {version}, research use only"
 
 
+def sheet_path(image: Path) -> Path:
+    """Where the contact sheet of a derived series goes."""
+    return image.with_name(f"{image.name}_sheet.dcm")
+
+
+def deliver_sheet(
+    image: Path, before: Volume, after: Volume, record: dict[str, Any], clock: Clock
+) -> None:
+    """Write the contact sheet of a derived series as a secondary capture of the same study.
+
+    Args:
+        before, after: scan and result on one 1 mm grid.
+
+    Raises:
+        DiskError: nothing is left behind.
+    """
+    with clock("write"):
+        rows = [("before: 64 mT", before), (f"after: {picture.MARK}", after)]
+        path = sheet_path(image)
+        try:
+            record["result"]["sheet"] = dicom.write_sheet(
+                path, np.asarray(picture.sheet(rows)), before, record
+            )
+        except DiskError:
+            shutil.rmtree(image)
+            raise
+
+
 def digest(image: Path) -> str:
     """sha256 of a result: of the file, or over the files of a series."""
     if image.is_dir():
@@ -199,6 +229,7 @@ def write_receipt(image: Path, record: dict[str, Any], acquired: dict[str, Any] 
         shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
         if "uncertainty" in record:
             uncertainty_path(image).unlink(missing_ok=True)
+        sheet_path(image).unlink(missing_ok=True)
         raise
 
 

@@ -19,17 +19,23 @@ MARK = "SYNTHETIC - research use only"
 
 
 def before_after(path: Path, rows: list[tuple[str, Volume]]) -> None:
-    """Write a PNG: one row a volume (axial, coronal, sagittal mid-planes), a title above each.
-
-    Args:
-        path: of the PNG, written atomically.
-        rows: title and volume on a 1 mm grid; each is scaled by its own 99.5th percentile.
+    """Write `sheet` as a PNG, atomically.
 
     Raises:
         DiskError: it cannot be written.
     """
-    sheet = Image.new("L", (3 * TILE, len(rows) * (TILE + STRIP)))
-    draw = ImageDraw.Draw(sheet)
+    with atomic_write(path) as file:
+        sheet(rows).save(file, format="PNG")
+
+
+def sheet(rows: list[tuple[str, Volume]]) -> Image.Image:
+    """A grey picture: one row a volume (axial, coronal, sagittal mid-planes), a title above each.
+
+    Args:
+        rows: title and volume on a 1 mm grid; each is scaled by its own 99.5th percentile.
+    """
+    picture = Image.new("L", (3 * TILE, len(rows) * (TILE + STRIP)))
+    draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
     for row, (title, volume) in enumerate(rows):
         top = row * (TILE + STRIP)
@@ -38,9 +44,8 @@ def before_after(path: Path, rows: list[tuple[str, Volume]]) -> None:
             tile = Image.fromarray(plane)
             tile.thumbnail((TILE, TILE))
             x = column * TILE + (TILE - tile.width) // 2
-            sheet.paste(tile, (x, top + STRIP + (TILE - tile.height) // 2))
-    with atomic_write(path) as file:
-        sheet.save(file, format="PNG")
+            picture.paste(tile, (x, top + STRIP + (TILE - tile.height) // 2))
+    return picture
 
 
 def planes(data: Float32) -> list[NDArray[np.uint8]]:

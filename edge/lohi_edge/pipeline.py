@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from lohi_edge import contrast as contrasts
 from lohi_edge import delivery, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
+from lohi_edge.dicom import Series
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
@@ -30,6 +31,7 @@ class Result:
     Attributes:
         volume: synthetic 3 T-like volume; intensities 0 to 1000, see `receipt["result"]`.
         receipt: how it came about (see docs/reference/receipt.md).
+        before, after: scan and result on one 1 mm grid, for pictures.
         path: the image file, None when nothing was written.
         done_before: the same result was on disk already and was left as it is.
         uncertainty: on the grid of `volume`, where it was asked for (`quality.uncertainty`).
@@ -37,6 +39,8 @@ class Result:
 
     volume: Volume | None
     receipt: dict[str, Any]
+    before: Volume | None = None
+    after: Volume | None = None
     path: Path | None = None
     done_before: bool = False
     uncertainty: Volume | None = None
@@ -144,10 +148,9 @@ def enhance(
     clock = Clock()
     with clock("read"):
         scan = source.resolve(scan)
-    kind = source.written_as(scan, format)
-    if uncertainty and kind == "dicom":
+    grid = grid or _default_grid(scan, format)
+    if uncertainty and source.written_as(scan, format) == "dicom":
         raise UsageError("an uncertainty map is written as NIfTI only; add --format nifti")
-    grid = grid or ("native" if kind == "dicom" else "1mm")
     volume = source.read(scan, prefer, clock)
     name = volume.origin.name if volume.origin else ""
     sidecar = volume.origin.sidecar if volume.origin else None
@@ -160,12 +163,10 @@ def enhance(
     record = receipt.start(volume, scan, contrast, rule, model.bundle, model.choice)
     target = delivery.target(scan, out, format)
     delivery.refuse_source(target, scan)
-    if (
-        target
-        and not overwrite
-        and (found := delivery.existing(target, record, grid, mark, uncertainty))
-    ):
-        return Result(None, found, target, done_before=True)
+    if target and not overwrite:
+        for path in (target, delivery.held(target))[: 1 + deliver_held]:
+            if found := delivery.existing(path, record, grid, mark, uncertainty):
+                return Result(None, found, path=path, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
     image, doubt = _compute(fine, model, clock, record, progress, uncertainty)
@@ -175,21 +176,57 @@ def enhance(
         receipt.judge(record, seen, volume)
     if record["verdict"] == "hold" and not deliver_held:
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
-    if target and record["verdict"] == "hold":
-        target = delivery.held(target)
     with clock("restore"):
+        native = image
         if grid == "native":
-            image = image.resampled(volume.shape, volume.affine)
+            native = image.resampled(volume.shape, volume.affine)
             doubt = doubt and doubt.resampled(volume.shape, volume.affine)
-    if target:
-        delivery.deliver(target, image, record, scan, grid, clock, mark)
-        if doubt:
-            with clock("write"):
-                delivery.deliver_uncertainty(target, doubt, record)
     record["timings"] = clock.seconds()
-    if target:
-        delivery.write_receipt(target, record, sidecar)
-    return Result(image, record, target, uncertainty=doubt)
+    result = Result(native, record, fine, image, uncertainty=doubt)
+    return write(result, scan, out, grid, format, mark) if out else result
+
+
+def write(
+    result: Result,
+    scan: Path | Series | Volume,
+    out: str | Path,
+    grid: Grid | None = None,
+    format: Format = "auto",
+    mark: bool = False,
+) -> Result:
+    """Write what `enhance` computed of `scan`; the arguments are those of `enhance`.
+
+    What bears the same name is replaced.
+
+    Raises:
+        DiskError: the result cannot be written.
+    """
+    assert result.volume
+    assert result.before
+    assert result.after
+    record = result.receipt
+    grid = grid or _default_grid(scan, format)
+    target = delivery.target(scan, out, format)
+    assert target is not None
+    if record["verdict"] == "hold":
+        target = delivery.held(target)
+    clock = Clock()
+    delivery.deliver(target, result.volume, record, scan, grid, clock, mark)
+    if record["result"].get("format") == "dicom":
+        delivery.deliver_sheet(target, result.before, result.after, record, clock)
+    if result.uncertainty:
+        with clock("write"):
+            delivery.deliver_uncertainty(target, result.uncertainty, record)
+    spent, before = clock.seconds(), record["timings"]
+    total = round(before["total"] + spent["total"], 4)
+    record["timings"] = {**before, "write": spent["write"], "total": total}
+    acquired = result.before.origin.sidecar if result.before.origin else None
+    delivery.write_receipt(target, record, acquired)
+    return replace(result, path=target)
+
+
+def _default_grid(scan: Path | Series | Volume, format: Format) -> Grid:
+    return "native" if source.written_as(scan, format) == "dicom" else "1mm"
 
 
 def _compute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lohi_edge.dicom.read import only, read
 from lohi_edge.dicom.series import Found, Series, arrived, find, is_dicom
+from lohi_edge.dicom.sheet import write_sheet
 from lohi_edge.dicom.write import folder_digest, write
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "only",
     "read",
     "write",
+    "write_sheet",
 ]

@@ -30,12 +30,16 @@ from lohi_edge.dicom.instance import (
 )
 
 WHOLE_GROUPS = (0x0010, 0x0012)  # patient, clinical trial and de-identification
-KEPT = (
+# Of the study and the patient in it: kept in every instance, of whatever kind.
+KEPT_OF_STUDY = (
     *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyInstanceUID", "StudyDate"),
     *("StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName"),
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "SeriesDate"),
-    *("SeriesTime", "FrameOfReferenceUID", "PositionReferenceIndicator", "BodyPartExamined"),
-    *("Laterality", "PatientPosition", "ProtocolName", "ScanningSequence", "SequenceVariant"),
+    *("SeriesTime", "BodyPartExamined", "Laterality", "PatientPosition"),
+)
+KEPT_OF_SCAN = (
+    *("FrameOfReferenceUID", "PositionReferenceIndicator"),
+    *("ProtocolName", "ScanningSequence", "SequenceVariant"),
     *("ScanOptions", "MRAcquisitionType", "SequenceName", "RepetitionTime", "EchoTime"),
     *("InversionTime", "NumberOfAverages", "ImagingFrequency", "ImagedNucleus", "EchoNumbers"),
     *("MagneticFieldStrength", "EchoTrainLength", "FlipAngle", "ContrastBolusAgent"),
@@ -45,12 +49,15 @@ KEPT_PER_SLICE = (
     *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
     *("ContentDate", "ContentTime"),
 )
-# Type 2 attributes of the MR Image IOD: present, if need be empty (PS3.3 A.4.3).
+# Type 2 attributes of every image IOD, and of MR Image: present, if need be empty (PS3.3 A.4.3).
 NEVER_ABSENT = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
-    *("ReferringPhysicianName", "StudyID", "AccessionNumber", "PositionReferenceIndicator"),
-    *("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"),
+    *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
     *("PatientPosition", "SeriesNumber", "Laterality"),
+)
+NEVER_ABSENT_IN_MR = (
+    *("PositionReferenceIndicator", "ScanOptions", "MRAcquisitionType", "RepetitionTime"),
+    *("EchoTime", "EchoTrainLength"),
 )
 DESCRIPTION = (
     "Synthetic 3 T-like image computed from a low-field scan by a generative neural network. "
@@ -61,14 +68,11 @@ DESCRIPTION = (
 def common(first: Frame, record: dict[str, Any]) -> Dataset:
     """What every instance of the derived series has in common, identity and geometry apart."""
     source = first.instance
-    ds = Dataset()
-    for tag in source.raw:
-        if tag.group in WHOLE_GROUPS and dictionary_tag(tag):
-            copy(source, ds, tag)
-    for keyword in KEPT:
+    ds = of_study(source)
+    for keyword in KEPT_OF_SCAN:
         copy_keyword(source, ds, keyword)
     _from_enhanced(first, ds)
-    for keyword in NEVER_ABSENT:
+    for keyword in NEVER_ABSENT_IN_MR:
         if keyword not in ds:
             setattr(ds, keyword, None)
     for keyword, value in (("ScanningSequence", "RM"), ("SequenceVariant", "NONE")):
@@ -76,11 +80,26 @@ def common(first: Frame, record: dict[str, Any]) -> Dataset:
             setattr(ds, keyword, value)
     if not text(ds, "FrameOfReferenceUID"):
         ds.FrameOfReferenceUID = uids.derive("frame of reference", source.series_uid)
-    _identify(ds, source, record)
+    identify(ds, source, record)
     return ds
 
 
-def _identify(ds: Dataset, source: Instance, record: dict[str, Any]) -> None:
+def of_study(source: Instance) -> Dataset:
+    """Patient and study as the acquired series has them."""
+    ds = Dataset()
+    for tag in source.raw:
+        if tag.group in WHOLE_GROUPS and dictionary_tag(tag):
+            copy(source, ds, tag)
+    for keyword in KEPT_OF_STUDY:
+        copy_keyword(source, ds, keyword)
+    for keyword in NEVER_ABSENT:
+        if keyword not in ds:
+            setattr(ds, keyword, None)
+    return ds
+
+
+def identify(ds: Dataset, source: Instance, record: dict[str, Any]) -> None:
+    """Say of a derived MR image that it is synthetic, what computed it and from what."""
     bundle = record["bundle"]
     ds.SOPClassUID = MR_IMAGE
     ds.Modality = "MR"

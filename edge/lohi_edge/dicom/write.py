@@ -197,6 +197,11 @@ def _instance(
     ds.SliceLocation = _ds(planes.positions[k] @ normal)
     ds.SourceImageSequence = source_images(planes.sources[k])
     ds.add_new("PixelData", "OW", values.tobytes())
+    return encoded(ds)
+
+
+def encoded(ds: Dataset) -> Dataset:
+    """An instance made ready to be written in explicit little endian."""
     # With the encoding and character set it is going to be written in, raw elements stay raw.
     ds.set_original_encoding(False, True, ds._character_set)
     meta = FileMetaDataset()

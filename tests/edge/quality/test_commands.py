@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
-from lohi_edge.errors import BadInput, Held
+from lohi_edge.errors import BadInput, Held, UsageError
 from lohi_edge.pipeline import enhance
 from lohi_edge.report_maps import maps
 
@@ -49,6 +49,22 @@ def test_a_hold_delivers_nothing_unless_asked(write_scan, identity_bundle, tmp_p
     assert "HELD" in result.path.name
     assert "HELD" in nifti.read(result.path).origin.header["descrip"].item().decode()
     assert result.receipt["verdict"] == "hold"
+
+
+def test_a_held_result_is_replaced_only_where_asked(write_scan, identity_bundle, tmp_path, strict):
+    scan, out = write_scan("scan_T1w.nii.gz"), tmp_path / "out"
+    options = {"bundle": identity_bundle, "limits": strict, "deliver_held": True}
+    first = enhance(scan, out=out, **options)
+    before = first.path.stat().st_mtime_ns
+    again = enhance(scan, out=out, **options)
+    assert (again.done_before, again.path) == (True, first.path)
+    other = write_scan("scan_T1w.nii.gz", nifti.read(scan).data[::-1].astype(np.int16))
+    with pytest.raises(UsageError, match="another result is there"):
+        enhance(other, out=out, **options)
+    assert first.path.stat().st_mtime_ns == before
+    replaced = enhance(other, out=out, overwrite=True, **options)
+    assert replaced.path == first.path
+    assert replaced.receipt["result"]["sha256"] != first.receipt["result"]["sha256"]
 
 
 def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):
