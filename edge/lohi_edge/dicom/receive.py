@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import logging
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -58,15 +59,27 @@ class Tls:
         Raises:
             UsageError: a file is missing or holds no certificate or key.
         """
-        purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
+        kind = _LateHandshake if server else ssl.SSLContext
+        context = kind(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         try:
-            context = ssl.create_default_context(purpose, cafile=str(self.authority))
+            context.load_verify_locations(cafile=str(self.authority))
             context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"TLS files cannot be used: {error}; check the paths") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+class _LateHandshake(ssl.SSLContext):
+    """Shakes hands at the first read, in the connection's own thread and within its time.
+
+    pynetdicom would do it in the thread that accepts connections, where one peer that says nothing
+    keeps out all others.
+    """
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **more: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(sock, *args, **{**more, "do_handshake_on_connect": False})
 
 
 @dataclass(frozen=True)
