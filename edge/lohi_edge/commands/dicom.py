@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(receive)
     app.command()(send)
     app.command()(echo)
+    app.command(name="bench-dicom")(bench)
 
 
 def receive(
@@ -122,6 +123,20 @@ def echo(
     node = scu.Node.parse(to, title)
     seconds = scu.echo(node, _tls(tls_cert, tls_key, tls_ca))
     _say(f"{node}: answered in {1000 * seconds:.0f} ms")
+
+
+def bench(
+    slices: Annotated[int, typer.Option(min=2, help="Of the made-up series.")] = 200,
+    runs: Annotated[int, typer.Option(min=1, help="Runs; the median is told.")] = 5,
+) -> None:
+    """Time DICOM on this machine: a series read, a derived one written, instances received.
+
+    Example: lohi-edge bench-dicom --runs 9
+    """
+    from lohi_edge.console import show_mapping
+    from lohi_edge.dicom.bench import measure
+
+    show_mapping(measure(slices, runs=runs))
 
 
 def _tls(certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:

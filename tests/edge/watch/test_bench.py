@@ -1,0 +1,30 @@
+"""The measurements run, on a real daemon, and say what they claim to."""
+
+from __future__ import annotations
+
+import pytest
+
+from lohi_edge.dicom import bench as dicom_bench
+from lohi_edge.watch import bench
+from watch_parts import save_scan
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_daemon_is_measured(tmp_path, identity_bundle, monkeypatch):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "cache"))
+    scan = save_scan(tmp_path / "a_T1w.nii")
+    found = bench.throughput(scan, identity_bundle, 1, rounds=1, batch=2)
+    assert found["overhead"] > -1
+    assert found["daemon_2_s"] > 0
+    times = bench.reaction(scan, identity_bundle, runs=1)
+    assert times["with_events_s"]["max"] >= 0.1  # between two looks there is at least so much
+    assert 0 <= bench.idle(identity_bundle, seconds=1.0)["core_share"] < 2
+    found = bench.backlog(scan, identity_bundle, files=20)
+    assert 0 < found["listed_s"] <= found["started_s"]
+    found = bench.soak(scan, identity_bundle, volumes=20)
+    assert found["daemon"]["at_the_end_mb"] > 10
+
+
+def test_dicom_is_measured():
+    found = dicom_bench.measure(slices=4, side=32, runs=1)
+    assert all(found[name] > 0 for name in ("read_s", "write_s", "received_per_s"))
