@@ -4,71 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
-import time
-import urllib.request
 
 import numpy as np
 import pytest
 
+from chromium import MISSING, Page
 from lohi_edge import report
 from lohi_edge.volume import Volume
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-
-
-class Page:
-    """A page of a headless Chromium over the DevTools protocol; `events` as they come."""
-
-    def __init__(self, folder):
-        self._process = subprocess.Popen(
-            [
-                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-background-networking", "--disable-dev-shm-usage",
-                "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank",
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        port_file = folder / "DevToolsActivePort"
-        for _ in range(600):
-            if port_file.exists() and port_file.read_text().count("\n"):
-                break
-            time.sleep(0.1)
-        port = port_file.read_text().splitlines()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-            (target,) = [t for t in json.load(answer) if t["type"] == "page"]
-        self._socket = websocket.create_connection(
-            target["webSocketDebuggerUrl"], suppress_origin=True, timeout=120
-        )
-        self._count, self.events = 0, []
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        self._count += 1
-        self._socket.send(json.dumps({"id": self._count, "method": method, "params": params}))
-        while True:
-            message = json.loads(self._socket.recv())
-            if message.get("id") == self._count:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-
-    def open(self, path):
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
-            self.events.append(json.loads(self._socket.recv()))
-
-    def run(self, code):
-        return self.call("Runtime.evaluate", expression=code)["result"].get("value")
-
-    def close(self):
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
 @pytest.fixture(scope="module")
@@ -88,24 +32,14 @@ def page(tmp_path_factory):
     path = folder / "report.html"
     path.write_text(report.render(record, report.Images(scan, scan, scan, scan)))
     browser = Page(folder)
-    browser.open(path)
+    browser.open(path.as_uri())
     yield browser
     browser.close()
 
 
 def test_no_error_and_no_request_leaves_the_page(page):
-    bad = [
-        e for e in page.events
-        if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")
-        or (e.get("method") == "Runtime.consoleAPICalled" and e["params"]["type"] == "error")
-    ]  # fmt: skip
-    assert bad == []
-    urls = [
-        e["params"]["request"]["url"]
-        for e in page.events
-        if e.get("method") == "Network.requestWillBeSent"
-    ]
-    assert [u for u in urls if not u.startswith(("file:", "data:"))] == []
+    assert page.faults() == []
+    assert [u for u in page.requested() if not u.startswith(("file:", "data:"))] == []
 
 
 def test_the_divider_moves_by_keyboard_and_pointer(page):
