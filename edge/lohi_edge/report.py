@@ -41,7 +41,15 @@ def write(receipt: Path) -> tuple[Path, Path | None]:
         raise BadInput(
             f"{receipt}: expected a receipt (the .json beside a result), got another file"
         )
-    images = find_images(receipt.parent, record)
+    return pages(receipt, record, find_images(receipt.parent, record))
+
+
+def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, Path | None]:
+    """What `write` makes, from images that are in memory.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
     page = receipt.with_name(f"{receipt.stem}_report.html")
     with atomic_write(page) as file:
         file.write(render(record, images).encode())

@@ -63,6 +63,7 @@ class Enhance:
     threads: int | None = None
     runtime: str = "auto"
     precision: str = "auto"
+    mark: bool = False
 
     def digest(self) -> str:
         """Eight hex digits that change with every setting a result depends on.
@@ -70,6 +71,7 @@ class Enhance:
         Contrast and bundle are part of a scan's identity by themselves.
         """
         what = {"grid": self.grid, "prefer": self.prefer, "precision": self.precision}
+        what |= {"mark": "yes"} if self.mark else {}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -114,13 +116,42 @@ class Log:
 
 @dataclass(frozen=True)
 class Http:
-    """Section [http]: health and metrics.
+    """Section [http].
 
     Attributes:
-        port: of the loopback interface; 0 opens no socket at all.
+        port: of the loopback interface, for health and metrics; 0 opens no socket at all.
+        page: "PORT" (of the loopback interface) or "HOST:PORT" of the web page; None is no page.
     """
 
     port: int = 0
+    page: str | None = None
+
+
+@dataclass(frozen=True)
+class Dicom:
+    """Section [dicom]: receive series into the inbox, send results on.
+
+    Attributes:
+        port: to receive on; 0 receives nothing.
+        host: address to receive on.
+        title: our AE title.
+        callers: AE titles that may send.
+        allow: IP addresses or networks that may connect; empty is every one.
+        send: where results go, each as TITLE@host:port.
+        peers: more nodes that `lohi-edge doctor` asks whether they are there.
+        tls_cert, tls_key, tls_ca: PEM files; together they turn TLS on, both ways.
+    """
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    title: str = "LOHI_EDGE"
+    callers: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    send: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,19 +169,6 @@ class Latency:
     thor_p95_s: float = 8.0
     gpu_p95_s: float = 8.0
     cpu_p95_s: float = 30.0
-
-
-@dataclass(frozen=True)
-class Dicom:
-    """Section [dicom].
-
-    Attributes:
-        peers: nodes that `lohi-edge doctor` asks whether they are there, as TITLE@host:port.
-        title: our own AE title.
-    """
-
-    peers: tuple[str, ...] = ()
-    title: str = "LOHI_EDGE"
 
 
 @dataclass(frozen=True)
@@ -196,6 +214,7 @@ _RULES: dict[str, tuple[Any, str]] = {
     "http.port": (lambda v: 0 <= v <= 65535, "0 to 65535"),
     "latency.device": (lambda v: v in ("auto", *CLASSES), f"auto or {', '.join(CLASSES)}"),
     **{f"latency.{name}_p95_s": (lambda v: v > 0, "more than 0") for name in CLASSES},
+    "dicom.port": (lambda v: 0 <= v <= 65535, "0 to 65535"),
     "dicom.title": (lambda v: 0 < len(v.strip()) <= 16, "1 to 16 characters"),
 }
 

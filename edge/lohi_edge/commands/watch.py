@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.command()(watch)
     app.command()(status)
+    app.command(name="bench-watch")(bench)
     app.add_typer(queue_app, name="queue")
     app.add_typer(audit_app, name="audit")
 
@@ -52,6 +53,15 @@ def watch(
     http_port: Annotated[
         int | None, typer.Option("--http-port", help="Serve health and metrics on loopback.")
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            "--page",
+            metavar="[HOST:]PORT",
+            help="Serve a web page, read-only, with "
+            "queue, verdicts and pictures; on loopback unless HOST is named.",
+        ),
+    ] = None,
 ) -> None:
     """Enhance every scan that arrives in INBOX, for ever, losing none.
 
@@ -64,6 +74,8 @@ def watch(
 
       lohi-edge watch /srv/inbox /srv/outbox
 
+      lohi-edge watch /srv/inbox /srv/outbox --page 8080
+
       lohi-edge watch --config /etc/lohi-edge/config.toml
     """
     from lohi_edge.settings import load
@@ -73,7 +85,7 @@ def watch(
     given: dict[str, dict[str, Any]] = {
         "watch": {key: str(value) for key, value in watching.items() if value},
         "enhance": {"bundle": str(bundle)} if bundle else {},
-        "http": {"port": http_port} if http_port is not None else {},
+        "http": {k: v for k, v in (("port", http_port), ("page", page)) if v is not None},
     }
 
     def read() -> Any:
@@ -81,6 +93,42 @@ def watch(
         return with_state(settings)
 
     Daemon(read(), read).run()
+
+
+def bench(
+    scan: Annotated[
+        Path | None, typer.Argument(help="NIfTI file.  [default: the demo scan]")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    soak: Annotated[
+        int, typer.Option(min=0, help="Measure memory over so many scans instead.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure the daemon on this machine: overhead over bare enhance, reaction, idling, backlog.
+
+    Examples:
+
+      lohi-edge bench-watch --runs 10
+
+      lohi-edge bench-watch small.nii --soak 2000
+    """
+    from lohi_edge import demo
+    from lohi_edge.console import show_mapping
+    from lohi_edge.watch import bench as benchmark
+
+    scan = scan or demo.SCAN
+    found = (
+        benchmark.soak(scan, bundle, soak)
+        if soak
+        else benchmark.measure(scan, bundle, threads, runs)
+    )
+    _print_json(found) if as_json else show_mapping(found)
 
 
 def status(state: State = None, config: Config = None, as_json: Json = False) -> None:

@@ -163,10 +163,11 @@ def peers(context: Context) -> Finding:
     from lohi_edge.dicom import send
 
     settings = context.settings.dicom
-    if not settings.peers:
-        return Finding(NOT_APPLICABLE, "no dicom.peers in the settings")
+    nodes = dict.fromkeys((*settings.send, *settings.peers))
+    if not nodes:
+        return Finding(NOT_APPLICABLE, "no dicom.send and no dicom.peers in the settings")
     silent, words = [], []
-    for peer in settings.peers:
+    for peer in nodes:
         try:
             seconds = send.echo(send.Node.parse(peer, settings.title), None)
             words.append(f"{peer} in {1000 * seconds:.0f} ms")

@@ -133,22 +133,30 @@ class Queue:
         self._folder, self._tls, self._clock = folder, tls, clock
         make_directory(folder)
 
-    def add(self, paths: Iterable[Path], node: Node) -> Path:
-        """Queue files and folders; on disk when this returns."""
+    def add(self, paths: Iterable[Path], node: Node, name: str | None = None) -> Path:
+        """Queue files and folders; on disk when this returns.
+
+        Args:
+            name: of the job, digits first; another one of that name is replaced.
+        """
         job = {
             "paths": [str(path.resolve()) for path in paths],
             "node": asdict(node),
             "attempts": 0,
             "due": self._clock(),
         }
-        return self._save(self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", job)
+        name = name or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        return self._save(self._folder / f"{name}.json", job)
 
     def pending(self) -> list[Path]:
         """Job files, oldest first."""
         return sorted(self._folder.glob("[0-9]*.json"))
 
-    def run(self) -> list[str]:
+    def run(self, sent: Callable[[str], Any] = lambda name: None) -> list[str]:
         """Try every job that is due, once.
+
+        Args:
+            sent: called with the name of each job that is done.
 
         Returns:
             One line per job that was tried and is still there, or was set aside.
@@ -165,7 +173,8 @@ class Queue:
             except (ValueError, TypeError, KeyError, RecursionError, BadInput):
                 failed.append(self._set_aside(file, "it is damaged"))
                 continue
-            if due > self._clock():
+            # Further away than any wait: the clock was set back since.
+            if 0 < due - self._clock() <= LONGEST_WAIT:
                 continue
             # Counted and put off first, so that a job that kills us is not tried in a circle.
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
@@ -178,6 +187,7 @@ class Queue:
                 failed.append(self._set_aside(file, str(error)))
             else:
                 file.unlink()
+                sent(file.stem)
         return failed
 
     def _save(self, file: Path, job: dict[str, Any]) -> Path:

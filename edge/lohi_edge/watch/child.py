@@ -1,4 +1,4 @@
-"""The worker process: holds the model warm, reads one scan ahead, enhances one at a time.
+"""The worker process: holds the model warm; reads a scan, computes one, writes one at a time.
 
 Commands come in and events go out as JSON lines. Whatever goes wrong beyond a user's error ends
 this process; the daemon counts that against the scan and starts another.
@@ -6,35 +6,33 @@ this process; the daemon counts that against the scan and starts another.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
-import signal
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import acceptance, contrast, delivery, nifti, source
+from lohi_edge import acceptance, contrast, delivery, nifti, report, source
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.errors import BundleError, LohiError
-from lohi_edge.files import atomic_write, disk_error, read_bytes
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.files import disk_error
+from lohi_edge.pipeline import Models, Result, enhance, write
+from lohi_edge.report import Images
 from lohi_edge.volume import Volume
-from lohi_edge.watch import faults
-from lohi_edge.watch.outbox import clean_name, size_of
+from lohi_edge.watch import faults, process
+from lohi_edge.watch.names import clean_name, size_of
+from lohi_edge.watch.process import Send
+from lohi_edge.watch.stamp import stamp_receipt
 
-CRASH = 70  # EX_SOFTWARE of sysexits.h
-_PR_SET_PDEATHSIG = 1
+Tasks = queue.Queue[tuple[str, dict[str, Any]]]
+Facts = tuple[str, dict[str, Any], dict[str, float]]  # arguments of stamp_receipt
 _PROGRESS_S = 0.5
-Send = Callable[..., None]
 
 
 class Child:
@@ -47,8 +45,9 @@ class Child:
             options["bundle"], options["threads"], options["runtime"], options["precision"]
         )
         self._volumes: dict[int, tuple[Volume, dict[str, float]]] = {}
-        self.tasks: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
-        self.reads: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._tasks: Tasks = queue.Queue()
+        self._reads: Tasks = queue.Queue()
+        self._writes: Tasks = queue.Queue()
 
     def accept(self) -> None:
         """Load every model that is there and run its golden slices.
@@ -94,44 +93,50 @@ class Child:
             "seconds_per_slice": record["seconds_per_slice"],
         }
 
-    def work(self) -> None:
-        """The main thread: only here does the model run."""
+    def listen(self) -> None:
+        """Take commands; the daemon's end of the pipe closes when the daemon dies."""
+        for line in sys.stdin:
+            command = json.loads(line)
+            kind = command.pop("do")
+            (self._reads if kind == "read" else self._tasks).put((kind, command))
+        os._exit(0)
+
+    def start(self) -> None:
+        """Read and write beside the computing, each in a thread whose failure is the process's."""
+        process.in_thread(self._do, self._reads)
+        process.in_thread(self._do, self._writes)
+        self._do(self._tasks)  # the model runs in the main thread alone
+
+    def _do(self, tasks: Tasks) -> None:
         while True:
-            kind, task = self.tasks.get()
+            kind, task = tasks.get()
             try:
                 getattr(self, f"_{kind}")(**task)
             except LohiError as error:
                 self._failed(task["id"], error)
 
-    def load(self) -> None:
-        """The reading thread: the next scan is read while the current one is computed."""
-        while True:
-            task = self.reads.get()
-            try:
-                faults.reach("worker_read", Path(task["path"]).name)
-                clock = Clock()
-                with clock("read"):
-                    scan = source.resolve(task["path"])
-                volume = source.read(scan, self._options["prefer"], clock)
-                self._volumes[task["id"]] = (volume, clock.seconds())
-                self._send("loaded", id=task["id"])
-                self.tasks.put(("identify", {"id": task["id"]}))
-            except LohiError as error:
-                self._failed(task["id"], error)
-            except BaseException:  # noqa: BLE001 (this thread's failure is the process's)
-                crash()
+    def _read(self, id: int, path: str) -> None:
+        faults.reach("worker_read", Path(path).name)
+        clock = Clock()
+        with clock("read"):
+            scan = source.resolve(path)
+        volume = source.read(scan, self._options["prefer"], clock)
+        self._volumes[id] = (volume, clock.seconds())
+        self._send("loaded", id=id)
+        self._identify(id)
 
     def _failed(self, id: int, error: LohiError) -> None:
         self._volumes.pop(id, None)
         self._send("failed", id=id, kind=type(error).__name__, message=str(error))
 
     def _identify(self, id: int) -> None:
+        """Say what makes the scan the same work as another; every model is loaded by now."""
         volume = self._volumes[id][0]
         origin = volume.origin
         assert origin
-        name, _ = contrast.decide(
-            self._options["contrast"], nifti.stem(Path(origin.name)), origin.sidecar
-        )
+        named = (self._options["contrast"], nifti.stem(Path(origin.name)), origin.sidecar)
+        fine = volume.isotropic() if contrast.unnamed(*named) else None
+        name, _ = contrast.decide(*named, fine)
         manifest = self._models.get(name).bundle.manifest
         grown = volume.zooms if self._options["grid"] != "native" else (1.0, 1.0, 1.0)
         voxels = 1.0
@@ -157,26 +162,36 @@ class Child:
         faults.reach("worker_compute", path)
         result = enhance(
             named,
-            out=out,
             bundle=self._models,
             contrast=self._options["contrast"],
             grid=self._options["grid"],
             progress=self._progress(id),
         )
-        assert result.path
-        receipt = delivery.receipt_path(result.path)
+        self._send("computed", id=id)
+        self._writes.put(("write", {
+            "id": id, "path": path, "result": result, "named": named, "out": Path(out),
+            "facts": (home, stamp, read),
+        }))  # fmt: skip
+
+    def _write(
+        self, id: int, path: str, result: Result, named: Volume, out: Path, facts: Facts
+    ) -> None:
+        written = write(result, named, out, self._options["grid"], mark=self._options["mark"])
+        assert written.path
+        receipt = delivery.receipt_path(written.path)
         try:
             faults.reach("worker_write", path)
         except OSError as error:
             raise disk_error(receipt, error) from None
-        record = stamp_receipt(receipt, home, stamp, read)
+        record = stamp_receipt(receipt, *facts)
+        report.pages(receipt, record, Images(fine=written.before, result=written.after))
         faults.reach("after_write", path)
         self._send(
             "done",
             id=id,
             verdict=record["verdict"],
             seconds=record["timings"]["total"],
-            bytes=sum(size_of(path) for path in Path(out).iterdir() if path != receipt),
+            bytes=sum(size_of(path) for path in out.iterdir() if path != receipt),
         )
 
     def _progress(self, id: int) -> Callable[[int, int], None]:
@@ -191,84 +206,17 @@ class Child:
         return report
 
 
-def stamp_receipt(
-    path: Path, home: str, stamp: dict[str, Any], read: dict[str, float]
-) -> dict[str, Any]:
-    """Add to a receipt what only the daemon knows, and the time that reading ahead took.
-
-    Args:
-        home: where the original will be, as seen from the result.
-    """
-    sidecar = json.loads(read_bytes(path, delivery.MAX_RECEIPT))
-    record: dict[str, Any] = sidecar["LohiEdge"]
-    sidecar["Sources"] = [home]
-    record["source"]["path"] = home
-    record["watch"] = stamp
-    timings = record["timings"]
-    timings["total"] = round(timings["total"] + read["total"], 4)
-    for phase in ("read", "validate"):
-        timings[phase] = read[phase]
-    with atomic_write(path) as file:
-        file.write(json.dumps(sidecar, indent=2, allow_nan=False).encode() + b"\n")
-    return record
-
-
-def crash() -> None:
-    """End the whole process now, whichever thread notices."""
-    traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(CRASH)
-
-
-def _die_with_parent(parent: int) -> None:
-    """A worker without its daemon must not go on; and it is the one to go when memory is short."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)  # it died before the line above could notice
-    try:
-        Path("/proc/self/oom_score_adj").write_text("500")
-    except OSError:
-        return  # some containers forbid it; the daemon then takes its chances
-
-
-def _listen(child: Child) -> None:
-    """The listening thread: the daemon's end of the pipe closes when the daemon dies."""
-    for line in sys.stdin:
-        command = json.loads(line)
-        kind = command.pop("do")
-        if kind == "read":
-            child.reads.put(command)
-        else:
-            child.tasks.put((kind, command))
-    os._exit(0)
-
-
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # meant for the daemon, which decides
-    _die_with_parent(int(sys.argv[1]))
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not look like an event
-    lock = threading.Lock()
-
-    def send(event: str, **facts: Any) -> None:
-        with lock:
-            events.write(json.dumps({"event": event, **facts}) + "\n")
-
+    send = process.enter(oom_score=500)
     child = Child(json.loads(sys.stdin.readline()), send)
     try:
-        try:
-            child.accept()
-        except LohiError as error:
-            send("refused", message=str(error), exit_code=error.exit_code)
-            return
-        for target in (child.load, lambda: _listen(child)):
-            threading.Thread(target=target, daemon=True).start()
-        child.work()
-    except BaseException:  # noqa: BLE001 (logged, and the process ends)
-        crash()
+        child.accept()
+    except LohiError as error:
+        send("refused", message=str(error), exit_code=error.exit_code)
+        return
+    process.in_thread(child.listen)
+    child.start()
 
 
 if __name__ == "__main__":
-    main()
+    process.or_crash(main)

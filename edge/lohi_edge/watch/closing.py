@@ -15,9 +15,13 @@ from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.inbox import Inbox, sidecar_of
-from lohi_edge.watch.ledger import Ledger, Scan
+from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import Log, printable, without_names
-from lohi_edge.watch.outbox import Outbox, Placed, clean_name
+from lohi_edge.watch.names import clean_name
+from lohi_edge.watch.network import Outgoing
+from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.placed import Placed
+from lohi_edge.watch.schema import Scan
 
 _ADVICE = {
     "held": "Look at the scan; acquire it again if it is as bad as the reason says.",
@@ -39,6 +43,7 @@ class Closing:
     audit: Audit
     log: Log
     settings: Settings
+    outgoing: Outgoing
 
     def stamp(self, scan: Scan, identity: str) -> dict[str, Any]:
         """What a receipt must say so that a lost ledger can be rebuilt from it."""
@@ -71,7 +76,11 @@ class Closing:
         self.record_done(scan, folder, done)
 
     def record_done(self, scan: Scan, folder: str, done: dict[str, Any], **more: Any) -> None:
-        """The result is on disk; now the audit log and the ledger learn of it."""
+        """The result is on disk; now send queue, audit log and ledger learn of it."""
+        if scan.identity and "first" not in more:
+            placed = self.outbox.find(folder, scan.identity)
+            if placed and (count := self.outgoing.add(scan, placed)):
+                self.log("scan.queued_to_send", scan=scan.id, jobs=count)
         self._say(
             scan, "scan.done", verdict=done["verdict"], seconds=done.get("seconds"),
             result_sha256=done.get("result_sha256"), first=more.get("first"),

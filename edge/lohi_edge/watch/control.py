@@ -20,9 +20,11 @@ from lohi_edge.watch import localfs
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.inbox import Inbox, sidecar_of
-from lohi_edge.watch.ledger import FINAL, Ledger, Scan
+from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import Log, printable
+from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.schema import FINAL, Scan
 
 FOLDER = "control"
 ANSWER_S = 15.0
@@ -104,7 +106,9 @@ def _parts(state: Path) -> Closing:
     root, out = map(Path, folders.split("\n"))
     stable = not localfs.is_network(localfs.kind(root))
     inbox = Inbox(root, ledger.mark, stable)
-    return Closing(root, inbox, Outbox(out), ledger, Audit(state), Log(), Settings())
+    settings = Settings()
+    outgoing = Outgoing(state, settings)
+    return Closing(root, inbox, Outbox(out), ledger, Audit(state), Log(), settings, outgoing)
 
 
 def _do(parts: Closing, do: str, number: int) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from lohi_edge.files import fsync_directory
 from lohi_edge.settings import Disk
 from lohi_edge.watch.closing import Closing
-from lohi_edge.watch.ledger import Scan
-from lohi_edge.watch.outbox import remove
+from lohi_edge.watch.names import remove
+from lohi_edge.watch.schema import Scan
 
 _OUTPUTS = 3  # image, its temporary self and the report, generously
 _GB = 1e9
@@ -45,13 +45,14 @@ def retain(parts: Closing) -> int:
     rows = list(
         parts.ledger.select("state = 'done' AND bytes > 0", order="finished_at DESC, id DESC")
     )
+    unsent = parts.outgoing.unsent()
     total, removed = 0, 0
     for scan in rows:
         total += scan.bytes
         assert scan.finished_at is not None
         old = settings.keep_days and now - scan.finished_at > settings.keep_days * _DAY_S
         large = settings.keep_gb and total > settings.keep_gb * _GB
-        if old or large:
+        if (old or large) and scan.id not in unsent:
             _expire(parts, scan)
             removed += 1
     return removed

@@ -6,21 +6,17 @@ Answers come from the last snapshot that the work loop left; asking never reache
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
 from typing import Any
 
-from lohi_edge.errors import UsageError
+from lohi_edge.watch.web import LOOPBACK, NOT_FOUND, Answer, Server
 
-HOST = "127.0.0.1"
 STUCK_S = 90.0  # the loop leaves a snapshot at least every 30 s
-_NAMES = ("127.0.0.1", "localhost")
 
 
 class Health:
-    """A small server in a thread of its own.
+    """Answers `/healthz` and `/metrics`.
 
     Args:
         port: of 127.0.0.1; 0 for any free one.
@@ -32,67 +28,28 @@ class Health:
     def __init__(self, port: int) -> None:
         self._said: dict[str, Any] = {"phase": "starting"}
         self._at = time.monotonic()
-        try:
-            self._server = http.server.ThreadingHTTPServer((HOST, port), self._handler())
-        except OSError as error:
-            raise UsageError(
-                f"port {port} of {HOST} cannot be used: {(error.strerror or '').lower()}; "
-                "name another as http.port"
-            ) from None
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+        self._server = Server(LOOPBACK, port, "http.port", self.answer)
+        self.port = self._server.port
 
     def tell(self, snapshot: dict[str, Any]) -> None:
         """What to answer from now on."""
         self._said, self._at = snapshot, time.monotonic()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """(status, content type, content) for a path."""
+    def answer(self, path: str) -> Answer:
+        """The answer to a path."""
         said = self._said
         if path == "/healthz":
             stuck = time.monotonic() - self._at > STUCK_S
             healthy = said["phase"] == "ready" and not said["paused"] and not stuck
             facts = {key: said.get(key) for key in ("phase", "paused", "queue")}
             body = json.dumps({"healthy": healthy, "stuck": stuck, **facts}).encode()
-            return (200 if healthy else 503), "application/json", body
+            return Answer(200 if healthy else 503, "application/json", body)
         if path == "/metrics":
-            return 200, "text/plain; version=0.0.4", metrics(said).encode()
-        return 404, "text/plain", b"not found\n"
-
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        health = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 10
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                # A page of another site may resolve its own name to 127.0.0.1; it is not answered.
-                name = (self.headers.get("Host") or "").rpartition(":")[0]
-                if name not in _NAMES:
-                    status, kind, body = 403, "text/plain", b"ask for localhost\n"
-                else:
-                    status, kind, body = health.answer(self.path.partition("?")[0])
-                self.send_response(status)
-                for header, value in (
-                    ("Content-Type", kind),
-                    ("Content-Length", str(len(body))),
-                    ("Cache-Control", "no-store"),
-                    ("X-Content-Type-Options", "nosniff"),
-                ):
-                    self.send_header(header, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return  # a line per scrape would bury the events
-
-        return Handler
+            return Answer(200, "text/plain; version=0.0.4", metrics(said).encode())
+        return NOT_FOUND
 
 
 def metrics(said: dict[str, Any]) -> str:

@@ -8,60 +8,20 @@ OUTBOX/.lohi-edge/                         what is being written; emptied at eve
 
 from __future__ import annotations
 
-import errno
-import filecmp
-import hashlib
 import itertools
-import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
-from typing import Any
 
-from lohi_edge import nifti
-from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory, read_bytes
-from lohi_edge.watch.log import printable
+from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory
+from lohi_edge.watch import originals
+from lohi_edge.watch.names import clean_name, result_names
+from lohi_edge.watch.originals import make_durable
+from lohi_edge.watch.placed import Placed, stamped
 
-MAX_NAME = 180  # bytes of a stem; leaves room for what output names add within 255
-MAX_RECEIPT = 4 << 20
 STAGING = ".lohi-edge"
-ORIGINALS = "originals"
-TROUBLE = ("held", "failed", "quarantined")
-_KEPT_TAIL = 40
 _NAMES_TRIED = 5
-
-
-def clean_name(name: str) -> str:
-    """A file name that is valid UTF-8, printable, and short enough for what output names add."""
-    stem = nifti.stem(Path(name))
-    suffix = name[len(stem) :]
-    text = printable(stem)
-    if len(text.encode()) > MAX_NAME:
-        short = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
-        head = text.encode()[: MAX_NAME - _KEPT_TAIL - 10].decode(errors="ignore")
-        tail = text.encode()[-_KEPT_TAIL:].decode(errors="ignore")
-        text = f"{head}-{short}-{tail}"
-    return text + suffix
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A finished result found in the outbox."""
-
-    folder: str  # relative to the outbox
-    receipt: Path
-    record: dict[str, Any]  # the receipt; record["watch"] is the daemon's stamp
-
-    def files(self) -> list[Path]:
-        """What retention may remove: all that was delivered but the receipt."""
-        return [path for path in self.receipt.parent.iterdir() if path != self.receipt]
-
-    @property
-    def bytes(self) -> int:
-        return sum(size_of(path) for path in self.files())
 
 
 class Outbox:
@@ -109,22 +69,17 @@ class Outbox:
     def discard(self, scan: int) -> None:
         shutil.rmtree(self._staging / str(scan), ignore_errors=True)
 
-    def choose(self, path: str, identity: str) -> str:
-        """Folder for the result of inbox `path`, relative to the outbox; not yet taken."""
-        return next(
-            name for name in self._names(path, identity) if not os.path.lexists(self.root / name)
-        )
+    def choose(self, path: str, identity: str, taken: Collection[str] = ()) -> str:
+        """Folder for the result of inbox `path`, relative to the outbox.
 
-    def _names(self, path: str, identity: str) -> Iterator[str]:
-        """Names for a result's folder, best first."""
-        pure = PurePath(path)
-        stem = nifti.stem(Path(clean_name(pure.name))).removesuffix(".zip")
-        parents = [clean_name(part) for part in pure.parent.parts]
-        if parents or stem not in (*TROUBLE, ORIGINALS):
-            yield "/".join((*parents, stem))
-        yield "/".join((*parents, f"{stem}-{identity[:8]}"))
-        for number in itertools.count(2):
-            yield "/".join((*parents, f"{stem}-{identity[:8]}-{number}"))
+        Args:
+            taken: folders of results that are being made.
+        """
+        return next(
+            name
+            for name in result_names(path, identity)
+            if name not in taken and not os.path.lexists(self.root / name)
+        )
 
     def place(self, scan: int, folder: str) -> None:
         """Make a staged folder appear under its final name, at once and for good.
@@ -135,7 +90,7 @@ class Outbox:
         staged, final = self._staging / str(scan), self.root / folder
         try:
             fsync_directory(staged)
-            _make_durable(final.parent, self.root)
+            make_durable(final.parent, self.root)
             staged.rename(final)
             fsync_directory(final.parent)
         except OSError as error:
@@ -144,14 +99,14 @@ class Outbox:
     def find(self, folder: str, identity: str) -> Placed | None:
         """The finished result in a folder, if it is that of `identity`."""
         for receipt in sorted((self.root / folder).glob("*.json")):
-            record = _stamped(receipt)
+            record = stamped(receipt)
             if record and record["watch"]["identity"] == identity:
                 return Placed(folder, receipt, record)
         return None
 
     def find_near(self, path: str, identity: str) -> Placed | None:
         """The finished result of `identity` under one of the names `choose` gives this path."""
-        for folder in itertools.islice(self._names(path, identity), _NAMES_TRIED):
+        for folder in itertools.islice(result_names(path, identity), _NAMES_TRIED):
             if placed := self.find(folder, identity):
                 return placed
         return None
@@ -162,7 +117,7 @@ class Outbox:
             folders[:] = sorted(f for f in folders if f != STAGING)
             for name in sorted(names):
                 path = Path(base) / name
-                if name.endswith(".json") and (record := _stamped(path)):
+                if name.endswith(".json") and (record := stamped(path)):
                     yield Placed(os.path.relpath(base, self.root), path, record)
 
     def explain(self, state: str, path: str, text: str) -> Path:
@@ -172,7 +127,7 @@ class Outbox:
             DiskError
         """
         target = self.reason_path(state, path)
-        _make_durable(target.parent, self.root)
+        make_durable(target.parent, self.root)
         # Written in the staging folder, so that a power cut leaves no temporary beside it.
         staged = self._staging / target.name
         with atomic_write(staged) as file:
@@ -190,112 +145,9 @@ class Outbox:
         return self.root / state / parent / f"{clean_name(pure.name)}.reason.txt"
 
     def take(self, original: Path, target: Path) -> Path:
-        """Move an original out of the inbox; a name that another file has gets a number.
-
-        Raises:
-            DiskError: the original is where it was.
-        """
-        _make_durable(target.parent, self.root)
-        final, number = target, 1
-        while os.path.lexists(final):
-            if _same(original, final):  # a power cut came between copying and removing
-                break
-            number += 1
-            stem = nifti.stem(target)
-            final = target.with_name(f"{stem}-{number}{target.name[len(stem) :]}")
-        try:
-            try:
-                original.replace(final)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                self._copy_over(original, final)
-            fsync_directory(final.parent)
-            fsync_directory(original.parent)
-        except OSError as error:
-            raise disk_error(final, error) from None
-        return final
+        """Move an original here; see `originals.take`."""
+        return originals.take(original, target, self.root, self._staging)
 
     def destroy(self, original: Path) -> None:
-        """Delete an original; of a folder, all at once.
-
-        Raises:
-            DiskError: it is where it was.
-        """
-        try:
-            if original.is_dir():
-                going = self.take(original, self._staging / "going")
-                shutil.rmtree(going)
-            else:
-                original.unlink()
-            fsync_directory(original.parent)
-        except OSError as error:
-            raise disk_error(original, error) from None
-
-    def _copy_over(self, original: Path, final: Path) -> None:
-        staged = self._staging / "original"
-        remove(staged)
-        if original.is_dir():
-            shutil.copytree(original, staged)
-        else:
-            shutil.copy2(original, staged)
-        for path in (*staged.rglob("*"), staged):
-            _fsync(path)
-        staged.rename(final)
-        fsync_directory(final.parent)
-        remove(original)
-
-
-def remove(path: Path) -> None:
-    """A file or a whole folder; nothing where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    if path.is_dir():
-        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
-    return path.stat().st_size
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _make_durable(folder: Path, root: Path) -> None:
-    """Create a folder below root so that a power cut cannot take it away again."""
-    missing = []
-    while not folder.is_dir() and folder != root:
-        missing.append(folder)
-        folder = folder.parent
-    for one in reversed(missing):
-        make_directory(one)
-        try:
-            fsync_directory(one.parent)
-        except OSError as error:
-            raise disk_error(one, error) from None
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False
-
-
-def _stamped(path: Path) -> dict[str, Any] | None:
-    """A receipt that this daemon stamped; None for any other file."""
-    try:
-        record: dict[str, Any] = json.loads(read_bytes(path, MAX_RECEIPT))["LohiEdge"]
-        stamp = record["watch"]
-        known = all(isinstance(stamp[key], str) for key in ("identity", "path", "mark"))
-        return record if known and isinstance(record["source"]["sha256"], str) else None
-    except (ValueError, RecursionError, TypeError, KeyError, BadInput):
-        return None
+        """Delete an original; see `originals.destroy`."""
+        originals.destroy(original, self.root, self._staging)

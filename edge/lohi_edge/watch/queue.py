@@ -12,9 +12,10 @@ from rich.table import Table
 
 from lohi_edge.watch import audit
 from lohi_edge.watch.audit import Head
-from lohi_edge.watch.ledger import Ledger, Scan
+from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import printable
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.schema import Scan
 
 
 def rows(state: Path, every: bool = False) -> list[dict[str, Any]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from lohi_edge import delivery, nifti
 from lohi_edge.files import atomic_write
 from lohi_edge.watch.closing import Closing
-from lohi_edge.watch.ledger import Scan
-from lohi_edge.watch.outbox import clean_name
+from lohi_edge.watch.names import clean_name
+from lohi_edge.watch.schema import Scan
 
 
 def same_file(parts: Closing, scan: Scan, identity: str) -> bool:
@@ -62,29 +61,3 @@ def deliver(parts: Closing, scan: Scan, first: Scan) -> None:
     parts.log("scan.repeats", scan=scan.id, first=first.id, folder_known=placed is not None)
     parts.outbox.place(scan.id, folder)
     parts.record_done(scan, folder, {"verdict": first.verdict}, first=first.id)
-
-
-def rebuild(parts: Closing) -> int:
-    """Fill an empty ledger from the receipts in the outbox; returns how many were found."""
-    count = 0
-    originals: dict[str, int] = {}
-    found = sorted(parts.outbox.all(), key=lambda p: "repeats" in p.record["watch"])
-    for placed in found:
-        stamp, record = placed.record["watch"], placed.record
-        path = os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"]))
-        first = originals.get(stamp["identity"])
-        scan = parts.ledger.adopt(
-            path,
-            stamp["mark"],
-            stamp["identity"],
-            record["source"]["sha256"],
-            placed.folder,
-            verdict=record.get("verdict"),
-            contrast=(record.get("contrast") or {}).get("name"),
-            bytes=placed.bytes,
-            first=first,
-            original="pending" if parts.settings.watch.originals != "keep" else "kept",
-        )
-        originals.setdefault(stamp["identity"], scan)
-        count += 1
-    return count

@@ -27,13 +27,13 @@ _SHOWN = 50
 def snapshot(daemon: Daemon) -> dict[str, Any]:
     """Everything that only the running process knows."""
     dispatcher = daemon.dispatcher
-    worker = dispatcher.worker
+    worker = dispatcher.crew.process
     waiting = daemon.look.waiting
     return {
         "phase": daemon.phase,
-        "paused": dispatcher.pause,
+        "paused": dispatcher.gate.why,
         "pid": os.getpid(),
-        "models": dispatcher.models,
+        "models": dispatcher.crew.models,
         "worker_pid": worker.pid if worker else None,
         "jobs": [
             {"scan": job.scan.id, "phase": job.phase, "slices": [job.done, job.total]}
@@ -49,9 +49,21 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
             "state": str(daemon.state),
         },
         "queue": daemon.ledger.counts(),
-        "totals": dict(dispatcher.totals),
+        "totals": {
+            "delivered": dispatcher.delivered,
+            "seconds": round(dispatcher.seconds, 4),
+            "lost": dispatcher.crew.lost,
+        },
         "latency": dispatcher.contract.status(),
         "http_port": daemon.http_port,
+        "page_port": daemon.page_port,
+        "dicom": daemon.network.wanted
+        and {
+            "port": daemon.network.port,
+            "pid": daemon.network.process and daemon.network.process.pid,
+            "trouble": daemon.network.trouble,
+            "unsent": len(daemon.parts.outgoing.unsent()),
+        },
     }
 
 
@@ -101,13 +113,13 @@ def read(state: Path) -> dict[str, Any]:
         ]
     finally:
         ledger.close()
-    said = _said(state)
-    running = said is not None and _is_alive(said)
-    outbox = Path(said["folders"]["outbox"]) if said else None
+    told = said(state)
+    running = told is not None and _is_alive(told)
+    outbox = Path(told["folders"]["outbox"]) if told else None
     return {
         "running": running,
-        "daemon": said if running else None,
-        "last_seen": said["at"] if said else None,
+        "daemon": told if running else None,
+        "last_seen": told["at"] if told else None,
         "queue": counts,
         "last": last,
         "disk": {
@@ -118,10 +130,10 @@ def read(state: Path) -> dict[str, Any]:
     }
 
 
-def _said(state: Path) -> dict[str, Any] | None:
+def said(state: Path) -> dict[str, Any] | None:
     try:
-        said: dict[str, Any] = json.loads(read_bytes(state / FILE, _MAX))
-        return said
+        found: dict[str, Any] = json.loads(read_bytes(state / FILE, _MAX))
+        return found
     except (BadInput, ValueError):
         return None
 

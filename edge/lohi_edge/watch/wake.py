@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 
+from lohi_edge.watch.bell import EVENT
 from lohi_edge.watch.inbox import is_candidate
 
 _GROUP_MS = 200  # events within so long of one another wake once
@@ -45,6 +46,6 @@ class Waker:
                 force_polling=False,
                 ignore_permission_denied=True,
             ):
-                os.write(self._pipe, b"e")
+                os.write(self._pipe, EVENT)
         except Exception as error:  # noqa: BLE001 (watchfiles raises what its Rust side raises)
             self.trouble = type(error).__name__

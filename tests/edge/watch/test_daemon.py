@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -402,3 +403,30 @@ def test_dicom_series_in_a_folder_and_in_a_zip(box, originals):
     said = box.log.read_text() + (box.state / "audit.jsonl").read_text()
     assert "PLANTED" not in said
     assert "PLANTED" not in "".join(map(str, receipts.values()))
+
+
+def test_the_page_shows_what_the_daemon_delivers(box):
+    """Report and picture lie in the result's folder; the page hands them out."""
+    box.settings["http"] = {"page": "0"}
+    box.scan("a_T1w.nii.gz")
+    (box.inbox / "bad_T1w.nii.gz").write_bytes(b"this is no scan")
+    box.start()
+    box.wait_states(done=1, failed=1)
+    box.wait(lambda: box.status().get("page_port"))
+    base = f"http://127.0.0.1:{box.status()['page_port']}"
+
+    def get(path):
+        with urllib.request.urlopen(base + path, timeout=60) as answer:
+            return answer.read()
+
+    box.wait(lambda: "ready" in json.loads(get("/scans.json"))["state"])
+    told = json.loads(get("/scans.json"))
+    (done,), (bad,) = told["done"], told["trouble"]
+    assert (done["report"], done["picture"], bad["report"]) == (True, True, False)
+    assert b"Synthetic" in get(f"/report/{done['scan']}")
+    assert get(f"/picture/{done['scan']}.png").startswith(b"\x89PNG")
+    assert box.stop() == 0
+    assert sorted(p.name for p in (box.outbox / "a_T1w").iterdir()) == [
+        "a_T1w_desc-synthetic.json", "a_T1w_desc-synthetic.nii.gz",
+        "a_T1w_desc-synthetic_report.html", "a_T1w_desc-synthetic_report.png",
+    ]  # fmt: skip

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -257,3 +258,74 @@ def test_killed_at_random_over_a_backlog(box):
     box.assert_exactly_once(100)
     assert list(box.inbox.rglob("*.nii.gz")) == []
     assert {row["strikes"] for row in box.rows()} == {0}
+
+
+@pytest.mark.slow
+def test_outbox_that_turns_read_only_and_back(box, tmpfs):
+    """As a file system does that finds itself damaged: nothing is struck, nothing is lost."""
+    tmpfs(box.outbox, 8)
+    box.settings["disk"] = {"reserve_gb": 0}
+    box.start()
+    box.wait_ready()
+    remount = ["mount", "-o", "remount,{}", str(box.outbox)]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    for seed in range(2):
+        box.scan(f"s{seed}_T1w.nii.gz", seed=seed)
+    box.wait(lambda: "cannot be written" in str(box.status().get("paused")), "paused")
+    assert box.counts() in ({"received": 2}, {"received": 1, "running": 1})
+    subprocess.run([word.format("rw") for word in remount], check=True)
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert {row["strikes"] for row in box.rows()} == {0}
+    box.assert_exactly_once(2)
+
+
+@pytest.mark.slow
+def test_every_fortieth_sync_fails_with_eio(box):
+    """Real system calls of daemon and worker fail, wherever that hits."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed: no system call can be made to fail")
+    tracer = ["strace", "-D", "-f", "-qq", "-o", os.devnull, "--seccomp-bpf"]
+    tracer += ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=40+40"]
+    if subprocess.run([*tracer, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("tracing is not permitted here")
+    for seed in range(4):
+        box.scan(f"s{seed}_T1w.nii.gz", seed=seed)
+    box.start(prefix=tracer)
+    box.wait_states(done=4)
+    assert "intake.paused" in box.read_log()
+    assert box.stop() == 0
+    assert {row["strikes"] for row in box.rows()} == {0}
+    box.assert_exactly_once(4)
+
+
+FAKETIME = Path("/usr/lib") / f"{platform.machine()}-linux-gnu" / "faketime/libfaketimeMT.so.1"
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_years_loses_and_repeats_nothing(box):
+    """A year forward, two back, while it runs and while it does not."""
+    if not FAKETIME.is_file():
+        pytest.skip("faketime is not installed: no clock can jump")
+    clock = box.state.parent / "clock"
+    environment = {
+        "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+    }  # fmt: skip
+    box.settings["disk"] = {"keep_days": 30}
+    days = (0, 365, -365, 365)
+    for number, day in enumerate(days):
+        clock.write_text(f"{day:+d}d")
+        if number == 3:  # this time while it is stopped
+            assert box.stop() == 0
+        if box.process is None:
+            box.start(env=environment)
+        box.scan(f"s{number}_T1w.nii.gz", seed=number)
+        box.wait_states(done=number + 1)
+    assert box.stop() == 0
+    box.assert_exactly_once(len(days))
+    years = [int(row["finished_wall"][:4]) for row in box.rows()]
+    assert years[1] == years[0] + 1 == years[2] + 2 == years[3]  # it did jump
+    assert [row["finished_at"] for row in box.rows()] == sorted(
+        row["finished_at"] for row in box.rows()
+    )

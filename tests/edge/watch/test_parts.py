@@ -11,57 +11,13 @@ import pytest
 
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.settings import Settings, load
-from lohi_edge.watch import audit, disk, repeats, status
+from lohi_edge.watch import audit, disk, recovery, status
 from lohi_edge.watch.audit import Audit, Head
-from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.health import Health, metrics
-from lohi_edge.watch.inbox import Found, Inbox
+from lohi_edge.watch.inbox import Found
 from lohi_edge.watch.ledger import Ledger
-from lohi_edge.watch.log import Log
-from lohi_edge.watch.outbox import Outbox, clean_name
-
-
-@pytest.fixture
-def parts(tmp_path):
-    for name in ("in", "out", "state"):
-        (tmp_path / name).mkdir()
-    ledger = Ledger(tmp_path / "state")
-    outbox = Outbox(tmp_path / "out")
-    outbox.clear()
-    made = Closing(
-        tmp_path / "in",
-        Inbox(tmp_path / "in", ledger.mark),
-        outbox,
-        ledger,
-        Audit(tmp_path / "state"),
-        Log(stream=open(os.devnull, "w")),  # noqa: SIM115, PTH123
-        Settings(),
-    )
-    yield made
-    made.audit.close()
-    ledger.close()
-    made.log._stream.close()
-
-
-def deliver(parts, path, identity, size=1000):
-    """A finished scan without the work: an image of `size` bytes and its receipt."""
-    (number,) = parts.ledger.receive([Found(path, "m:" + path, 3)])
-    parts.ledger.begin(number)
-    parts.ledger.identify(number, identity, "5ha", "T1w")
-    scan = parts.ledger.get(number)
-    folder = parts.outbox.choose(path, identity)
-    staged = parts.outbox.stage(number)
-    record = {
-        "source": {"sha256": "5ha", "path": path},
-        "result": {"path": "image.nii.gz"},
-        "verdict": "pass",
-        "timings": {"total": 1.0},
-        "watch": parts.stamp(scan, identity),
-    }
-    (staged / "image.nii.gz").write_bytes(bytes(size))
-    (staged / "image.json").write_text(json.dumps({"LohiEdge": record}))
-    parts.deliver(scan, folder, {"verdict": "pass", "seconds": 1.0, "bytes": size})
-    return parts.outbox.root / folder
+from lohi_edge.watch.names import clean_name
+from watch_parts import deliver
 
 
 class TestAudit:
@@ -205,7 +161,7 @@ def test_a_ledger_is_rebuilt_from_tombstones_alone(parts, tmp_path):
     (parts.outbox.root / "foreign.json").write_text('{"LohiEdge": {"watch": 3}}')
     old, parts.ledger = parts.ledger, Ledger(tmp_path / "new")
     try:
-        assert repeats.rebuild(parts) == 3
+        assert recovery.rebuild(parts) == 3
         for number in range(3):
             scan = parts.ledger.with_identity(str(number) * 64)
             assert scan.path == f"w/{number}.nii"
@@ -282,6 +238,6 @@ class TestHealth:
         assert {name.partition("{")[0] for name in samples} <= named
 
     def test_it_listens_on_loopback_only_and_a_taken_port_is_told(self, served):
-        assert served._server.server_address[0] == "127.0.0.1"
+        assert served._server._server.server_address[0] == "127.0.0.1"
         with pytest.raises(UsageError, match=r"http\.port"):
             Health(served.port)

@@ -1,0 +1,64 @@
+"""How a scan leaves the queue, or stays in it: closed, struck, or put back for a disk's sake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lohi_edge.errors import DiskError
+from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.gate import Gate
+from lohi_edge.watch.log import without_names
+from lohi_edge.watch.schema import Scan
+
+
+class Endings:
+    """Ends one scan after another.
+
+    Args:
+        drop: called with a scan's id where the worker may still hold it.
+        delivered: called with (scan, folder) after each delivery.
+    """
+
+    def __init__(
+        self,
+        parts: Closing,
+        gate: Gate,
+        drop: Callable[[int], None],
+        delivered: Callable[[Scan, str], None],
+    ) -> None:
+        self._parts, self._gate = parts, gate
+        self._drop, self._delivered = drop, delivered
+
+    def close(self, scan: Scan, state: str, reason: str) -> None:
+        """Held, failed or quarantined."""
+        self.guarded(scan, lambda: self._parts.close_without_result(scan, state, reason))
+
+    def strike(self, scan: Scan, reason: str, alone: bool) -> None:
+        """A crash counts against the scan; after too many it is quarantined."""
+        settings = self._parts.settings.worker
+        strikes = scan.strikes + 1
+        delay = settings.backoff_s * 2 ** (strikes - 1)
+        self._parts.ledger.strike(scan.id, delay, alone or scan.alone)
+        told = without_names(reason, scan.path, scan.id)
+        self._parts.audit.append("scan.crashed", scan=scan.id, strikes=strikes)
+        self._parts.log("scan.crashed", scan=scan.id, strikes=strikes, why=told, retry_in_s=delay)
+        if strikes >= settings.attempts:
+            self.close(self._parts.ledger.get(scan.id), "quarantined", reason)
+
+    def guarded(self, scan: Scan, step: Callable[[], None]) -> None:
+        """Run a step that writes; a full or failing disk is the disk's fault, never the scan's."""
+        try:
+            step()
+        except DiskError as error:
+            self._drop(scan.id)
+            self.put_back(scan, str(error))
+            return
+        row = self._parts.ledger.get(scan.id)
+        if row.state == "done" and row.result is not None:
+            self._delivered(row, row.result)
+
+    def put_back(self, scan: Scan, message: str) -> None:
+        """To the front of the queue, until the disk is well."""
+        self._parts.outbox.discard(scan.id)
+        self._parts.ledger.put_back(scan.id, last=False)
+        self._gate.close(without_names(message, scan.path, scan.id))

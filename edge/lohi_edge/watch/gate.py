@@ -1,0 +1,61 @@
+"""Whether work may be taken: a disk with room, an outbox that is there, no recent trouble."""
+
+from __future__ import annotations
+
+import time
+
+from lohi_edge.errors import DiskError
+from lohi_edge.watch import disk
+from lohi_edge.watch.closing import Closing
+
+PAUSE_S = 5.0
+ELSEWHERE = "the outbox is not the folder it was at the start: mount it again, or restart"
+NO_ROOM = "not enough free disk space"
+
+
+class Gate:
+    """Closed for a while after trouble; opens by itself once the disk allows it.
+
+    Attributes:
+        why: it is closed, in words; None while it is open.
+    """
+
+    def __init__(self, parts: Closing) -> None:
+        self._parts = parts
+        self.why: str | None = None
+        self._until = 0.0
+
+    def close(self, why: str, seconds: float = PAUSE_S) -> None:
+        """Take no work for a while, and say why."""
+        if self.why != why:
+            self._parts.log("intake.paused", why=why)
+        self.why, self._until = why, time.monotonic() + seconds
+
+    def opens(self, idle: bool) -> bool:
+        """Whether work may be taken now; `idle`: nothing is in hand."""
+        if time.monotonic() < self._until:
+            return False
+        if not self._parts.outbox.is_there():
+            self.close(
+                "the outbox is not the folder it was at the start: mount it again, or restart"
+            )
+            return False
+        if not self.has_room(0):
+            return False
+        if self.why:
+            try:
+                if idle:
+                    self._parts.outbox.clear()
+            except DiskError as error:
+                self.close(str(error))
+                return False
+            self._parts.log("intake.resumed")
+            self.why = None
+        return True
+
+    def has_room(self, expected_bytes: int) -> bool:
+        """Whether the reserve stays free beside results of that size; closes where it does not."""
+        room = disk.has_room(self._parts.outbox.root, self._parts.settings.disk, expected_bytes)
+        if not room:
+            self.close(NO_ROOM)
+        return room

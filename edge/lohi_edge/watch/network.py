@@ -1,0 +1,132 @@
+"""DICOM beside the daemon: a child process that receives into the inbox and sends results on.
+
+The child may crash, or be made to by a peer, without harm: what it has acknowledged is in the
+inbox, what it is to send is a job on disk, and another one is started.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import UsageError
+from lohi_edge.settings import Settings
+from lohi_edge.watch.log import Log
+from lohi_edge.watch.placed import Placed
+from lohi_edge.watch.process import Process
+from lohi_edge.watch.schema import Scan
+
+MODULE = "lohi_edge.watch.network_child"
+FOLDER = "send"  # in the state folder: jobs of results that are not sent yet
+STDERR_FILE = "network.stderr"
+_RESTART_S = (0.5, 60.0)
+
+
+def check(settings: Settings) -> None:
+    """Raises UsageError where the section [dicom] cannot be used."""
+    dicom = settings.dicom
+    if dicom.send:
+        from lohi_edge.dicom.send import Node
+
+        for text in dicom.send:
+            Node.parse(text, dicom.title)
+    if dicom.port and not dicom.callers:
+        raise UsageError("expected the AE titles that may send in dicom.callers, got none")
+    if len({bool(f) for f in (dicom.tls_cert, dicom.tls_key, dicom.tls_ca)}) > 1:
+        raise UsageError("expected dicom.tls_cert, tls_key and tls_ca together")
+
+
+class Outgoing:
+    """Results that are to be sent, as jobs on disk.
+
+    Args:
+        state: the state folder.
+        settings: at the time of asking.
+    """
+
+    def __init__(self, state: Path, settings: Settings) -> None:
+        self._folder = state / FOLDER
+        self.settings = settings
+
+    def add(self, scan: Scan, placed: Placed) -> int:
+        """Queue a delivered result for every destination; returns how many jobs that makes.
+
+        A job's name comes from the scan, so that doing it again after a power cut changes nothing.
+        Series and sheet are jobs of their own: not every archive takes secondary captures.
+
+        Raises:
+            DiskError
+        """
+        dicom, result = self.settings.dicom, placed.record.get("result") or {}
+        if not dicom.send or result.get("format") != "dicom":
+            return 0
+        from lohi_edge.dicom.send import Node, Queue
+
+        queue, folder = Queue(self._folder), placed.receipt.parent
+        parts = [folder / result["path"]]
+        parts += [folder / result["sheet"]["path"]] if "sheet" in result else []
+        jobs = [(node, part) for node in dicom.send for part in parts]
+        for number, (node, part) in enumerate(jobs):
+            queue.add([part], Node.parse(node, dicom.title), f"{scan.id:012d}-{number}")
+        return len(jobs)
+
+    def unsent(self) -> set[int]:
+        """Scans whose results some destination has not acknowledged."""
+        return {int(job.name.partition("-")[0]) for job in self._folder.glob("[0-9]*.json")}
+
+
+class Network:
+    """The child over all its lives, for as long as the settings ask for one."""
+
+    def __init__(self, inbox: Path, state: Path, settings: Settings, log: Log) -> None:
+        self._inbox, self._state, self._log = inbox, state, log
+        self._settings = settings
+        self.process: Process | None = None
+        self._restart_at, self._restart_wait = 0.0, _RESTART_S[0]
+        self.port = 0
+        self.trouble: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._settings.dicom.port or self._settings.dicom.send)
+
+    def renew(self, settings: Settings) -> None:
+        """Take other settings; the child is started again where they concern it."""
+        if (settings.dicom, settings.disk) != (self._settings.dicom, self._settings.disk):
+            self.stop()
+        self._settings = settings
+
+    def tick(self) -> None:
+        """Start the child where there is none, and pass on what it says."""
+        if self.process is None:
+            if self.wanted and time.monotonic() >= self._restart_at:
+                first = {
+                    **asdict(self._settings.dicom),
+                    "inbox": str(self._inbox),
+                    "queue": str(self._state / FOLDER),
+                    "reserve": int(self._settings.disk.reserve_gb * 1e9),
+                }
+                self.process = Process(MODULE, first, self._state / STDERR_FILE)
+            return
+        for event in self.process.receive():
+            self._hear(**event)
+        if self.process.ended:
+            self._log("network.lost", how=self.process.end())
+            self.process, self.port = None, 0
+            self._restart_at = time.monotonic() + self._restart_wait
+            self._restart_wait = min(2 * self._restart_wait, _RESTART_S[1])
+
+    def stop(self) -> None:
+        """End the child; nothing acknowledged or queued is lost."""
+        if self.process:
+            self.process.end()
+        self.process, self.port, self._restart_at = None, 0, 0.0
+
+    def _hear(self, event: str, **facts: Any) -> None:
+        if event == "listening":
+            self.port, self.trouble, self._restart_wait = facts["port"], None, _RESTART_S[0]
+        elif event == "refused":
+            self.trouble = facts["why"]
+        self._log(f"dicom.{event}", **facts)

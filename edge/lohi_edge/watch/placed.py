@@ -1,0 +1,42 @@
+"""A finished result as it lies in the outbox."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import BadInput
+from lohi_edge.files import read_bytes
+from lohi_edge.watch.names import size_of
+
+MAX_RECEIPT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A finished result found in the outbox."""
+
+    folder: str  # relative to the outbox
+    receipt: Path
+    record: dict[str, Any]  # the receipt; record["watch"] is the daemon's stamp
+
+    def files(self) -> list[Path]:
+        """What retention may remove: all that was delivered but the receipt."""
+        return [path for path in self.receipt.parent.iterdir() if path != self.receipt]
+
+    @property
+    def bytes(self) -> int:
+        return sum(size_of(path) for path in self.files())
+
+
+def stamped(path: Path) -> dict[str, Any] | None:
+    """A receipt that this daemon stamped; None for any other file."""
+    try:
+        record: dict[str, Any] = json.loads(read_bytes(path, MAX_RECEIPT))["LohiEdge"]
+        stamp = record["watch"]
+        known = all(isinstance(stamp[key], str) for key in ("identity", "path", "mark"))
+        return record if known and isinstance(record["source"]["sha256"], str) else None
+    except (ValueError, RecursionError, TypeError, KeyError, BadInput):
+        return None

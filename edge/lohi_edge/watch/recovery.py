@@ -1,0 +1,54 @@
+"""What a power cut left undone is done at the next start: crash-only, so starting is recovery."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+
+from lohi_edge.watch.closing import Closing
+
+
+def recover(parts: Closing) -> None:
+    """Bring ledger, outbox and originals into step; can be repeated at any time.
+
+    Raises:
+        DiskError: a folder cannot be written.
+    """
+    if parts.ledger.is_new and (count := rebuild(parts)):
+        parts.log("ledger.rebuilt", results=count)
+        parts.audit.append("ledger.rebuilt", results=count)
+    for scan in parts.ledger.select("state = 'running'"):
+        placed = scan.identity and parts.outbox.find_near(scan.path, scan.identity)
+        if placed:
+            parts.adopt(scan, placed)
+        else:
+            parts.ledger.put_back(scan.id)
+            parts.log("scan.interrupted", scan=scan.id, attempts=scan.attempts)
+    for scan in parts.ledger.select("original = 'pending'"):
+        parts.settle_original(scan)
+
+
+def rebuild(parts: Closing) -> int:
+    """Fill an empty ledger from the receipts in the outbox; returns how many were found."""
+    count = 0
+    originals: dict[str, int] = {}
+    found = sorted(parts.outbox.all(), key=lambda p: "repeats" in p.record["watch"])
+    for placed in found:
+        stamp, record = placed.record["watch"], placed.record
+        path = os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"]))
+        first = originals.get(stamp["identity"])
+        scan = parts.ledger.adopt(
+            path,
+            stamp["mark"],
+            stamp["identity"],
+            record["source"]["sha256"],
+            placed.folder,
+            verdict=record.get("verdict"),
+            contrast=(record.get("contrast") or {}).get("name"),
+            bytes=placed.bytes,
+            first=first,
+            original="pending" if parts.settings.watch.originals != "keep" else "kept",
+        )
+        originals.setdefault(stamp["identity"], scan)
+        count += 1
+    return count

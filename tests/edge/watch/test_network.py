@@ -1,0 +1,170 @@
+"""The daemon on a DICOM network: from a scanner to an archive, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+
+import pydicom
+import pytest
+
+from dicom_series import save, slices
+from helpers import small_head
+from lohi_edge.dicom.receive import Listening, Receiver
+from lohi_edge.dicom.send import Node, send
+from lohi_edge.errors import UsageError
+from lohi_edge.settings import load
+from lohi_edge.watch import disk, network
+from lohi_edge.watch.network import Outgoing
+from orthanc import MISSING, Archive, free_port, storescu
+from watch_parts import deliver
+
+PLANTED = b"PLANTED"
+
+
+def ball(series=1, **more):
+    """A small series that the identity bundle takes."""
+    return slices(small_head(series), (2.0, 2.0), 2.0, series=series, **more)
+
+
+def scanner(box, **settings):
+    """Have the daemon receive; returns the node to send to."""
+    box.settings["watch"]["series_quiet_s"] = 1.0
+    box.settings["disk"] = {"reserve_gb": 0}
+    box.settings["dicom"] = {"port": free_port(), "callers": "SCANNER", **settings}
+    return Node("LOHI_EDGE", "127.0.0.1", box.settings["dicom"]["port"], "SCANNER")
+
+
+def listening(box):
+    return (box.status().get("dicom") or {}).get("port") == box.settings["dicom"]["port"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_from_storescu_to_orthanc(box, tmp_path):
+    """dcmtk -> receive -> watch -> enhance -> send -> Orthanc; and no name on the way."""
+    box.settings["http"] = {"port": free_port(), "page": free_port()}
+    with Archive(tmp_path / "orthanc") as archive:
+        node = scanner(box, send=str(archive.node))
+        box.start()
+        box.wait(lambda: listening(box), "listening")
+        made = ball()
+        storescu(save(tmp_path / "scan", made), node)
+        box.wait_states(done=1)
+        box.wait(lambda: box.status()["dicom"]["unsent"] == 0, "everything sent")
+        (receipt,) = box.receipts().values()
+        result = receipt["result"]
+        images = archive.instances(SeriesInstanceUID=result["series_uid"])
+        (sheet,) = archive.instances(SeriesInstanceUID=result["sheet"]["series_uid"])
+        http = [urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read() for port, path in (
+            (box.settings["http"]["port"], "/metrics"), (box.settings["http"]["port"], "/healthz"),
+            (box.settings["http"]["page"], "/scans.json"),
+            (box.settings["http"]["page"], "/report/1"),
+        )]  # fmt: skip
+        assert box.stop() == 0
+    (folder,) = box.outbox.rglob("*_desc-synthetic")
+    sent = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())}
+    assert {ds.SOPInstanceUID for ds in images} == set(sent)
+    for ds in (*images, sheet):
+        assert (ds.PatientID, ds.StudyInstanceUID) == ("PLANTED-ID", made[0].StudyInstanceUID)
+    assert all(ds.PixelData == sent[ds.SOPInstanceUID].PixelData for ds in images)
+    # Patients are named inside the DICOM files, and nowhere else.
+    for path in (*box.inbox.rglob("*"), *box.outbox.rglob("*"), *box.state.rglob("*"), box.log):
+        assert PLANTED not in bytes(path.relative_to(tmp_path)), path
+        if path.is_file() and path.suffix != ".dcm":
+            assert PLANTED not in path.read_bytes(), path
+    assert not [body for body in http if PLANTED in body]
+
+
+@pytest.mark.slow
+def test_what_is_delivered_is_sent_whatever_is_killed(box, tmp_path):
+    """Killed between delivery and ledger, with an archive that is away at first."""
+    archive = Node("PACS", "127.0.0.1", free_port())
+    box.settings["watch"]["series_quiet_s"] = 0.5
+    box.settings["dicom"] = {"send": str(archive)}
+    save(box.inbox / "ser", ball())
+    for point in ("after_placed", "after_audit"):
+        box.start(fault=point)
+        box.wait_killed()
+        if point == "after_placed":
+            save(box.inbox / "other", ball(2))
+    box.start()
+    box.wait_states(done=2)
+    box.wait(lambda: "dicom.not_sent" in box.read_log(), "a first try")
+    took = Listening("PACS", port=archive.port, callers=("LOHI_EDGE",), reserve=0)
+    with Receiver(tmp_path / "archive", took, lambda line: None):
+        box.wait(lambda: len(list((tmp_path / "archive").rglob("*.dcm"))) == 48, "arrival")
+        # It takes MR images alone, which holds up the two sheets and nothing else.
+        box.wait(lambda: len(list((box.state / "send").glob("[0-9]*.json"))) == 2, "the sheets")
+    assert box.stop() == 0
+    assert len(box.receipts()) == len(list(box.outbox.rglob("*_sheet.dcm"))) == 2
+
+
+@pytest.mark.slow
+def test_the_network_process_is_started_again_and_the_daemon_goes_on(box, tmp_path):
+    node = scanner(box)
+    box.start()
+    box.wait(lambda: listening(box), "listening")
+    pid = box.status()["dicom"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    box.wait(lambda: listening(box) and box.status()["dicom"]["pid"] != pid, "another")
+    assert send([save(tmp_path / "scan", ball())], node) == 24
+    box.wait_states(done=1)
+    assert box.stop() == 0
+
+
+def test_late_slices_start_a_new_attempt(box):
+    """A gap is never closed silently: the series fails, and is whole with its late slice."""
+    box.settings["watch"]["series_quiet_s"] = 0.5
+    made = ball()
+    save(box.inbox / "ser", made[:5] + made[6:])
+    box.start()
+    box.wait_states(failed=1)
+    assert "1 slice(s) missing" in (box.outbox / "failed/ser.reason.txt").read_text()
+    save(box.inbox / "ser", [made[5]], prefix="late")
+    box.wait_states(failed=1, done=1)
+    assert box.stop() == 0
+    (receipt,) = box.receipts().values()
+    assert receipt["source"]["shape"][2] == len(made)
+
+
+class TestOutgoing:
+    @pytest.fixture
+    def sending(self, parts, tmp_path):
+        settings = load(environ={}, overrides={"dicom": {"send": ["A@h:1", "B@h:2"]}})
+        parts.outgoing = Outgoing(tmp_path / "state", settings)
+        return parts
+
+    def test_every_destination_gets_a_job_once(self, sending, tmp_path):
+        deliver(sending, "ser", "1" * 64, format="dicom")
+        deliver(sending, "a.nii", "2" * 64)
+        jobs = sorted((tmp_path / "state/send").iterdir())
+        assert [json.loads(j.read_text())["node"]["title"] for j in jobs] == ["A", "B"]
+        scan = sending.ledger.get(1)
+        sending.outgoing.add(scan, sending.outbox.find(scan.result, scan.identity))
+        assert sorted((tmp_path / "state/send").iterdir()) == jobs
+        assert sending.outgoing.unsent() == {1}
+
+    def test_retention_spares_what_is_not_sent(self, sending, tmp_path):
+        folder = deliver(sending, "ser", "1" * 64, format="dicom")
+        sending.settings = load(environ={}, overrides={"disk": {"keep_gb": 1e-9}})
+        assert disk.retain(sending) == 0
+        for job in (tmp_path / "state/send").iterdir():
+            job.unlink()
+        assert disk.retain(sending) == 1
+        assert [p.suffix for p in folder.iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"port": 1}, "callers"),
+        ({"send": ["nobody"]}, "TITLE@host:port"),
+        ({"tls_cert": "c.pem"}, "together"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        network.check(load(environ={}, overrides={"dicom": values}))

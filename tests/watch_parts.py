@@ -1,0 +1,76 @@
+"""The daemon's parts without a daemon, and finished scans without the work."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from helpers import small_head
+from lohi_edge.settings import Settings
+from lohi_edge.watch.audit import Audit
+from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.inbox import Found, Inbox
+from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.log import Log
+from lohi_edge.watch.network import Outgoing
+from lohi_edge.watch.outbox import Outbox
+
+
+@contextmanager
+def opened(tmp_path):
+    """Ledger, outbox and the rest, without a daemon."""
+    for name in ("in", "out", "state"):
+        (tmp_path / name).mkdir()
+    ledger = Ledger(tmp_path / "state")
+    outbox = Outbox(tmp_path / "out")
+    outbox.clear()
+    made = Closing(
+        tmp_path / "in",
+        Inbox(tmp_path / "in", ledger.mark),
+        outbox,
+        ledger,
+        Audit(tmp_path / "state"),
+        Log(stream=open(os.devnull, "w")),  # noqa: SIM115, PTH123
+        Settings(),
+        Outgoing(tmp_path / "state", Settings()),
+    )
+    yield made
+    made.audit.close()
+    ledger.close()
+    made.log._stream.close()
+
+
+def deliver(parts, path, identity, size=1000, format="nifti"):
+    """A finished scan without the work: an image of `size` bytes and its receipt."""
+    (number,) = parts.ledger.receive([Found(path, "m:" + path, 3)])
+    parts.ledger.begin(number)
+    parts.ledger.identify(number, identity, "5ha", "T1w")
+    scan = parts.ledger.get(number)
+    folder = parts.outbox.choose(path, identity)
+    staged = parts.outbox.stage(number)
+    record = {
+        "source": {"sha256": "5ha", "path": path},
+        "result": {"path": "image.nii.gz", "format": format},
+        "verdict": "pass",
+        "timings": {"total": 1.0},
+        "watch": parts.stamp(scan, identity),
+    }
+    (staged / "image.nii.gz").write_bytes(bytes(size))
+    (staged / "image.json").write_text(json.dumps({"LohiEdge": record}))
+    parts.deliver(scan, folder, {"verdict": "pass", "seconds": 1.0, "bytes": size})
+    return parts.outbox.root / folder
+
+
+def save_scan(path: Path, seed: int = 0) -> Path:
+    """Save a scan under a name no look of the daemon takes, then rename it in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".nii.gz" if path.name.endswith(".gz") else ".nii"
+    hidden = path.parent / f".making-{seed}{suffix}"
+    nib.save(nib.Nifti1Image(small_head(seed), np.diag([2.0, 2, 2, 1])), hidden)
+    hidden.rename(path)
+    return path
