@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -235,13 +237,19 @@ def certificate(folder, name):
     return Tls(cert, key, cert)
 
 
-def start_receive(inbox, port):
-    command = [sys.executable, "-m", "lohi_edge", "receive", str(inbox), "--caller", "SCANNER"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--reserve-mb", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert "listening" in process.stdout.readline()
-    return process
+# Forks a receiver whenever it is asked to, so that a hundred of them start in seconds.
+ZYGOTE = """
+import os, signal, sys
+from pathlib import Path
+from lohi_edge.dicom.receive import Listening, Receiver
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+listening = Listening(port=int(sys.argv[2]), callers=("SCANNER",), reserve=0)
+for _ in sys.stdin:
+    if os.fork() == 0:
+        with Receiver(Path(sys.argv[1]), listening, lambda line: None):
+            print(os.getpid(), flush=True)
+            signal.pause()
+"""
 
 
 @pytest.mark.slow
@@ -250,23 +258,30 @@ def test_sigkill_loses_no_acknowledged_instance(tmp_path):
     inbox, port, rng = tmp_path / "inbox", free_port(), random.Random(7)
     node = Node("LOHI_EDGE", "127.0.0.1", port, "SCANNER")
     acknowledged = set()
+    zygote = subprocess.Popen(
+        [sys.executable, "-c", ZYGOTE, str(inbox), str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     for number in range(100):
-        process = start_receive(inbox, port)
+        zygote.stdin.write("\n")
+        zygote.stdin.flush()
+        pid = int(zygote.stdout.readline())
         made = slices(SMALL.repeat(4, axis=2), series=number + 1)
         folder = save(tmp_path / f"s{number}", made)
         uids_sent = [pydicom.dcmread(f).SOPInstanceUID for f in sorted(folder.iterdir())]
-        kill, after = threading.Timer(rng.uniform(0, 0.05), process.kill), rng.randint(1, 15)
+        after = rng.randint(1, 15)
+        kill = threading.Timer(rng.uniform(0, 0.05), os.kill, (pid, signal.SIGKILL))
 
-        def note(done, total, sent=uids_sent, kill=kill, at=after):
+        def note(done, total, sent=uids_sent, kill=kill, after=after):
             acknowledged.add(sent[done - 1])
-            if done == at:
+            if done == after:
                 kill.start()
 
         with contextlib.suppress(NetworkError):  # it may just be done
             send([folder], node, progress=note)
         kill.join()
-        process.wait()
-        process.stdout.close()
+    with zygote:
+        zygote.stdin.close()
     stored = {parse(f.read_bytes()).sop_uid for f in inbox.rglob("*.dcm")}
     assert acknowledged <= stored
     assert len(acknowledged) > 500
