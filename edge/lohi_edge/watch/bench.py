@@ -133,9 +133,14 @@ def measure(scan: Path, bundle: Path | None, threads: int | None, rounds: int) -
 def throughput(
     scan: Path, bundle: Path | None, threads: int | None, rounds: int, batch: int = 10
 ) -> dict[str, Any]:
-    """Bare `enhance` against the daemon: one at a time, and `batch` at once; interleaved rounds."""
+    """Bare `enhance` against the daemon: one at a time, and `batch` at once; interleaved rounds.
+
+    Returns:
+        Medians: seconds, and seconds of processor time (`cpu`), which other work on the machine
+        disturbs less. `overhead` is per scan of a batch, over bare.
+    """
     scans, models = Scans(scan), Models(bundle, threads)
-    bare, single, many = [], [], []
+    times: dict[str, list[float]] = {n: [] for n in ("bare", "single", "many", "cpu", "cpu_many")}
     with (
         tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as base,
         Running(Path(base), bundle, threads) as daemon,
@@ -143,24 +148,30 @@ def throughput(
         out = Path(base) / "bare"
         for number in range(rounds + 1):
             for path in scans.make(daemon.away, 3):
-                begin = time.perf_counter()
+                begin, used = time.perf_counter(), time.process_time()
                 enhance(path, out=out, bundle=models)
-                bare.append(time.perf_counter() - begin)
+                times["bare"].append(time.perf_counter() - begin)
+                times["cpu"].append(time.process_time() - used)
             before = daemon.count(CLOSED) + 1
             daemon.drop(scans.make(daemon.away, 1))
-            single.append(daemon.wait_for(CLOSED, before))
-            daemon.drop(scans.make(daemon.away, batch))
-            daemon.wait_for(BEGUN, before + 1)
-            many.append(daemon.wait_for(CLOSED, before + batch))
+            times["single"].append(daemon.wait_for(CLOSED, before, 0.02))
+            files, used = scans.make(daemon.away, batch), sum(map(_cpu_s, daemon.pids))
+            daemon.drop(files)
+            daemon.wait_for(BEGUN, before + 1, 0.02)
+            times["many"].append(daemon.wait_for(CLOSED, before + batch, 0.02))
+            times["cpu_many"].append(sum(map(_cpu_s, daemon.pids)) - used)
             if number == 0:  # caches and arenas are warm from now on
-                bare, single, many = [], [], []
-    alone, one, all_ = (float(np.median(times)) for times in (bare, single, many))
+                times = {name: [] for name in times}
+    bare, one, many, cpu, cpu_many = (float(np.median(values)) for values in times.values())
     return {
-        "bare_s": round(alone, 3),
+        "bare_s": round(bare, 3),
         "daemon_single_s": round(one, 3),
-        f"daemon_{batch}_s": round(all_, 3),
-        "overhead": round(all_ / batch / alone - 1, 4),
-        f"{batch}_at_once_to_{batch}_singles": round(all_ / (batch * one), 4),
+        f"daemon_{batch}_s": round(many, 3),
+        "overhead": round(many / batch / bare - 1, 4),
+        f"{batch}_at_once_to_{batch}_singles": round(many / (batch * one), 4),
+        "bare_cpu_s": round(cpu, 3),
+        "daemon_cpu_s": round(cpu_many / batch, 3),
+        "overhead_cpu": round(cpu_many / batch / cpu - 1, 4),
     }
 
 

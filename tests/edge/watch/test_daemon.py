@@ -423,7 +423,7 @@ def test_the_page_shows_what_the_daemon_delivers(box):
     told = json.loads(get("/scans.json"))
     (done,), (bad,) = told["done"], told["trouble"]
     assert (done["report"], done["picture"], bad["report"]) == (True, True, False)
-    assert b"Synthetic" in get(f"/report/{done['scan']}")
+    assert b"SYNTHETIC" in get(f"/report/{done['scan']}")
     assert get(f"/picture/{done['scan']}.png").startswith(b"\x89PNG")
     assert box.stop() == 0
     assert sorted(p.name for p in (box.outbox / "a_T1w").iterdir()) == [
