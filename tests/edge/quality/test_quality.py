@@ -109,15 +109,15 @@ def test_a_spike_stands_out_of_k_space():
 
 def test_a_displaced_copy_is_an_echo_of_its_strength_with_and_without_air():
     head = head_phantom((96, 96, 12))
-    assert artefacts.echo(head) < 0.003
+    assert artefacts.echo(head) < 0.001
     for masked in (False, True):
         ghost = head + 0.2 * np.roll(head, 40, axis=1)
         image = np.where(head > 20, ghost, 0) if masked else ghost
-        # One displacement of 81 returns 0.2 of the edges, 0.2 / sqrt(81) on the mean; the detail of
-        # an edge is two or three voxels wide, so the displacements beside it return some as well.
-        # A mask takes away what of the copy lies in air.
-        least = 0.2 / 9 * (0.5 if masked else 1)
-        assert least < artefacts.echo(image.astype(np.float32)) < 2 * 0.2 / 9
+        # One displacement of 81 returns 0.2 of the edges: 0.2 / sqrt(81). The detail of an edge is
+        # two or three voxels wide, so that those beside it return some as well; what a copy adds
+        # to the strength of the place where it stands takes weight from it.
+        found = artefacts.echo(image.astype(np.float32))
+        assert 0.2 / 9 / 2 < found < 0.2 / 9 * 2
 
 
 def test_a_ghost_brightens_a_part_of_the_air():
