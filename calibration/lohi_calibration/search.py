@@ -11,7 +11,7 @@ from lohi_calibration.ranges import Progress
 from lohi_calibration.sensitivity import Sensitivity, Trial
 from lohi_edge.errors import BundleError
 
-ENDS_DB = 0.5  # what leaving the ends alone must gain against the FP32 output
+END_DB = 0.5  # what leaving an end alone must gain against the FP32 output
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ def search(
 ) -> Found:
     """Release layers from INT8, the most harmful first, until the budget holds.
 
-    The first and the last layer are released from the start where that measures better: they see
-    the image itself and cost little time. Harm is the squared error that a layer alone adds; where
-    two are alike the one that saves less time goes first.
+    The first and the last layer, each where that measures better, are released from the start:
+    they see the image itself and cost little time. Harm is the squared error that a layer alone
+    adds; where two are alike the one that saves less time goes first.
 
     Raises:
         BundleError: the budget does not hold with a single layer quantized.
@@ -47,9 +47,12 @@ def search(
         values = journal.step(name, lambda: trial.accuracy(skip).to_dict())
         return Accuracy(**{k: float("nan") if v is None else v for k, v in values.items()})
 
-    ends = frozenset([rows[0].layer, rows[-1].layer])
-    gained = measured(ends).psnr_fp32 - measured(frozenset()).psnr_fp32
-    start = ends if gained >= ENDS_DB and len(rows) > len(ends) else frozenset()
+    start: frozenset[str] = frozenset()
+    for end in (rows[0].layer, rows[-1].layer):
+        without = start | {end}
+        gained = measured(without).psnr_fp32 - measured(start).psnr_fp32
+        if gained >= END_DB and len(without) < len(rows):
+            start = without
     order = sorted(
         (row for row in rows if row.layer not in start),
         key=lambda row: (_error_db(row), row.ms_saved),
