@@ -16,12 +16,15 @@ from lohi_edge.errors import BundleError
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.runtime import PRECISIONS, RUNTIMES, Runtime, choose
 from lohi_edge.runtime.chooser import cpu_name
+from lohi_edge.runtime.ort import OnnxRuntime
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 
 SCHEMA = 1
 HELD_OUT_SLICES = 12  # of each head
 PSNR_DROP_DB, SSIM_DROP = 0.3, 0.005
+# What TensorRT builds INT8 from. onnxruntime computes the same arithmetic, without its kernels.
+EMULATED, EMULATION = "int8.trt.onnx", "tensorrt, emulated"
 _COLUMNS = (
     ("runtime", "{}"),
     ("precision", "{}"),
@@ -42,6 +45,8 @@ def verify(
 ) -> dict[str, Any]:
     """Run golden slices, and held-out heads where given, on everything there is.
 
+    INT8 as TensorRT computes it is emulated by onnxruntime, whatever GPU there is.
+
     Returns:
         `rows`, one a runtime and precision; `gates`, what failed, in words; `passed`.
     """
@@ -51,7 +56,13 @@ def verify(
         row = _row(bundle, name, precision, held_out)
         if row:
             rows.append(row)
-        progress(number, len(asked))
+        progress(number, len(asked) + 1)
+    if EMULATED in bundle.manifest.files:
+        runtime = OnnxRuntime(bundle, EMULATED)
+        row = _measured(bundle, runtime, EMULATED, held_out)
+        unknown = {"ms_a_slice": None, "latency_ms": None, "seconds_per_slice": None}
+        rows.append({**row, "runtime": EMULATION, **unknown})
+    progress(len(asked) + 1, len(asked) + 1)
     gates = [f"{r['precision']} on {r['runtime']}: {p}" for r in rows for p in r["problems"]]
     gates += _held_out_gates(rows)
     if not any(row["precision"] == "fp32" and row["accepted"] for row in rows):
@@ -113,10 +124,16 @@ def _row(
             "accepted": False,
             "problems": [str(error)],
         }
-    record = acceptance.examine(bundle, choice.runtime, choice.onnx)
+    return _measured(bundle, choice.runtime, choice.onnx, held_out)
+
+
+def _measured(
+    bundle: Bundle, runtime: Runtime, onnx: str, held_out: Sequence[SlicePair]
+) -> dict[str, Any]:
+    record = acceptance.examine(bundle, runtime, onnx)
     row = {**record, "ms_a_slice": round(1e3 * record["seconds_per_slice"], 2)}
     if held_out:
-        found, score = _held_out(choice.runtime, held_out, bundle.manifest.slice_contract.channels)
+        found, score = _held_out(runtime, held_out, bundle.manifest.slice_contract.channels)
         row |= {"held_out_psnr_db": round(found, 4), "held_out_ssim": round(score, 5)}
     return row
 

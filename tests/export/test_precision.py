@@ -127,6 +127,7 @@ def test_the_report_has_a_row_for_everything_that_runs_here(make_bundle):
 
     ran = {(row["runtime"], row["precision"]) for row in report["rows"]}
     assert {("onnxruntime", p) for p in ("fp32", "fp16", "int8")} <= ran
+    assert ("tensorrt, emulated", "int8") in ran
     assert report["passed"]
     assert json.loads(verify.to_json(report))["rows"]
     page = verify.to_html(report)
