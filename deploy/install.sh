@@ -64,7 +64,8 @@ home=$root$prefix
 units=$root/etc/systemd/system
 config=$root/etc/lohi-edge/config.toml
 command=$root/usr/local/bin/lohi-edge
-services=(lohi-edge-watch.service lohi-edge-selfcheck.service lohi-edge-selfcheck.timer)
+services=(lohi-edge-watch.service lohi-edge-receive.service lohi-edge-selfcheck.service
+    lohi-edge-selfcheck.timer)
 readonly here home units config command services
 
 fact() { sed -n "s/^$1=//p" "$wheelhouse/TARGET"; }
@@ -101,6 +102,17 @@ check_machine() {
     [ "$found" = "$(fact python)" ] || refuse \
         "expected Python $(fact python), $python is $found; name another with --python"
     "$python" -c 'import venv' 2>/dev/null || refuse "$python has no module venv; install python3-venv"
+}
+
+check_jetpack() {
+    local expected release
+    case $(fact target) in jetpack6) expected=36 ;; jetpack7) expected=38 ;; *) return 0 ;; esac
+    # In a container the file is not there; its image then decides.
+    [ -f "$root/etc/nv_tegra_release" ] || return 0
+    release=$(sed -n 's/^# R\([0-9]*\) .*/\1/p' "$root/etc/nv_tegra_release")
+    [ "${release:-0}" -ge "$expected" ] || refuse \
+        "expected Jetson Linux $expected or newer ($(fact target)), this is ${release:-unknown}; \
+update JetPack, or use the wheelhouse for this one"
 }
 
 check_disk() {
@@ -145,6 +157,9 @@ build() {
     "$folder/bin/python" -I "$pip_wheel/pip" --isolated check --disable-pip-version-check >/dev/null
     see_tensorrt "$folder"
     "$folder/bin/lohi-edge" --help >/dev/null
+    # Units, settings and this script belong to the version: a rollback brings them back as well.
+    mkdir "$folder/deploy"
+    cp -R "$wheelhouse/systemd" "$wheelhouse/lohi-edge.toml" "$wheelhouse/install.sh" "$folder/deploy/"
     sync -f "$folder"
     touch "$folder/.complete"
 }
@@ -162,42 +177,66 @@ see_tensorrt() {
     fi
 }
 
+# Whether this version takes a settings file; says why not.
+takes() { # FILE
+    local folders=()
+    [ -n "$root" ] || folders=(--folders)
+    "$home/versions/$version/bin/lohi-edge" settings --config "$1" "${folders[@]}" >/dev/null
+}
+
 check_config() {
-    [ -f "$config" ] || return 0
-    "$home/versions/$version/bin/python" -I -c '
-import sys
-from pathlib import Path
-from lohi_edge.errors import LohiError
-from lohi_edge.settings import load
-try:
-    load(Path(sys.argv[1]), {})
-except LohiError as error:
-    sys.exit(f"error: {error}")' "$config" ||
-        refuse "version $version refuses the settings, see above; correct them; nothing was switched"
+    [ ! -f "$config" ] || takes "$config" || refuse \
+        "version $version refuses $config, see above; correct it; nothing was switched"
+}
+
+# The daemon's user and folders; settings are then checked on what will be there.
+make_accounts() { # DEPLOY
+    [ -z "$root" ] || return 0
+    systemd-sysusers "$1/systemd/lohi-edge.sysusers"
+    systemd-tmpfiles --create "$1/systemd/lohi-edge.tmpfiles"
 }
 
 copy_system_files() {
-    local name unit
+    local from=$home/versions/$version/deploy name unit
     for name in "${services[@]}"; do
+        [ -f "$from/systemd/$name" ] || continue # an older version may have fewer
         unit=$(mktemp)
-        sed "s|/opt/lohi-edge/|$prefix/|" "$wheelhouse/systemd/$name" >"$unit"
+        sed "s|/opt/lohi-edge/|$prefix/|" "$from/systemd/$name" >"$unit"
         copy "$unit" "$units/$name" 644
         rm "$unit"
     done
-    copy "$wheelhouse/systemd/lohi-edge.sysusers" "$root/etc/sysusers.d/lohi-edge.conf" 644
-    copy "$wheelhouse/systemd/lohi-edge.tmpfiles" "$root/etc/tmpfiles.d/lohi-edge.conf" 644
-    [ -f "$config" ] || copy "$wheelhouse/lohi-edge.toml" "$config" 644
-    copy "$wheelhouse/lohi-edge.toml" "$config.example" 644
+    copy "$from/systemd/lohi-edge.sysusers" "$root/etc/sysusers.d/lohi-edge.conf" 644
+    copy "$from/systemd/lohi-edge.tmpfiles" "$root/etc/tmpfiles.d/lohi-edge.conf" 644
+    copy "$from/systemd/lohi-edge.journald" "$root/etc/systemd/journald.conf.d/lohi-edge.conf" 644
+    [ -f "$config" ] || copy "$from/lohi-edge.toml" "$config" 644
+    copy "$from/lohi-edge.toml" "$config.example" 644
     mkdir -p "$(dirname "$command")"
     ln -sfn "$prefix/current/bin/lohi-edge" "$command"
     # Kept, so that rollback and uninstall need no wheelhouse.
-    copy "$wheelhouse/install.sh" "$home/install.sh" 755
+    copy "$from/install.sh" "$home/install.sh" 755
+}
+
+# What a version ran with is kept beside it: going back, it may not know a newer key.
+keep_config() { # VERSION
+    [ ! -f "$config" ] || copy "$config" "$home/versions/$1/config.toml" 644
+}
+
+restore_config() {
+    local kept=$home/versions/$version/config.toml
+    if [ ! -f "$config" ] || takes "$config"; then return; fi
+    if [ ! -f "$kept" ] || ! takes "$kept"; then
+        refuse "version $version refuses $config, see above; correct it; nothing was switched"
+    fi
+    copy "$config" "$config.$(target_of current)" 644
+    copy "$kept" "$config" 644
+    say "settings are again those that $version ran with; the newer: $config.$(target_of current)"
 }
 
 switch_to() {
     local now
     now=$(target_of current)
     [ "$now" = "$1" ] && return
+    [ -z "$now" ] || keep_config "$now"
     [ -z "$now" ] || point previous "$now"
     point current "$1"
 }
@@ -216,6 +255,7 @@ restart() {
     systemctl enable --quiet --now lohi-edge-selfcheck.timer
     systemctl enable --quiet lohi-edge-watch.service
     systemctl restart lohi-edge-watch.service
+    systemctl try-restart lohi-edge-receive.service
 }
 
 take_lock() {
@@ -227,6 +267,7 @@ take_lock() {
 do_install() {
     check_wheelhouse
     check_machine
+    check_jetpack
     check_disk
     if [ -n "$dry" ]; then
         say "checks passed; would install $version in $home/versions, now: $(target_of current)"
@@ -235,12 +276,9 @@ do_install() {
     fi
     take_lock
     build
+    make_accounts "$home/versions/$version/deploy"
     check_config
     copy_system_files
-    if [ -z "$root" ]; then
-        systemd-sysusers /etc/sysusers.d/lohi-edge.conf
-        systemd-tmpfiles --create /etc/tmpfiles.d/lohi-edge.conf
-    fi
     switch_to "$version"
     prune
     restart
@@ -257,7 +295,8 @@ do_rollback() {
         return
     fi
     take_lock
-    check_config
+    restore_config
+    copy_system_files
     switch_to "$version"
     restart
     say "lohi-edge $version is current again"
@@ -279,7 +318,8 @@ do_list() {
 
 do_uninstall() {
     [ ! -d "$home" ] || [ -d "$home/versions" ] || refuse "$home: not made by this script; left alone"
-    local gone=("$home" "$root/etc/sysusers.d/lohi-edge.conf" "$root/etc/tmpfiles.d/lohi-edge.conf")
+    local gone=("$home" "$root/etc/sysusers.d/lohi-edge.conf" "$root/etc/tmpfiles.d/lohi-edge.conf"
+        "$root/etc/systemd/journald.conf.d/lohi-edge.conf")
     local name
     for name in "${services[@]}"; do gone+=("$units/$name"); done
     [ -z "$purge" ] || gone+=("$root/etc/lohi-edge" "$root/var/lib/lohi-edge")
@@ -288,7 +328,8 @@ do_uninstall() {
         return
     fi
     if [ -z "$root" ]; then
-        systemctl disable --quiet --now lohi-edge-watch.service lohi-edge-selfcheck.timer || true
+        systemctl disable --quiet --now lohi-edge-watch.service lohi-edge-receive.service \
+            lohi-edge-selfcheck.timer || true
     fi
     [ ! -L "$command" ] || rm "$command"
     rm -rf "${gone[@]}"

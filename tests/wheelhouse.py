@@ -12,15 +12,19 @@ import pytest
 DEPLOY = Path(__file__).parents[1] / "deploy"
 PIP_WHEELS = (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels"))
 
-_SETTINGS = """
-def load(path, environ):
-    if "refused = " in path.read_text():
-        from lohi_edge.errors import LohiError
-        raise LohiError("unknown key: 'refused'")
-"""
+# Settings with the key `refused` are refused, and those with `new_in_2` by version 1.
 CLI = """
+import re
+import sys
+
 def main():
-    print("this is {version}")
+    if sys.argv[1:2] == ["settings"]:
+        text = open(sys.argv[sys.argv.index("--config") + 1]).read()
+        newer = [n for n in re.findall(r"new_in_(\\d) = ", text) if n > "{version}"[0]]
+        if newer or "refused = " in text:
+            sys.exit("error: unknown key")
+    else:
+        print("this is {version}")
 """
 
 
@@ -37,9 +41,7 @@ def write_wheel(folder: Path, version: str, cli: str = CLI) -> None:
     info = f"lohi_edge-{version}.dist-info"
     files = {
         "lohi_edge/__init__.py": "",
-        "lohi_edge/cli.py": cli.format(version=version),
-        "lohi_edge/errors.py": "class LohiError(Exception): pass\n",
-        "lohi_edge/settings.py": _SETTINGS,
+        "lohi_edge/cli.py": cli.replace("{version}", version),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: lohi-edge\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": "[console_scripts]\nlohi-edge = lohi_edge.cli:main\n",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wheelhouse import DEPLOY
+from wheelhouse import DEPLOY, seal
 
 HOME = Path("opt/lohi-edge")
 
@@ -157,6 +157,111 @@ def test_settings_the_new_version_refuses_stop_the_switch(make_house, install, r
     assert done.returncode == 3
     assert "unknown key" in done.stderr
     assert says(root) == "this is 1.0"
+
+
+def test_an_older_jetpack_is_refused(make_house, install, root):
+    release = root / "etc/nv_tegra_release"
+    release.parent.mkdir()
+    release.write_text("# R35 (release), REVISION: 6.1, GCID: 1\n")
+    done = install(make_house(target="jetpack6"))
+    assert (done.returncode, (root / HOME).exists()) == (3, False)
+    assert "expected Jetson Linux 36 or newer (jetpack6), this is 35" in done.stderr
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 1\n")
+    assert install(make_house("2.0", target="jetpack6"), "--dry-run").returncode == 0
+
+
+def test_going_back_brings_back_settings_and_units_of_that_version(make_house, install, root):
+    first, second = make_house("1.0"), make_house("2.0")
+    unit = second / "systemd/lohi-edge-watch.service"
+    unit.write_text(unit.read_text() + "# of 2.0\n")
+    seal(second)
+    assert install(first).returncode == 0
+    config = root / "etc/lohi-edge/config.toml"
+    config.write_text("# mine\n")
+    assert install(second).returncode == 0
+    installed = root / "etc/systemd/system/lohi-edge-watch.service"
+    assert installed.read_text().endswith("# of 2.0\n")
+    config.write_text("# mine\nnew_in_2 = 1\n")  # which 1.0 does not know
+    done = install(second, "rollback")
+    assert done.returncode == 0, done.stderr
+    assert says(root) == "this is 1.0"
+    assert config.read_text() == "# mine\n"
+    (kept,) = config.parent.glob("config.toml.2.0-*")
+    assert "new_in_2" in kept.read_text()
+    assert not installed.read_text().endswith("# of 2.0\n")
+    assert install(second, "rollback").returncode == 0
+    assert (says(root), config.read_text()) == ("this is 2.0", "# mine\n")
+
+
+# Runs the script given as $0, and kills it before the command number $KILL; without, lists them.
+_TRACED = """
+set -T
+count=0
+at() {
+    count=$((count + 1))
+    if [ -z "$KILL" ]; then printf '%s\\t%s\\n' "$count" "$1" >>"$TRACE"; fi
+    if [ "$count" = "$KILL" ]; then kill -9 $$; fi
+}
+trap 'at "$BASH_COMMAND"' DEBUG
+. "$0"
+"""
+_CHANGES = ("mkdir", "rm", "mv", "ln", "touch", "cp", "install", "sync", '"$python"', '"$folder')
+
+
+@pytest.mark.slow
+def test_killed_before_each_command_that_changes_anything(make_house, install, root, tmp_path):
+    """SIGKILL before each mkdir, mv, ln, pip, ... of an update; repeated, it ends right."""
+    first, second = make_house("1.0"), make_house("2.0")
+    assert install(first).returncode == 0
+    fresh, trace = tmp_path / "fresh", tmp_path / "trace"
+    shutil.copytree(root, fresh, symlinks=True)
+
+    def update(kill: str) -> int:
+        words = ["--root", root, "--python", sys.executable]
+        return subprocess.run(
+            ["bash", "-c", _TRACED, second / "install.sh", *words],
+            env={**os.environ, "KILL": kill, "TRACE": str(trace)},
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+        ).returncode
+
+    assert update("") == 0
+    steps = [line.split("\t", 1) for line in trace.read_text().splitlines() if "\t" in line]
+    changes = [number for number, words in steps if words.startswith(_CHANGES)]
+    assert len(changes) >= 20
+    for number in changes[:: max(1, len(changes) // 12)]:
+        shutil.rmtree(root)
+        shutil.copytree(fresh, root, symlinks=True)
+        assert update(number) == -signal.SIGKILL, number
+        assert says(root) in ("this is 1.0", "this is 2.0"), number
+        assert install(second).returncode == 0, number
+        assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0"), number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
+def test_a_disk_that_fills_on_the_way_leaves_the_old_version(make_house, install, root, tmp_path):
+    assert install(make_house("1.0")).returncode == 0
+    second = make_house("2.0")
+    versions = root / HOME / "versions"
+    full = ["mount", "-t", "tmpfs", "-o", "size=1M,nr_inodes=20", "tmpfs"]
+    (old,) = versions.iterdir()
+    kept = tmp_path / "kept"
+    shutil.move(old, kept)
+    if subprocess.run([*full, versions], check=False, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        (versions / old.name).symlink_to(kept)
+        done = install(second)
+        assert done.returncode != 0
+        assert "No space left" in done.stderr
+        assert says(root) == "this is 1.0"
+        subprocess.run(["mount", "-o", "remount,size=200M,nr_inodes=0", versions], check=True)
+        assert install(second).returncode == 0
+        assert says(root) == "this is 2.0"
+    finally:
+        subprocess.run(["umount", versions], check=True)
 
 
 @pytest.mark.slow

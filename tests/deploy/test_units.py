@@ -99,7 +99,10 @@ def test_the_daemon_is_started_as_its_command_line_asks():
     for name in SERVICES:
         start = re.search(r"^ExecStart=\S+/lohi-edge (.+)$", (DEPLOY / name).read_text(), re.M)
         assert start
-        command, words = get_command(app), start[1].split()
+        # What receive.env of the unit's own comment says.
+        options = re.search(r"^#   RECEIVE=(.+)$", (DEPLOY / name).read_text(), re.M)
+        line = start[1].replace("$RECEIVE", options[1] if options else "")
+        command, words = get_command(app), line.split()
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         command.make_context(name, words)

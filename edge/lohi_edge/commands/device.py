@@ -1,4 +1,4 @@
-"""Commands about this device: doctor, selftest."""
+"""Commands about this device: doctor, selftest, settings."""
 
 from __future__ import annotations
 
@@ -24,6 +24,37 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.command()(doctor)
     app.command()(selftest)
+    app.command()(settings)
+
+
+def settings(
+    config: Config = None,
+    folders: Annotated[
+        bool, typer.Option("--folders", help="Ask as well that inbox and outbox are there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the settings in force: defaults, over them the file, over that the environment.
+
+    Exit codes: 0, 2 a setting that does not exist or is no value, or a folder that is not there.
+
+    Examples:
+
+      lohi-edge settings
+
+      lohi-edge settings --config new.toml --folders
+    """
+    from lohi_edge.commands.watch import with_state
+    from lohi_edge.console import show_mapping
+    from lohi_edge.settings import load
+
+    found = with_state(load(config))
+    if folders:
+        from lohi_edge.watch.service import folders as check_folders
+
+        check_folders(found)
+    values = found.to_dict()
+    _print_json(values) if as_json else show_mapping(values)
 
 
 def doctor(
