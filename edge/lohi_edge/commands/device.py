@@ -50,7 +50,7 @@ def settings(
 
     found = with_state(load(config))
     if folders:
-        from lohi_edge.watch.service import folders as check_folders
+        from lohi_edge.watch.folders import folders as check_folders
 
         check_folders(found)
     values = found.to_dict()
