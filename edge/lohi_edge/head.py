@@ -33,6 +33,11 @@ class Head:
         x, y, z = (h - lo for lo, h in zip(self.low, self.high, strict=True))
         return x, y, z
 
+    def mask(self, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        """The head's cells as voxels of its volume, bool (X, Y, Z); coarse, 4 mm a step."""
+        x, y, z = shape
+        return self.cells.repeat(BLOCK, 0).repeat(BLOCK, 1).repeat(BLOCK, 2)[:x, :y, :z]
+
     def samples(self, data: Float32) -> Float32:
         """Every eighth voxel (one in 2 x 2 x 2) that lies in a cell of the head, (n,)."""
         half = BLOCK // 2

@@ -186,8 +186,9 @@ def register(app: typer.Typer) -> None:
     """Put every command on the app."""
     from lohi_export import data_commands, precision_commands
     from lohi_export.pairs.command import simulate
+    from lohi_export.study.command import study
 
-    for command in (simulate, train, evaluate, onnx, bundle, pathologies):
+    for command in (simulate, train, evaluate, onnx, bundle, pathologies, study):
         app.command()(command)
     data_commands.register(app)
     precision_commands.register(app)

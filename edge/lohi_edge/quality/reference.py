@@ -70,50 +70,32 @@ def ssim(
     Raises:
         ValueError: too small for a window, or nothing inside.
     """
-    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * truth.ndim
-    similarity = ssim_map(truth, image, data_range)[inner]
-    return float(similarity.mean() if inside is None else _within(similarity, inside[inner]).mean())
+    return mean_inside(ssim_map(truth, image, data_range), inside)
 
 
-def ssim_slices(
-    truth: Float32, image: Float32, data_range: float = 2.0, inside: Mask | None = None
-) -> float:
-    """2-D structural similarity of a stack (N, H, W), slice by slice, averaged over all samples.
-
-    Args:
-        truth, image, data_range, inside: as of `ssim`, with slices along the first axis.
-
-    Raises:
-        ValueError: slices too small for a window, or nothing inside.
-    """
-    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * 2
-    total, count = 0.0, 0
-    for n, (a, b) in enumerate(zip(truth, image, strict=True)):
-        if inside is None or inside[n][inner].any():
-            similarity = ssim_map(a, b, data_range)[inner]
-            seen = similarity if inside is None else similarity[inside[n][inner]]
-            total, count = total + float(seen.sum()), count + seen.size
-    if not count:
-        raise ValueError("expected something inside, got an empty mask")
-    return total / count
-
-
-def ssim_map(truth: Float32, image: Float32, data_range: float = 2.0) -> Float64:
-    """Structural similarity about each sample of two slices (H, W) or volumes (X, Y, Z).
+def ssim_map(
+    truth: Float32, image: Float32, data_range: float = 2.0, axes: tuple[int, ...] | None = None
+) -> Float64:
+    """Structural similarity about each sample; NaN within 5 samples of an edge.
 
     Wang et al. 2004: Gaussian window of sigma 1.5, cut at radius 5, population statistics, as in
-    scikit-image with `gaussian_weights=True, use_sample_covariance=False`. Windows reach over
-    the edge within 5 samples of it.
+    scikit-image with `gaussian_weights=True, use_sample_covariance=False`.
+
+    Args:
+        truth, image: arrays of one shape.
+        data_range: largest possible difference.
+        axes: that a window spans, all by default; (1, 2) compares a stack (N, H, W) slice by slice.
 
     Raises:
-        ValueError: fewer than 11 samples along an axis.
+        ValueError: fewer than 11 samples along one of the axes.
     """
-    if min(truth.shape) <= 2 * SSIM_RADIUS:
+    axes = tuple(range(truth.ndim)) if axes is None else axes
+    if min(truth.shape[axis] for axis in axes) <= 2 * SSIM_RADIUS:
         raise ValueError(f"expected at least 11 samples along each axis, got {truth.shape}")
     a, b = truth.astype(np.float64), image.astype(np.float64)
 
     def blur(x: Float64) -> Float64:
-        blurred: Float64 = ndi.gaussian_filter(x, SSIM_SIGMA, radius=SSIM_RADIUS)
+        blurred: Float64 = ndi.gaussian_filter(x, SSIM_SIGMA, radius=SSIM_RADIUS, axes=axes)
         return blurred
 
     mean_a, mean_b = blur(a), blur(b)
@@ -123,36 +105,42 @@ def ssim_map(truth: Float32, image: Float32, data_range: float = 2.0) -> Float64
     similarity: Float64 = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
     )
+    for axis in axes:
+        along = np.moveaxis(similarity, axis, 0)
+        along[:SSIM_RADIUS] = along[-SSIM_RADIUS:] = np.nan
     return similarity
 
 
-def ulf_enc(truth: Float32, image: Float32, inside: Mask | None = None) -> tuple[float, float]:
-    """PSNR (dB) and 3-D SSIM in the manner of the ULF-EnC challenge; higher is better.
-
-    Both volumes (X, Y, Z) are brought to [0, 1] by their own minimum and maximum and compared with
-    data range 1 on the whole grid, or over the voxels `inside`; the range is always the volume's.
+def mean_inside(similarity: Float64, inside: Mask | None = None) -> float:
+    """Mean of an SSIM map over a mask of its shape, the map's NaN border left out.
 
     Raises:
-        ValueError: a volume of one brightness, or nothing inside.
+        ValueError: nothing inside.
     """
-    a, b = _min_max(truth), _min_max(image)
-    return psnr(a, b, 1.0, inside), ssim(a, b, 1.0, inside)
-
-
-def _mean_squared(truth: Float32, image: Float32, inside: Mask | None) -> float:
-    squares = np.square(truth.astype(np.float64) - image)
-    return float((squares if inside is None else _within(squares, inside)).mean())
-
-
-def _within(values: Float64, inside: Mask) -> Float64:
-    if not inside.any():
+    seen = similarity if inside is None else similarity[inside]
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
         raise ValueError("expected something inside, got an empty mask")
-    return values[inside]
+    return float(seen.mean())
 
 
-def _min_max(data: Float32) -> Float32:
+def unit_range(data: Float32) -> Float32:
+    """Intensities as the ULF-EnC challenge compares them: minimum 0, maximum 1.
+
+    Raises:
+        ValueError: one brightness.
+    """
     low, high = float(data.min()), float(data.max())
     if not high > low:
         raise ValueError("expected contrast, got a volume of one brightness")
     scaled: Float32 = ((data - np.float32(low)) / np.float32(high - low)).astype(np.float32)
     return scaled
+
+
+def _mean_squared(truth: Float32, image: Float32, inside: Mask | None) -> float:
+    squares = np.square(truth.astype(np.float64) - image)
+    if inside is not None:
+        if not inside.any():
+            raise ValueError("expected something inside, got an empty mask")
+        squares = squares[inside]
+    return float(squares.mean())

@@ -1,11 +1,11 @@
-"""3-D SSIM, the mask and the challenge's variant."""
+"""3-D SSIM and the mask."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from lohi_edge.quality.reference import psnr, ssim, ulf_enc
+from lohi_edge.quality.reference import ssim
 
 
 def volumes() -> tuple[np.ndarray, np.ndarray]:
@@ -37,14 +37,3 @@ def test_nothing_inside_and_too_small_are_refused() -> None:
         ssim(truth, image, 1, np.zeros(truth.shape, bool))
     with pytest.raises(ValueError, match="11 samples"):
         ssim(truth[:10], image[:10], 1)
-
-
-def test_ulf_enc_ignores_scale_and_offset() -> None:
-    truth, image = volumes()
-    db, similarity = ulf_enc(truth, image)
-    again = ulf_enc(3 * truth + 5, 40 * image - 2)
-    assert again == pytest.approx((db, similarity), rel=1e-4)
-    scaled = [(v - v.min()) / (v.max() - v.min()) for v in (truth, image)]
-    assert db == pytest.approx(psnr(scaled[0], scaled[1], 1), rel=1e-4)
-    with pytest.raises(ValueError, match="one brightness"):
-        ulf_enc(truth, np.ones_like(image))

@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import metrics
 
-from lohi_edge.quality.reference import nrmse, psnr, ssim, ssim_map, ssim_slices, ulf_enc
+from lohi_edge.quality.compare import METRICS, compare
+from lohi_edge.quality.reference import mean_inside, nrmse, psnr, ssim, ssim_map
 
 SHAPE = (15, 18, 16)
+
+
+def ssim_slices(truth, image, data_range=2.0, inside=None) -> float:
+    return mean_inside(ssim_map(truth, image, data_range, axes=(1, 2)), inside)
 
 
 def stacks(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,7 +61,6 @@ def test_a_mask_of_everything_changes_nothing() -> None:
     for metric in (psnr, ssim, ssim_slices):
         assert metric(truth, image, 2, everything) == pytest.approx(metric(truth, image, 2))
     assert nrmse(truth, image, everything) == pytest.approx(nrmse(truth, image))
-    assert ulf_enc(truth, image, everything) == pytest.approx(ulf_enc(truth, image))
 
 
 def test_slices_are_averaged_over_the_stack() -> None:
@@ -78,14 +82,38 @@ def test_what_happens_outside_does_not_matter() -> None:
     assert nrmse(truth, changed, inside) == nrmse(truth, image, inside)
 
 
-def test_the_challenge_scales_by_the_whole_volume() -> None:
-    """A bright voxel outside the mask sets the range, so the error inside counts for less."""
-    truth, image, _ = stacks(6)
-    inside = np.zeros(SHAPE, bool)
-    inside[5:7] = True
+def test_every_figure_is_that_of_its_own_function() -> None:
+    truth, image, inside = stacks(6)
+    found = compare(truth, image, {"whole": None, "inside": inside})
+    assert list(found) == ["whole", "inside"]
+    units = [(v - v.min()) / (v.max() - v.min()) for v in (truth, image)]
+    for region, mask in (("whole", None), ("inside", inside)):
+        assert found[region] == pytest.approx(
+            {
+                "psnr": psnr(truth, image, 2, mask),
+                "nrmse": nrmse(truth, image, mask),
+                "ssim_2d": ssim_slices(truth, image, 2, mask),
+                "ssim_3d": ssim(truth, image, 2, mask),
+                "ulf_enc_psnr": psnr(*units, 1, mask),
+                "ulf_enc_ssim": ssim(*units, 1, mask),
+            },
+            rel=1e-5,
+        )
+        assert found[region].keys() == METRICS.keys()
+
+
+def test_the_challenge_ignores_scale_and_offset_but_knows_the_whole_volumes_range() -> None:
+    truth, image, inside = stacks(6)
+    (found,) = compare(truth, image, {"": inside}).values()
+    (again,) = compare(3 * truth + 5, 40 * image - 2, {"": inside}).values()
+    challenge = [name for name in METRICS if name.startswith("ulf_enc")]
+    assert [again[n] for n in challenge] == pytest.approx([found[n] for n in challenge], rel=1e-4)
     bright, brighter = truth.copy(), image.copy()
     bright[-1, 0, 0] = brighter[-1, 0, 0] = 20
-    assert ulf_enc(bright, brighter, inside)[0] > ulf_enc(truth, image, inside)[0] + 10
+    assert not inside[-1, 0, 0]
+    assert compare(bright, brighter, {"": inside})[""]["ulf_enc_psnr"] > found["ulf_enc_psnr"] + 10
+    with pytest.raises(ValueError, match="one brightness"):
+        compare(truth, np.ones_like(image), {"": inside})
 
 
 def test_nothing_inside_and_a_flat_truth_are_refused() -> None:
@@ -100,10 +128,11 @@ def test_nothing_inside_and_a_flat_truth_are_refused() -> None:
         nrmse(np.ones_like(truth), image)
 
 
-def test_the_map_has_the_images_shape_and_is_one_where_they_agree() -> None:
+def test_the_map_has_the_images_shape_and_no_value_at_its_border() -> None:
     truth, image, _ = stacks(8)
-    image[:, :, :8] = truth[:, :, :8]
     similarity = ssim_map(truth[0], image[0])
     assert similarity.shape == truth[0].shape
-    assert np.allclose(similarity[:, :3], 1)
-    assert similarity[:, 8:].mean() < 0.95
+    assert np.isnan(similarity[:5]).all()
+    assert np.isnan(similarity[:, -5:]).all()
+    image[:] = truth
+    assert np.allclose(ssim_map(truth[0], image[0])[5:-5, 5:-5], 1)

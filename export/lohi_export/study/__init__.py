@@ -1,0 +1,1 @@
+"""`lohi-export study`: every model trained, measured on the same held-out heads, and compared."""

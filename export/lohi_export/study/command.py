@@ -1,0 +1,63 @@
+"""`lohi-export study`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    config: Annotated[Path, typer.Argument(help="TOML file; see --write-example.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    write_example: Annotated[
+        bool, typer.Option("--write-example", help="Write a configuration to CONFIG, and end.")
+    ] = False,
+) -> None:
+    """Train every model of a study, measure all on the same held-out heads, write one report.
+
+    Stopped or killed at any moment, it goes on where it was when the same command is given again.
+
+    Example: lohi-export study study.toml --write-example; lohi-export study study.toml
+    """
+    from lohi_export.study import config as configuration
+
+    if write_example:
+        _write_example(config, configuration.example())
+        return
+    loaded = configuration.load(config)
+    _refuse_morphometry(loaded.morphometry)
+
+    from lohi_export import session
+    from lohi_export.study import report
+    from lohi_export.study.study import Stopped, Study
+    from lohi_export.train import choose_device
+
+    session.set_up_cpu(threads)
+    where = choose_device(device).type
+    try:
+        outcome = Study(loaded, where).run()
+    except Stopped as stopped:
+        raise typer.Exit(stopped.exit_code) from None
+    sys.stdout.write(f"{report.write(loaded, outcome, where)}\n")
+
+
+def _write_example(path: Path, text: str) -> None:
+    from lohi_edge.errors import UsageError
+    from lohi_edge.files import atomic_write
+
+    if path.exists():
+        raise UsageError(f"{path} exists; name a new file for the example")
+    with atomic_write(path) as file:
+        file.write(text.encode())
+    sys.stdout.write(f"{path}\n")
+
+
+def _refuse_morphometry(wanted: bool) -> None:
+    from lohi_edge.errors import UsageError
+
+    if wanted:
+        raise UsageError("no segmenter is installed; set morphometry = false in the configuration")

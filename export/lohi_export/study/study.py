@@ -1,0 +1,182 @@
+"""The study from configuration to report, resumable at any moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import UsageError
+from lohi_edge.files import read_bytes, sha256
+from lohi_export import session
+from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
+from lohi_export.run import Run, data_digest, open_run
+from lohi_export.splits import Split
+from lohi_export.study import measure
+from lohi_export.study.bench import RAW, TRUTH, Bench, Trained
+from lohi_export.study.cases import segmentation_digest
+from lohi_export.study.config import StudyConfig, splits
+from lohi_export.study.stages import Result, Stages, digest
+from lohi_export.train import choose_device
+
+MAX_WEIGHTS = 4 << 30
+
+
+class Stopped(Exception):
+    """Training was stopped by a signal; `exit_code` is the command's."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One held-out pair: results by system, TRUTH and RAW among them."""
+
+    subject: str
+    name: str
+    fold: int
+    results: dict[str, Result]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that the report is made of.
+
+    Attributes:
+        folds: split and trained models of each fold.
+        scans: every held-out pair once.
+        data: sha256 over all scans used.
+        segmenter: sha256 of the segmenter that measured volumes, None where none did.
+    """
+
+    folds: list[tuple[Split, list[Trained]]]
+    scans: list[Scan]
+    data: str
+    segmenter: str | None
+
+
+class Study:
+    """A study in progress.
+
+    Args:
+        config: what was asked for.
+        device: auto, cpu or cuda.
+    """
+
+    def __init__(self, config: StudyConfig, device: str) -> None:
+        self.config = config
+        self._device = device
+        self._stages = Stages(config.out / "stages")
+        self._pairs = find_pairs(config.data, config.contrast)
+        self._splits = splits(config, self._pairs)
+        tests = [self._select(split, "test") for split in self._splits]
+        self._total = len(self._splits) * len(config.models) + sum(map(len, tests))
+        self._done = 0
+
+    def run(self) -> Outcome:
+        """Train, load and measure what is not yet done.
+
+        Raises:
+            BadInput: scans that do not pair up, or a run that is not there.
+            UsageError: a given run that does not fit the study.
+            DiskError: a result cannot be written.
+            Stopped: by a signal while training.
+        """
+        folds, scans, digests = [], [], set()
+        for number, split in enumerate(self._splits):
+            models = [self._trained(model, number, split) for model in self.config.models]
+            folds.append((split, models))
+            slices = self._slices(split, "test", models[0].run)
+            scans += [self._measured(pair, number, models) for pair in slices]
+            digests |= {f"{s.pair.name} {s.digest}" for s in slices}
+            digests |= {data_digest(models[0].run.slices(p)) for p in ("train", "validation")}
+        return Outcome(folds, scans, digest(sorted(digests)), None)
+
+    def _select(self, split: Split, part: str) -> list[Any]:
+        return select(self._pairs, split[part], part)
+
+    @property
+    def _cache(self) -> Path:
+        return self.config.data / ".slices"
+
+    def _slices(self, split: Split, part: str, run: Run) -> list[SlicePair]:
+        pairs = self._select(split, part)
+        return [load_slices(pair, run.config.contract, self._cache) for pair in pairs]
+
+    def _say(self, what: str) -> None:
+        self._done += 1
+        session.console.print(f"[{self._done}/{self._total}] {what}", markup=False)
+
+    def _trained(self, model: str, fold: int, split: Split) -> Trained:
+        if model in self.config.runs:
+            self._say(f"load {model}")
+            return self._loaded(model, split)
+        config = self.config.train_config(model, split)
+        parts = [
+            [load_slices(p, config.contract, self._cache) for p in self._select(split, part)]
+            for part in ("train", "validation")
+        ]
+        inputs = {"config": config.to_dict(), "data": [data_digest(part) for part in parts]}
+        folder = self.config.out / "runs" / f"{model}-{fold}-{digest(inputs)[:8]}"
+        name = f"train/{model}-{fold}"
+        kept = self._stages.kept(name, inputs)
+        self._say(f"{'keep' if kept else 'train'} {model}{self._of(fold)}")
+        if kept is None:
+            self._train(folder, config.to_dict())
+        run = open_run(folder)
+        trained = _opened(model, run)
+        self._stages.get(name, inputs, lambda: {"weights": trained.weights})
+        return trained
+
+    def _train(self, folder: Path, options: dict[str, Any]) -> None:
+        run = session.prepare(self.config.data, folder, options, None, None, None, self._cache)
+        if code := session.train(run, self._device, None):
+            raise Stopped(code)
+
+    def _loaded(self, model: str, split: Split) -> Trained:
+        run = open_run(self.config.runs[model])
+        had, wanted = run.config, self.config.train_config(model, split)
+        window = (had.height, had.width_px)
+        learned = sorted(set(had.split["train"] + had.split["validation"]) & set(split["test"]))
+        for odd, problem in (
+            (had.model != model, f"holds a {had.model}"),
+            (had.contrast != self.config.contrast, f"was trained on {had.contrast}"),
+            (
+                window != (wanted.height, wanted.width_px),
+                f"sees {window[0]} x {window[1]} mm, not {wanted.height} x {wanted.width_px}",
+            ),
+            (bool(learned), f"learned from the study's test subjects {', '.join(learned)}"),
+        ):
+            if odd:
+                raise UsageError(f"{run.folder}, the run of [model.{model}], {problem}")
+        return _opened(model, run)
+
+    def _of(self, fold: int) -> str:
+        return f", fold {fold + 1} of {self.config.folds}" if self.config.folds > 1 else ""
+
+    def _measured(self, slices: SlicePair, fold: int, models: list[Trained]) -> Scan:
+        pair = slices.pair
+        self._say(f"measure {pair.name}{self._of(fold)}")
+        bench = Bench(slices, models, choose_device(self._device))
+        where = f"scan/{pair.name}"
+        brain = segmentation_digest(pair)
+        results = {}
+        for system in (TRUTH, RAW, *(trained.model for trained in models)):
+            inputs = {"version": measure.VERSION, "image": bench.identity(system), "brain": brain}
+            results[system] = self._stages.get(
+                f"{where}/{system}-{fold}", inputs, partial(bench.figures, system)
+            )
+        return Scan(pair.subject, pair.name, fold, results)
+
+
+def _opened(model: str, run: Run) -> Trained:
+    generator = run.generator()
+    return Trained(
+        model,
+        run,
+        sha256(read_bytes(run.weights, MAX_WEIGHTS)),
+        sum(p.numel() for p in generator.parameters()),
+    )

@@ -1,0 +1,65 @@
+"""Volumes of regions and their agreement with the 3 T image."""
+
+from __future__ import annotations
+
+import pytest
+
+from lohi_export.study.bench import RAW, TRUTH
+from lohi_export.study.study import Outcome, Scan
+from lohi_export.study.tables import by_head
+from lohi_export.study.volumes import (
+    VENTRICLES,
+    VENTRICULAR,
+    agreements,
+    overall,
+    paired,
+    volume_rows,
+)
+
+
+def scan(subject: str, number: int, factor: float, offset: float) -> Scan:
+    """A subject whose raw image shows `factor` of every ventricle and `offset` ml more cortex."""
+    size = float(subject)
+    truth = dict.fromkeys(VENTRICULAR, size) | {"left cerebral cortex": 100 + size}
+    raw = {k: v * factor for k, v in truth.items()} | {"left cerebral cortex": 100 + size + offset}
+    results = {TRUTH: {"volumes": truth}, RAW: {"volumes": raw}}
+    return Scan(subject, f"sub-{subject}_run-{number}", 0, results)
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    return Outcome([], [scan(s, n, 0.5, 2.0 * n) for s in "234" for n in (0, 1)], "", None)
+
+
+def test_runs_of_a_head_are_one_head(outcome: Outcome) -> None:
+    heads = by_head(volume_rows(outcome))
+    truth, raw = paired(heads, RAW, "left cerebral cortex")
+    assert truth == [102, 103, 104]
+    assert raw == [103, 104, 105]  # the mean of + 0 and + 2 ml
+
+
+def test_ventricles_are_summed_and_kept_out_of_the_mean(outcome: Outcome) -> None:
+    rows = volume_rows(outcome)
+    heads = by_head(rows)
+    assert paired(heads, TRUTH, VENTRICLES)[0] == [12, 18, 24]
+    found = agreements(rows)
+    assert {one.system for one in found} == {RAW}
+    (raw,) = overall(found)
+    assert raw.ventricles.mape == pytest.approx(50)
+    assert raw.ventricles.bias == pytest.approx(-9)
+    cortex = 100 * (1 / 102 + 1 / 103 + 1 / 104) / 3
+    assert raw.mape == pytest.approx((6 * 50 + cortex) / 7)
+    assert raw.worst in VENTRICULAR
+
+
+def test_a_region_that_is_missing_somewhere_has_no_percentage(outcome: Outcome) -> None:
+    outcome.scans[0].results[TRUTH]["volumes"]["third ventricle"] = 0.0
+    outcome.scans[1].results[TRUTH]["volumes"]["third ventricle"] = 0.0
+    found = agreements(volume_rows(outcome))
+    (third,) = [one.agreement for one in found if one.region == "third ventricle"]
+    assert third.mape is None
+    assert overall(found)[0].mape < 50
+
+
+def test_without_a_segmenter_there_are_no_rows() -> None:
+    assert volume_rows(Outcome([], [Scan("1", "a", 0, {RAW: {}, TRUTH: {}})], "", None)) == []
