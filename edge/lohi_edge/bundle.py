@@ -8,134 +8,39 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import stat
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.files import read_bytes, sha256
+from lohi_edge.manifest import CONTRASTS, GOLDEN, INTENDED_USE, MANIFEST, Manifest
 from lohi_edge.onnx_check import check_onnx
-from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Float32
 
-SCHEMA = 1
-INTENDED_USE = "research use only"
-CONTRASTS = ("T1w", "T2w", "FLAIR")
-MANIFEST = "manifest.json"
+__all__ = [
+    "CONTRASTS",
+    "GOLDEN",
+    "INTENDED_USE",
+    "MANIFEST",
+    "MAX_FILE",
+    "MAX_MANIFEST",
+    "SIGNATURE",
+    "Bundle",
+    "Golden",
+    "Manifest",
+    "is_shipped",
+    "load",
+    "shipped",
+]
+
 SIGNATURE = "manifest.sig"
-GOLDEN = "golden.npz"
 MAX_MANIFEST = 1 << 20
 MAX_FILE = 512 << 20
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 _SHIPPED = Path(__file__).parent / "bundles"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says of itself; `to_dict` is manifest.json.
-
-    Attributes:
-        name, version: for people, e.g. "t1w-edge", "2026.11".
-        serial: grows with every release of this name; a device refuses to go back.
-        contrasts: of "T1w", "T2w", "FLAIR".
-        slice_contract: what the generator must be fed.
-        files: name -> sha256 (hex) of every file but the manifest.
-        tolerance: precision ("fp32", ...) -> largest |error| on the golden slices.
-        metrics, provenance: free-form records of training and evaluation.
-    """
-
-    name: str
-    version: str
-    serial: int
-    contrasts: tuple[str, ...]
-    slice_contract: SliceContract
-    files: Mapping[str, str]
-    tolerance: Mapping[str, float]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "intended_use": INTENDED_USE,
-            "name": self.name,
-            "version": self.version,
-            "serial": self.serial,
-            "contrasts": list(self.contrasts),
-            "slice_contract": self.slice_contract.to_dict(),
-            "files": dict(self.files),
-            "tolerance": dict(self.tolerance),
-            "metrics": dict(self.metrics),
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Manifest:
-        """Raises BundleError where a field is missing, unknown or not what it should be."""
-        if not isinstance(values, dict):
-            raise BundleError(f"expected a JSON object in {MANIFEST}")
-        if values.get("schema") != SCHEMA:
-            raise BundleError(
-                f"expected manifest schema {SCHEMA}, got {values.get('schema')!r}; "
-                "this bundle needs another version of lohi-edge"
-            )
-        _check(values)
-        return cls(
-            name=values["name"],
-            version=values["version"],
-            serial=values["serial"],
-            contrasts=tuple(values["contrasts"]),
-            slice_contract=SliceContract.from_dict(values["slice_contract"]),
-            files=values["files"],
-            tolerance=values["tolerance"],
-            metrics=values["metrics"],
-            provenance=values["provenance"],
-        )
-
-
-def _check(values: dict[str, Any]) -> None:
-    def short_text(v: Any) -> bool:
-        return isinstance(v, str) and 0 < len(v) <= 100 and v.isprintable()
-
-    def hashes(v: Any) -> bool:
-        return isinstance(v, dict) and all(
-            _FILE_NAME.fullmatch(k) and re.fullmatch(r"[0-9a-f]{64}", str(h)) for k, h in v.items()
-        )
-
-    def tolerances(v: Any) -> bool:
-        return isinstance(v, dict) and all(
-            type(t) in (int, float) and 0 < t <= 2 and f"{p}.onnx" in values["files"]
-            for p, t in v.items()
-        )
-
-    def known(v: Any) -> bool:
-        return isinstance(v, list) and bool(v) and all(c in CONTRASTS for c in v)
-
-    rules = {
-        "schema": lambda v: v == SCHEMA,
-        "intended_use": lambda v: v == INTENDED_USE,
-        "name": short_text,
-        "version": short_text,
-        "serial": lambda v: type(v) is int and v >= 1,
-        "contrasts": known,
-        "slice_contract": lambda v: isinstance(v, dict),
-        "files": lambda v: hashes(v) and {"fp32.onnx", GOLDEN} <= v.keys(),
-        "tolerance": lambda v: tolerances(v) and "fp32" in v,
-        "metrics": lambda v: isinstance(v, dict),
-        "provenance": lambda v: isinstance(v, dict),
-    }
-    if values.keys() != rules.keys():
-        odd = sorted(values.keys() ^ rules.keys())
-        raise BundleError(f"missing or unknown fields in {MANIFEST}: {', '.join(odd)}")
-    for name, rule in rules.items():
-        if not rule(values[name]):
-            raise BundleError(f"unusable {name!r} in {MANIFEST}: {str(values[name])[:80]}")
 
 
 @dataclass(frozen=True, eq=False)
