@@ -190,5 +190,5 @@ def register(app: typer.Typer) -> None:
 
     for command in (simulate, train, evaluate, onnx, bundle, pathologies, study):
         app.command()(command)
-    data_commands.register(app)
+    data_commands.add_commands(app)
     precision_commands.register(app)

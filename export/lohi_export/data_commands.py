@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lohi_edge.errors import BadInput
+
+if TYPE_CHECKING:
+    from lohi_export.pairs.check import Report
 
 DataArgument = Annotated[Path, typer.Argument(help="Data set (BIDS layout).")]
 LowOption = Annotated[
@@ -47,6 +54,104 @@ def split(
     sys.stdout.write(f"{out}: " + ", ".join(f"{len(drawn[p])} {p}" for p in SPLITS) + "\n")
 
 
-def register(app: typer.Typer) -> None:
+def register(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Data set to write, or to complete.")],
+    transform: Annotated[str, typer.Option(help="rigid or affine.")] = "rigid",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    low: LowOption = [],  # noqa: B006 (Typer reads it, nobody writes to it)
+    high: HighOption = [],  # noqa: B006
+) -> None:
+    """Bring every 3 T scan onto the 1 mm grid of its 64 mT scan, as a data set for `train`.
+
+    Writes a picture a pair (sub-*/figures) and registration.csv/.json; look at the pictures. A pair
+    that failed is named and not written, the others are; then the exit code is 3. Pairs already
+    there and complete are kept. Same scans, same result.
+    Example: lohi-export register raw --out pairs --transform rigid --jobs 4
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from lohi_export.pairs import registered, registration_report
+    from lohi_export.pairs.scans import Override
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    work, found = registered.plan(data, out, transform, Override(tuple(low), tuple(high)))
+    for finding in found.findings:
+        console.print(str(finding))
+    registration_report.write_description(data, out)
+    outcomes = []
+    columns = ("registering", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("pairs", total=len(work))
+        for outcome in registered.register_all(work, jobs):
+            outcomes.append(outcome)
+            bar.advance(task)
+            if outcome.problems:
+                console.print(f"{outcome.pair} failed: {'; '.join(outcome.problems)}")
+    registration_report.write_report(out, outcomes)
+    count = Counter(outcome.status for outcome in outcomes)
+    sys.stdout.write(
+        f"{len(outcomes)} pairs in {out}: {count['registered']} registered, {count['kept']} kept, "
+        f"{count['failed']} failed; figures in registration.csv\n"
+    )
+    if count["failed"]:
+        raise BadInput(f"{count['failed']} of {len(outcomes)} pairs could not be registered")
+
+
+def check_data(
+    data: DataArgument,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Still to be registered: grids need not agree.")
+    ] = False,
+    low: LowOption = [],  # noqa: B006
+    high: HighOption = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Say everything that is wrong with a paired data set, file by file; exit 3 if it is unusable.
+
+    Unusable: files that cannot be read (NaN, damage, no head), grids that differ, duplicates,
+    contradictory contrasts, fewer than three subjects. Only said: scans without a partner, which
+    training leaves out, and pairs that look misaligned.
+    Example: lohi-export check-data pairs --json
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
+
+    from lohi_export.pairs.check import check
+    from lohi_export.pairs.scans import Override
+
+    console = Console(stderr=True)
+    with Progress(
+        "checking", BarColumn(), MofNCompleteColumn(), console=console,
+        disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("pairs", total=None)
+        report = check(
+            data,
+            Override(tuple(low), tuple(high)),
+            raw,
+            lambda total: bar.update(task, total=total, advance=1),
+        )
+    sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n" if as_json else _table(report))
+    if not report.usable:
+        raise typer.Exit(BadInput.exit_code)
+
+
+def _table(report: Report) -> str:
+    """A line a pair, then a line a finding, then the sum of it."""
+    width = max([len(row.pair) for row in report.rows] + [4])
+    lines = [f"{'pair':{width}}  contrast  grids   misalignment"]
+    for row in report.rows:
+        moved = "" if row.mm is None else f"{row.mm:.1f} mm {row.degrees:.1f} deg"
+        lines.append(f"{row.pair:{width}}  {row.contrast:8}  {row.grids or '-':6}  {moved or '-'}")
+    lines += [f"{'error' if f.grave else 'note'}: {f}" for f in report.findings]
+    counts = ", ".join(f"{n} with {name}" for name, n in report.subjects.items()) or "none"
+    verdict = "usable" if report.usable else "not usable until the errors are mended"
+    return "\n".join([*lines, f"subjects: {counts}; {verdict}"]) + "\n"
+
+
+def add_commands(app: typer.Typer) -> None:
     """Put the commands on the app."""
-    app.command()(split)
+    for command in (check_data, register, split):
+        app.command()(command)

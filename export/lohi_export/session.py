@@ -21,6 +21,7 @@ from lohi_export.curves import Row
 from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_slices, select
 from lohi_export.evaluation import evaluate as evaluate_slices
 from lohi_export.networks import check_name
+from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
 from lohi_export.run import Run, data_digest, start_run
 from lohi_export.splits import default_split, outsiders
@@ -92,11 +93,15 @@ def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> int
             for pair in members:
                 try:
                     slices = load_slices(pair, config.contract, cache)
+                    doubt = alignment.warning(pair, slices.digest, cache)
                 except BadInput as error:
                     problems.append(error)
-                else:
-                    count += slices.head[1] - slices.head[0] if part == "train" else 0
-                advance()
+                    continue
+                finally:
+                    advance()
+                count += slices.head[1] - slices.head[0] if part == "train" else 0
+                if doubt:
+                    console.print(doubt, markup=False)
     if problems:
         raise BadInput(listed(f"{len(problems)} pairs cannot be used", problems))
     return count

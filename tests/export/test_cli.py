@@ -29,7 +29,9 @@ def test_help_names_the_commands_and_imports_no_torch() -> None:
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "onnx", "bundle"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "onnx", "bundle", "check-data", "register", "split"]
+)
 def test_every_command_has_an_example(command: str) -> None:
     result = CliRunner().invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0

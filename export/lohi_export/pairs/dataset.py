@@ -115,7 +115,7 @@ def write_pair(job: Job) -> bool:
     segmentation = _label_nifti(pair)
     _write(job.segmentation(), segmentation)
     for session, volume in (("64mT", pair.low), ("3T", pair.high)):
-        image = _nifti(volume, f"simulated {session} {job.contrast}")
+        image = nifti_bytes(volume, f"simulated {session} {job.contrast}")
         _write(job.image(session), image)
         sidecar = {
             **_bids(job, session),
@@ -193,7 +193,7 @@ def _is_complete(job: Job, session: str, identity: dict[str, Any]) -> bool:
     )
 
 
-def _nifti(volume: Volume, description: str) -> bytes:
+def nifti_bytes(volume: Volume, description: str) -> bytes:
     """int16 with slope."""
     top = float(volume.data.max())
     slope = top / 32000 if top > 0 else 1.0

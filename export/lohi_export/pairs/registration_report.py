@@ -1,0 +1,70 @@
+"""What a registered data set says of itself: its description and the table of its pairs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from lohi_edge.files import atomic_write, make_directory
+from lohi_edge.receipt import relative
+from lohi_export.dataset import describe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair.
+
+    Attributes:
+        status: "registered", "kept" (done before) or "failed" (nothing but the picture written).
+        figures: of the registration, as in the report; empty where it came to none.
+        problems: why it failed.
+    """
+
+    pair: str
+    status: Literal["registered", "kept", "failed"]
+    figures: dict[str, Any]
+    problems: list[str]
+    picture: str
+
+
+def write_description(data: Path, out: Path) -> None:
+    """dataset_description.json of the derivative."""
+    text = {
+        **describe(data),
+        "Name": f"{describe(data).get('Name', data.name)}, 3 T registered to 64 mT",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "lohi-export register", "Version": metadata.version("lohi-edge")}],
+        "DatasetLinks": {"raw": relative(data, out)},
+    }
+    write_whole(out / "dataset_description.json", as_json(text))
+
+
+def write_report(out: Path, outcomes: Iterable[Outcome]) -> None:
+    """registration.json and registration.csv at the root of the data set, one row a pair."""
+    rows = [asdict(outcome) for outcome in sorted(outcomes, key=lambda o: o.pair)]
+    write_whole(out / "registration.json", as_json(rows))
+    names = ["pair", "status", *dict.fromkeys(k for r in rows for k in r["figures"]), "problems"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        cells = {"pair": row["pair"], "status": row["status"], **row["figures"]}
+        table.writerow({**cells, "problems": "; ".join(row["problems"])})
+    write_whole(out / "registration.csv", text.getvalue().encode())
+
+
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    make_directory(path.parent)
+    with atomic_write(path) as file:
+        file.write(content)
