@@ -32,6 +32,9 @@ def train(
     adversarial: Annotated[float, typer.Option(help="Weight of the adversarial loss.")] = 1.0,
     l1: Annotated[float, typer.Option("--lambda", help="Weight of the L1 loss.")] = 100.0,
     ssim: Annotated[float, typer.Option(help="Weight of 1 - SSIM.")] = 1.0,
+    hold: Annotated[
+        float, typer.Option(help="Share of samples whose neighbours repeat the middle slice.")
+    ] = 0.0,
     interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
     seed: int = 0,
     split: Annotated[
@@ -63,6 +66,7 @@ def train(
         "adversarial": adversarial,
         "l1": l1,
         "ssim": ssim,
+        "hold": hold,
         "interval": interval,
         "seed": seed,
     }

@@ -36,6 +36,7 @@ class TrainConfig:
         adversarial, l1, ssim: weights of the generator's loss.
         ema: decay of the running average of the generator's weights.
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
+        hold: share of samples whose neighbouring slices repeat the middle one.
         interval: steps between validations and checkpoints.
         seed: decides initial weights, order and augmentation.
         init: sha256 of the weights the generator began with; empty for random ones.
@@ -59,6 +60,7 @@ class TrainConfig:
     ssim: float = 1.0
     ema: float = 0.999
     gamma: float = 0.15
+    hold: float = 0.0
     interval: int = 250
     seed: int = 0
     height: int = 192
@@ -86,6 +88,8 @@ class TrainConfig:
             problems.append(f"crop {self.crop} exceeds the {self.height} x {self.width_px} window")
         if not 0 <= self.ema < 1:
             problems.append(f"ema {self.ema} is not within 0 to 1")
+        if not 0 <= self.hold <= 1:
+            problems.append(f"hold {self.hold} is not within 0 to 1")
         if self.channels not in range(1, 16, 2):
             problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
         if self.contrast not in CONTRASTS:

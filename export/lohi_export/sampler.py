@@ -22,6 +22,8 @@ class Sampler:
         batch: slices a step.
         crop: side of a random square cut from each slice; 0 for the whole slice.
         gamma: see `augment`.
+        hold: share of samples whose neighbours repeat the slice itself, as they do where a scan
+            is one slice, or thick ones.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class Sampler:
         crop: int,
         gamma: float,
         seed: int,
+        hold: float = 0.0,
     ) -> None:
         self.pairs = pairs
         self.channels, self.batch, self.crop = channels, batch, crop
-        self.gamma, self.seed = gamma, seed
+        self.gamma, self.seed, self.hold = gamma, seed, hold
         self.index = [(n, z) for n, pair in enumerate(pairs) for z in range(*pair.head)]
 
     def __len__(self) -> int:
@@ -54,7 +57,10 @@ class Sampler:
         samples = []
         for n, z in self.drawn(step):
             source, target = self.pairs[n].batch(np.array([z]), self.channels)
-            samples.append(augment(source[0], target[0], self.crop, self.gamma, rng))
+            cut = augment(source[0], target[0], self.crop, self.gamma, rng)
+            if rng.random() < self.hold:
+                cut[0][:] = cut[0][self.channels // 2].copy()
+            samples.append(cut)
         sources, targets = zip(*samples, strict=True)
         return np.stack(sources), np.stack(targets)
 

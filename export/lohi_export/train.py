@@ -80,6 +80,7 @@ class Trainer:
             config.crop,
             config.gamma,
             config.seed,
+            config.hold,
         )
         self.validation = run.slices("validation")
         torch.manual_seed(config.seed)

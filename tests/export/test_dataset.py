@@ -132,6 +132,15 @@ def test_a_batch_depends_on_seed_and_step_only(slices: list[SlicePair]) -> None:
     assert not np.array_equal(a(5)[0], Sampler(slices, 3, 2, 32, 0.2, seed=2)(5)[0])
 
 
+def test_held_neighbours_repeat_the_middle_slice(slices: list[SlicePair]) -> None:
+    free, held = (Sampler(slices, 3, 4, 32, 0.2, seed=1, hold=share) for share in (0.0, 1.0))
+    (source, target), (repeated, same) = free(2), held(2)
+    assert not np.array_equal(source[:, 0], source[:, 1])
+    assert np.array_equal(repeated, np.repeat(repeated[:, 1:2], 3, axis=1))
+    assert np.array_equal(repeated[0, 1], source[0, 1])
+    assert target.shape == same.shape
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_source_and_target_are_cut_and_flipped_alike(seed: int) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (1, 24, 16)).astype(np.float32)

@@ -14,10 +14,16 @@ GROUPS = 6  # of k-space lines between which the head moves
 
 
 def acquire_high(signal: Float32, params: dict[str, float], rng: np.random.Generator) -> Float32:
-    """3 T magnitude image of a signed signal (X, Y, Z) at 1 mm: blur, shading left, noise."""
+    """3 T magnitude image of a signed signal (X, Y, Z) at 1 mm.
+
+    Blur, the shading left, noise, and the brightest (fat, or CSF) saturated at `high_top` times
+    white matter: then white matter lies at one level of every image's range, as in stored scans.
+    """
     image = ndi.gaussian_filter(signal, params["high_blur"], truncate=3)
     image *= np.exp(params["high_bias"] * random_field(rng, signal.shape, 70))
-    return rician(image, 1 / params["high_snr"], rng)
+    noisy = rician(image, 1 / params["high_snr"], rng)
+    saturated: Float32 = np.minimum(noisy, np.float32(params["high_top"]))
+    return saturated
 
 
 def acquire_low(

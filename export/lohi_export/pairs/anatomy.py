@@ -12,7 +12,15 @@ from scipy.spatial.transform import Rotation
 
 from lohi_export.pairs import sequences
 from lohi_export.pairs.fields import Float32, Shape, random_field
-from lohi_export.pairs.tissues import FAT, LABEL_TISSUE, SULCUS, TABLE_SIZE, TISSUES
+from lohi_export.pairs.tissues import (
+    FAT,
+    FLOW_VOID,
+    FLOWING,
+    LABEL_TISSUE,
+    SULCUS,
+    TABLE_SIZE,
+    TISSUES,
+)
 
 Labels = NDArray[np.int16]
 SKIN, SOFT, OUTER_CSF, CORTEX, WHITE = 511, 507, 24, (3, 42), (2, 41)
@@ -20,6 +28,8 @@ FAR_FROM_WHITE = 0.01  # share of white matter
 BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
 # Relative step of the finite difference that turns texture in T1 into texture in signal.
 STEP = 0.02
+HEAD_MM = 110.0  # from the crown to where fat has its mean thickness
+VAULT_FAT = (0.35, 1.3)  # its thickness there and at the neck, relative
 OWN_JITTER = 0.3  # a label's jitter beside its tissue's, relative
 
 
@@ -35,7 +45,8 @@ def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) ->
     """A copy with groomed sulci and subcutaneous fat, which the maps keep under soft tissue.
 
     Below `skin` mm of the surface lies fat of a mean thickness of `fat` mm that varies smoothly
-    over the head; deeper soft tissue is muscle with a quarter of fat between.
+    over the head, thin on the vault and thicker towards the neck; deeper soft tissue is muscle
+    with some fat between.
     """
     dressed: Labels = groom_sulci(labels, params["fill"])
     # Half resolution is enough for a depth, and eight times faster.
@@ -46,8 +57,10 @@ def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) ->
     deep = ndi.map_coordinates(depth.astype(np.float32), at, order=1, mode="nearest")
     wave = random_field(rng, shape, 25)[where]
     patch = random_field(rng, shape, 5)[where]
-    floor = params["skin"] + params["fat"] * np.exp(0.35 * wave)
-    fat = (deep > params["skin"]) & ((deep < floor) | ((patch > 0.7) & (deep > floor + 2)))
+    crown = np.flatnonzero(np.isin(labels[::4, ::4], CORTEX).any(axis=(0, 1)))[-1]
+    lower = np.clip((crown - where[2]) / HEAD_MM, *VAULT_FAT).astype(np.float32)
+    floor = params["skin"] + params["fat"] * lower * np.exp(0.35 * wave)
+    fat = (deep > params["skin"]) & ((deep < floor) | ((patch > 1.0) & (deep > floor + 2)))
     dressed[tuple(w[fat] for w in where)] = FAT
     return dressed
 
@@ -87,18 +100,18 @@ def tables(
     """Signal and its change with T1 for every label: two (2, labels) arrays, [low, high].
 
     Every tissue's T1, T2 and PD is jittered, and every label's a little beside it (left and right
-    are alike): by one factor shared by both fields (what the tissue is), and by one for each field
-    (what the tables do not know).
+    are alike): by one factor shared by both fields (what the tissue is), by a large one at 64 mT
+    (scanners differ, and a network must read them all) and by a small one at 3 T.
     """
     n = TABLE_SIZE
-    jitter = params["relaxation_jitter"]
     keys = np.array(list(LABEL_TISSUE))
     tissue = [TISSUES[name] for name in LABEL_TISSUE.values()]
     names = list(TISSUES)
     of = [names.index(name) for name in LABEL_TISSUE.values()]
     spread = rng.standard_normal((8, len(names)))[:, of]
     spread += OWN_JITTER * rng.standard_normal((8, len(keys)))
-    f = np.exp(jitter * spread)
+    shared, low, high = (params[f"{k}_jitter"] for k in ("relaxation", "low", "high"))
+    f = np.exp(np.array([shared, shared, low, high, shared, low, high, high])[:, None] * spread)
     pd = np.array([t.pd for t in tissue]) * f[0]
     t1_low = np.array([t.t1_low for t in tissue]) * f[1] * f[2]
     t1_high = np.array([t.t1_high for t in tissue]) * f[1] * f[3]
@@ -107,10 +120,12 @@ def tables(
     t2s_high = np.array([t.t2s_high for t in tissue]) * f[7]
     grey = np.array([name in ("cortex", "hippocampus") for name in LABEL_TISSUE.values()])
     gain = np.where(grey, params["low_cortex_gain"], 1.0)
+    void = np.where([name in FLOWING for name in LABEL_TISSUE.values()], FLOW_VOID, 1.0)
 
     def signal(scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        low = gain * low_signal(contrast, t1_low * scale, t2_low, pd, params)
-        return low, high_signal(contrast, t1_high * scale, t2_high, t2s_high, pd, params)
+        low = gain * void * low_signal(contrast, t1_low * scale, t2_low, pd, params)
+        high = high_signal(contrast, t1_high * scale, t2_high, t2s_high, pd, params)
+        return low, high if contrast == "T1w" else void * high
 
     white = np.isin(keys, (2, 41))
     level, slope = np.zeros((2, n), np.float32), np.zeros((2, n), np.float32)

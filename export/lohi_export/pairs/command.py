@@ -9,8 +9,14 @@ import typer
 
 
 def simulate(
-    labels: Annotated[Path, typer.Option(help="Folder with head_NN_labels.nii.gz.")],
     out: Annotated[Path, typer.Option(help="Data set to write, or to complete.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder with head_NN_labels.nii.gz.")] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="labels, or volumes: real high-field scans.")
+    ] = "labels",
+    volumes: Annotated[
+        Path | None, typer.Option(help="NIfTI file or folder of whole heads; see --contrast.")
+    ] = None,
     heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-10",
     draws: Annotated[int, typer.Option(min=1, help="Pairs per head.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same voxels.")] = 0,
@@ -18,24 +24,33 @@ def simulate(
     jobs: Annotated[int, typer.Option(min=1, help="Processes; 1 GB of memory each.")] = 1,
     preview: Annotated[Path | None, typer.Option(help="PNG of the first pair.")] = None,
 ) -> None:
-    """Simulate pairs of 64 mT and 3 T head scans from label maps, as a BIDS-like data set.
+    """Simulate pairs of 64 mT and 3 T head scans as a BIDS-like data set.
 
-    Pairs already there and complete are kept, so a stopped run continues where it was.
+    From label maps both scans are simulated; from real high-field volumes of the wanted contrast
+    (the subject is named after the file) the 64 mT scan alone. Pairs already there and complete
+    are kept, so a stopped run continues where it was.
 
     Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
+
+    Example: lohi-export simulate --from volumes --volumes t1w --contrast T1w --out pairs
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from lohi_edge.errors import LohiError
+    from lohi_edge.errors import LohiError, UsageError
     from lohi_export.pairs import dataset
     from lohi_export.pairs.preview import save_preview
 
     console = Console(stderr=True)
     written = 0
     try:
-        work = dataset.plan(labels, out, parse_heads(heads), draws, seed, contrast)
-        dataset.write_description(out)
+        if source == "volumes" and volumes is not None and labels is None:
+            work = dataset.plan_volumes(volumes, out, draws, seed, contrast)
+        elif source == "labels" and labels is not None and volumes is None:
+            work = dataset.plan(labels, out, parse_heads(heads), draws, seed, contrast)
+        else:
+            raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
+        dataset.write_description(out, from_labels=source == "labels")
         columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
             task = bar.add_task("pairs", total=len(work))

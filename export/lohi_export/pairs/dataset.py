@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -16,31 +19,44 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from lohi_edge import nifti
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.volume import Volume
+from lohi_export.pairs import volumes
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import Pair, simulate_pair
 
-SIMULATOR = 2  # raised whenever the same seed gives other voxels
+SIMULATOR = 3  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
 
 
 @dataclass(frozen=True)
 class Job:
-    """One pair to write: `draw` counts from 0 and becomes run-(draw + 1)."""
+    """One pair to write.
 
-    labels: Path
+    Attributes:
+        source: a label map, or a real high-field volume.
+        subject: BIDS label of what is in it: the head's number, or a word.
+        draw: counts from 0 and becomes run-(draw + 1).
+    """
+
+    source: Path
     out: Path
-    head: int
+    subject: str
     draw: int
     seed: int
     contrast: str
 
+    @property
+    def from_labels(self) -> bool:
+        """Whether the source is a label map."""
+        return self.subject.isdecimal()
+
     def image(self, session: str) -> Path:
         """Path of one session's NIfTI file in the data set."""
-        name = f"sub-{self.head:02d}_ses-{session}_run-{self.draw + 1:02d}_{self.contrast}.nii.gz"
-        return self.out / f"sub-{self.head:02d}" / f"ses-{session}" / "anat" / name
+        name = f"sub-{self.subject}_ses-{session}_run-{self.draw + 1:02d}_{self.contrast}.nii.gz"
+        return self.out / f"sub-{self.subject}" / f"ses-{session}" / "anat" / name
 
     def segmentation(self) -> Path:
         """Path of the labels the 3 T image was made from, the same for every contrast."""
@@ -67,21 +83,57 @@ def plan(
         path = labels / f"head_{head:02d}_labels.nii.gz"
         if not path.is_file():
             raise UsageError(f"expected a label map for head {head}, got no file {path}")
-        jobs += [Job(path, out, head, draw, seed, contrast) for draw in range(draws)]
+        jobs += [Job(path, out, f"{head:02d}", draw, seed, contrast) for draw in range(draws)]
     return jobs
 
 
-def write_description(out: Path) -> None:
-    """dataset_description.json at the root of the data set (BIDS)."""
-    text = {
+def plan_volumes(volumes: Path, out: Path, draws: int, seed: int, contrast: str) -> list[Job]:
+    """One job for every draw of a real high-field NIfTI file, or of every one in a folder.
+
+    Raises:
+        UsageError: no such file, or two of one subject.
+    """
+    ranges_for(contrast)
+    files = sorted(volumes.glob("*.nii*")) if volumes.is_dir() else [volumes]
+    if not files or not files[0].is_file():
+        raise UsageError(f"expected NIfTI files (.nii, .nii.gz) in {volumes}, got none")
+    subjects = {file: _subject(file) for file in files}
+    twice = [name for name, times in Counter(subjects.values()).items() if times > 1]
+    if twice:
+        raise UsageError(f"expected one volume a subject, got several of {', '.join(twice)}")
+    return [
+        Job(file, out, name, draw, seed, contrast)
+        for file, name in subjects.items()
+        for draw in range(draws)
+    ]
+
+
+def _subject(file: Path) -> str:
+    """A BIDS label from a file's name, never a number: those are the label maps' heads."""
+    name = re.sub(r"[^0-9A-Za-z]", "", file.name.split(".nii")[0])
+    return f"vol{name}" if not name or name.isdecimal() else name
+
+
+def write_description(out: Path, from_labels: bool = True) -> None:
+    """dataset_description.json at the root of the data set (BIDS).
+
+    The licence of what comes from real volumes is theirs, which nobody here knows.
+    """
+    path = out / "dataset_description.json"
+    if path.is_file() and not from_labels:
+        return  # what it says of label maps stays true
+    text: dict[str, Any] = {
         "Name": "lohi-edge simulated 64 mT and 3 T pairs",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "lohi-export simulate", "Version": str(SIMULATOR)}],
-        "License": "Apache-2.0",
-        "Acknowledgements": "Anatomy from the label maps published with SynthSeg (Apache-2.0).",
     }
-    _write(out / "dataset_description.json", _json(text))
+    if from_labels:
+        text["License"] = "Apache-2.0"
+        text["Acknowledgements"] = (
+            "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
+        )
+    _write(path, _json(text))
 
 
 def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]:
@@ -107,13 +159,15 @@ def write_pair(job: Job) -> bool:
         BadInput: an unreadable or unfit label map.
         DiskError: the data set cannot be written.
     """
-    digest = hashlib.sha256(job.labels.read_bytes()).hexdigest()
-    identity = _identity(job, digest)
+    identity = _identity(job, hashlib.sha256(job.source.read_bytes()).hexdigest())
     if all(_is_complete(job, session, identity) for session in SESSIONS):
         return False
     pair = simulate_job(job)
-    segmentation = _label_nifti(pair)
-    _write(job.segmentation(), segmentation)
+    vouched: dict[str, str] = {}
+    if pair.labels is not None:
+        segmentation = _label_nifti(pair.labels, pair.high.affine)
+        _write(job.segmentation(), segmentation)
+        vouched["SegmentationSHA256"] = hashlib.sha256(segmentation).hexdigest()
     for session, volume in (("64mT", pair.low), ("3T", pair.high)):
         image = nifti_bytes(volume, f"simulated {session} {job.contrast}")
         _write(job.image(session), image)
@@ -122,7 +176,7 @@ def write_pair(job: Job) -> bool:
             "Simulation": {
                 **identity,
                 "ImageSHA256": hashlib.sha256(image).hexdigest(),
-                "SegmentationSHA256": hashlib.sha256(segmentation).hexdigest(),
+                **vouched,
                 "Drawn": pair.params,
                 "Ranges": asdict(ranges_for(job.contrast)),
             },
@@ -135,11 +189,19 @@ def simulate_job(job: Job) -> Pair:
     """The pair of a job, in memory.
 
     Raises:
-        BadInput: an unreadable or unfit label map.
+        BadInput: an unreadable or unfit label map or volume.
     """
-    labels, affine = read_labels(job.labels)
     ranges = ranges_for(job.contrast)
-    return simulate_pair(labels, affine, (job.seed, job.head, job.draw), ranges, job.contrast)
+    if job.from_labels:
+        labels, affine = read_labels(job.source)
+        seed = (job.seed, int(job.subject), job.draw)
+        return simulate_pair(labels, affine, seed, ranges, job.contrast)
+    try:
+        source = volumes.prepare(nifti.read(job.source))
+    except BadInput as error:
+        raise BadInput(f"{job.source.name}: {error}") from error
+    seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)
+    return volumes.simulate_from_volume(source, seed, ranges, job.contrast)
 
 
 def read_labels(path: Path) -> tuple[Labels, np.ndarray]:
@@ -157,14 +219,15 @@ def read_labels(path: Path) -> tuple[Labels, np.ndarray]:
 
 def _identity(job: Job, digest: str) -> dict[str, Any]:
     """What determines a pair's voxels, as the sidecar states it."""
+    kind = "LabelMap" if job.from_labels else "Volume"
     return {
         "Simulator": SIMULATOR,
         "Seed": job.seed,
-        "Head": job.head,
+        "Head": int(job.subject) if job.from_labels else job.subject,
         "Draw": job.draw,
         "Contrast": job.contrast,
-        "LabelMap": job.labels.name,
-        "LabelMapSHA256": digest,
+        kind: job.source.name,
+        f"{kind}SHA256": digest,
     }
 
 
@@ -182,14 +245,14 @@ def _is_complete(job: Job, session: str, identity: dict[str, Any]) -> bool:
     try:
         stated = json.loads(job.sidecar(session).read_text())["Simulation"]
         digest = hashlib.sha256(job.image(session).read_bytes()).hexdigest()
-        labels = hashlib.sha256(job.segmentation().read_bytes()).hexdigest()
+        labels = job.from_labels and hashlib.sha256(job.segmentation().read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(
         all(stated.get(k) == v for k, v in identity.items())
         and stated.get("Ranges") == json.loads(json.dumps(asdict(ranges_for(job.contrast))))
         and stated.get("ImageSHA256") == digest
-        and stated.get("SegmentationSHA256") == labels
+        and stated.get("SegmentationSHA256", False) == labels
     )
 
 
@@ -203,9 +266,9 @@ def nifti_bytes(volume: Volume, description: str) -> bytes:
     return _packed(image, volume.affine, description)
 
 
-def _label_nifti(pair: Pair) -> bytes:
-    image = nib.Nifti1Image(pair.labels, pair.high.affine)
-    return _packed(image, pair.high.affine, "labels a simulated 3T scan was made from")
+def _label_nifti(labels: Labels, affine: np.ndarray) -> bytes:
+    image = nib.Nifti1Image(labels, affine)
+    return _packed(image, affine, "labels a simulated 3T scan was made from")
 
 
 def _packed(image: Any, affine: np.ndarray, description: str) -> bytes:

@@ -28,13 +28,13 @@ class Pair:
         low: 64 mT, about 1.6 x 1.6 x 5 mm.
         high: 3 T, 1 mm isotropic.
         labels: int16, the segmentation `high` was made from, on its grid. Every contrast of one
-            seed shows the same anatomy.
+            seed shows the same anatomy. None where it was made from a real volume.
         params: what was drawn, by the names of `Ranges`.
     """
 
     low: Volume
     high: Volume
-    labels: Labels
+    labels: Labels | None
     params: dict[str, float]
 
 
@@ -62,6 +62,7 @@ def simulate_pair(
         BadInput: a label map that is not 1 mm RAS+ or has no brain.
     """
     _check(labels, affine)
+    labels = _trim(labels)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     params = ranges.draw(streams[0])
     shape, low_affine = low_grid(params, streams[1], field_of_view)
@@ -109,6 +110,20 @@ def distort(
     moved[axis] += shift
     squeezed: Float32 = anatomy.sample(signal, moved) * (1 + np.gradient(shift, axis=axis))
     return squeezed
+
+
+def _trim(labels: Labels) -> Labels:
+    """The box about the head, with a voxel of air: the rest of the map is work for nothing.
+
+    A map whose neck is cut stays cut where it is (`anatomy.sample`).
+    """
+    inside = labels != 0
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = 0 if axis == 2 else 1
+        box.append(slice(max(0, hit[0] - margin), hit[-1] + 2))
+    return np.ascontiguousarray(labels[tuple(box)])
 
 
 def _check(labels: Labels, affine: Float64) -> None:

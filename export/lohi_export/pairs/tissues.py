@@ -40,39 +40,46 @@ class Tissue:
 
 
 TISSUES: dict[str, Tissue] = {
-    # OReilly2022 | T1 between Wansapura1999 (832) and Stanisz2005 (1084), T2/T2* Wansapura1999
-    "white matter": Tissue(275, 102, 880, 75, 48, 0.70),
-    # OReilly2022 | T1 between Wansapura1999 (1331) and Stanisz2005 (1820)
-    "cortex": Tissue(330, 110, 1500, 95, 52, 0.82),
-    "cerebellar white matter": Tissue(280, 100, 900, 75, 46, 0.71),
-    "cerebellar cortex": Tissue(325, 108, 1400, 92, 50, 0.81),
+    # OReilly2022 | T1 between Wansapura1999 (832) and Stanisz2005 (1084), T2 between Stanisz2005
+    # (69) and Wansapura1999 (80), T2* Wansapura1999
+    "white matter": Tissue(275, 102, 880, 72, 48, 0.70),
+    # OReilly2022 | T1 between Wansapura1999 (1331) and Stanisz2005 (1820), T2 for the brightness
+    # beside white matter that fast spin echoes show
+    "cortex": Tissue(330, 110, 1500, 86, 52, 0.82),
+    "cerebellar white matter": Tissue(280, 100, 900, 72, 46, 0.71),
+    "cerebellar cortex": Tissue(325, 108, 1400, 84, 50, 0.81),
     # Wright2008, Rooney2007 for the order of the nuclei; iron shortens T2 of the pallidum
-    "thalamus": Tissue(300, 100, 1120, 82, 46, 0.77),
-    "caudate": Tissue(312, 103, 1280, 82, 44, 0.80),
-    "putamen": Tissue(308, 101, 1230, 78, 40, 0.79),
-    "pallidum": Tissue(285, 92, 980, 62, 30, 0.74),
-    "brain-stem": Tissue(288, 98, 1000, 78, 46, 0.74),
-    "hippocampus": Tissue(330, 112, 1450, 98, 50, 0.82),
+    "thalamus": Tissue(300, 100, 1120, 74, 46, 0.77),
+    "caudate": Tissue(312, 103, 1280, 78, 44, 0.80),
+    "putamen": Tissue(308, 101, 1230, 73, 40, 0.79),
+    "pallidum": Tissue(285, 92, 980, 58, 30, 0.74),
+    "brain-stem": Tissue(288, 98, 1000, 73, 46, 0.74),
+    "hippocampus": Tissue(330, 112, 1450, 90, 50, 0.82),
     "lesion": Tissue(320, 130, 1250, 120, 60, 0.80),
     # OReilly2022 | Lin2001, Rooney2007
     "CSF": Tissue(3700, 1580, 4200, 1500, 800, 1.00),
     # OReilly2022 | Stanisz2005, Gold2004
     "muscle": Tissue(171, 39, 1410, 45, 28, 0.78),
     # Fat's several resonances dephase within a few ms at 3 T and its protons do not all count as
-    # water's do: T2* and pd are effective values that give its usual brightness beside muscle.
-    "fat": Tissue(130, 93, 370, 90, 6, 0.85),
-    "marrow": Tissue(140, 80, 480, 70, 6, 0.65),
+    # water's do: T2* and pd are effective values that give its usual brightness beside muscle. So
+    # are its T2: the refocusing pulses of a fast spin echo hold back the decay by J-coupling
+    # (Henkelman et al., Magn Reson Imaging 10:371, 1992), which makes fat as bright as CSF.
+    "fat": Tissue(130, 150, 360, 260, 8, 0.92),
+    "marrow": Tissue(140, 90, 480, 90, 6, 0.65),
     "skin": Tissue(190, 35, 1000, 35, 15, 0.60),
     # Water of cortical bone decays within a millisecond: what is left is what surrounds it.
     "bone": Tissue(120, 12, 500, 12, 4, 0.12),
-    # Fresh blood flows in unsaturated and looks like a short T1 at 3 T.
-    "artery": Tissue(500, 250, 600, 150, 50, 0.85),
+    # Fresh blood flows in unsaturated and looks like a shorter T1 at 3 T; a spin echo loses what
+    # flows out between its pulses (FLOW_VOID).
+    "artery": Tissue(500, 250, 1000, 150, 50, 0.85),
     "vein": Tissue(450, 200, 1650, 60, 25, 0.80),
     "dura": Tissue(250, 50, 1200, 45, 20, 0.60),
     "eye": Tissue(3300, 1200, 4000, 1200, 500, 0.98),
     "mucosa": Tissue(280, 70, 1300, 65, 25, 0.80),
     "nerve": Tissue(285, 95, 1080, 78, 45, 0.72),
 }
+
+FLOWING, FLOW_VOID = ("artery", "vein"), 0.2  # share of signal that a spin echo leaves them
 
 # Labels that the simulator adds to the label map's own (see anatomy.dress). A sulcus is cortex and
 # CSF in one voxel; it takes its signal from both (anatomy.tables).
@@ -81,7 +88,8 @@ FAT, SULCUS = 600, 601
 LABEL_TISSUE: dict[int, str] = {
     **dict.fromkeys((2, 41), "white matter"),
     **dict.fromkeys((3, 42), "cortex"),
-    **dict.fromkeys((4, 43, 5, 44, 14, 15, 24, 72, 136, 163), "CSF"),
+    # FreeSurfer's "vessels" (30, 62) are the fluid about the vessels of the basal ganglia.
+    **dict.fromkeys((4, 43, 5, 44, 14, 15, 24, 30, 62, 72, 136, 163), "CSF"),
     **dict.fromkeys((7, 46), "cerebellar white matter"),
     **dict.fromkeys((8, 47), "cerebellar cortex"),
     **dict.fromkeys((10, 49), "thalamus"),
@@ -91,7 +99,7 @@ LABEL_TISSUE: dict[int, str] = {
     **dict.fromkeys((16, 28, 60), "brain-stem"),
     **dict.fromkeys((17, 53, 18, 54, 137, 164), "hippocampus"),
     **dict.fromkeys((25, 57), "lesion"),
-    **dict.fromkeys((30, 62, 502), "artery"),
+    502: "artery",
     514: "vein",
     530: "dura",
     **dict.fromkeys((85, 508, 512), "nerve"),

@@ -1,0 +1,120 @@
+"""Pairs from real high-field volumes: a simulated 3 T head stands in for one."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from scipy import ndimage as ndi
+from typer.testing import CliRunner
+
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.volume import Volume
+from lohi_export.dataset import find_pairs
+from lohi_export.pairs import dataset, volumes
+from lohi_export.pairs.command import simulate as command
+from lohi_export.pairs.ranges import Ranges, ranges_for
+
+LEVEL = {511: 0.66, 507: 1.8, 515: 0.1, 24: 0.26, 3: 0.67, 2: 1.0, 4: 0.26}
+FIELD = (112, 128, 96)
+STILL = {"tilt": (0, 0), "offset": (0, 0), "rise": (0, 0), "warp": (0, 0), "scale": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def tissue(labels):
+    """The label fixture at 2.4 times its size, an infant's."""
+    return ndi.zoom(labels, 2.4, order=0)
+
+
+@pytest.fixture(scope="module")
+def volume(tissue) -> Volume:
+    """A T1w scan of that head, intensities as a scanner stores them."""
+    signal = np.zeros(tissue.shape, np.float32)
+    for label, level in LEVEL.items():
+        signal[tissue == label] = level
+    noise = np.random.default_rng(0).normal(0, 0.02, signal.shape)
+    data = np.abs(ndi.gaussian_filter(signal, 0.5) + noise) * 730
+    return Volume(data.astype(np.float32), np.eye(4))
+
+
+@pytest.fixture(scope="module")
+def source(volume) -> volumes.HighField:
+    return volumes.prepare(volume)
+
+
+def test_white_matter_becomes_one_and_the_brain_is_found(tissue, source):
+    assert np.median(source.signal[tissue == 2]) == pytest.approx(1, abs=0.05)
+    wanted = np.isin(tissue, (2, 3, 4))
+    overlap = 2 * (source.brain & wanted).sum() / (source.brain.sum() + wanted.sum())
+    assert overlap > 0.9
+    assert not source.brain[tissue == 507].any()
+
+
+def test_the_target_is_the_volume_and_64_mt_a_scan_of_it(source):
+    ranges = Ranges(**{**vars(Ranges()), **STILL, "low_snr": (80, 80), "shading_power": (0, 0)})
+    pair = volumes.simulate_from_volume(source, 3, ranges, field_of_view=FIELD)
+    assert pair.labels is None
+    assert pair.high.shape == pair.low.isotropic().shape == FIELD
+    brain = (slice(46, 66), slice(40, 50), slice(40, 56))
+    assert np.median(pair.high.data[brain]) == pytest.approx(100, rel=0.06)
+    assert pair.high.data.max() <= 100 * pair.params["high_top"] * 1.001
+    low = pair.low.isotropic().data
+    assert np.median(low[brain]) == pytest.approx(100, rel=0.3)
+    again = volumes.simulate_from_volume(source, 3, ranges, field_of_view=FIELD)
+    assert np.array_equal(pair.low.data, again.low.data)
+
+
+def test_fluid_is_bright_at_64_mt_where_the_contrast_is_t2w(source):
+    params = ranges_for("T2w").draw(np.random.default_rng(0))
+    bright = volumes.HighField(np.where(source.signal < 0.4, 4, source.signal), source.brain)
+    low = volumes.map_contrast(bright, params, "T2w", np.random.default_rng(1))
+    middle = tuple(n // 2 for n in low.shape)  # the ventricle
+    assert low[middle] > 2 * np.median(low[source.brain])
+
+
+def test_refuses_what_is_no_whole_head(volume, source):
+    stripped = volume.with_data(np.where(source.brain, volume.data, 0))
+    with pytest.raises(BadInput, match="whole head"):
+        volumes.prepare(stripped)
+    thick = Volume(volume.data[:, :, ::5], np.diag([1.0, 1, 5, 1]))
+    with pytest.raises(BadInput, match="up to 2 mm"):
+        volumes.prepare(thick)
+    half = Volume(volume.data[::2, ::2, ::2], np.eye(4))
+    with pytest.raises(BadInput, match="ml"):
+        volumes.prepare(half)
+
+
+def test_the_command_names_subjects_after_files_and_keeps_pairs(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(volumes.simulate_from_volume, "__defaults__", ("T1w", FIELD))
+    given, out = tmp_path / "given", tmp_path / "pairs"
+    given.mkdir()
+    nib.save(nib.Nifti1Image(volume.data, volume.affine), given / "my-head.nii.gz")
+    app = typer.Typer()
+    app.command()(command)
+    arguments = ["--from", "volumes", "--volumes", str(given), "--out", str(out), "--draws", "1"]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    (pair,) = find_pairs(out, "T1w")
+    assert pair.subject == "myhead"
+    assert not list(out.rglob("*dseg*"))
+    stated = json.loads(next(out.rglob("*64mT*.json")).read_text())["Simulation"]
+    assert stated["Volume"] == "my-head.nii.gz"
+    assert "License" not in json.loads((out / "dataset_description.json").read_text())
+    assert "0 written, 1 kept" in CliRunner().invoke(app, arguments).output
+
+
+def test_refuses_two_volumes_of_one_name_none_and_mixed_sources(tmp_path):
+    for name in ("a-b.nii", "ab.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match="one volume a subject"):
+        dataset.plan_volumes(tmp_path, tmp_path, 1, 0, "T1w")
+    with pytest.raises(UsageError, match="NIfTI"):
+        dataset.plan_volumes(tmp_path / "none", tmp_path, 1, 0, "T1w")
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, ["--from", "volumes", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--volumes" in result.output
