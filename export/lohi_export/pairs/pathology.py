@@ -51,6 +51,11 @@ class Pathology:
     labels: Labels
     spots: list[Spot] = field(default_factory=list)
 
+    def within(self, box: tuple[slice, slice, slice]) -> Pathology:
+        """The part of the head in a box of the label map."""
+        spots = [replace(spot, share=spot.share[box]) for spot in self.spots]
+        return replace(self, labels=np.ascontiguousarray(self.labels[box]), spots=spots)
+
     def paint(self, signals: Signals, params: dict[str, float], contrast: str) -> Signals:
         """Signals of the healthy tissue, with the spots in their place."""
         low, high = signals.low, signals.high

@@ -62,12 +62,14 @@ def simulate_pair(
         BadInput: a label map that is not 1 mm RAS+ or has no brain.
     """
     _check(labels, affine)
-    labels = _trim(labels)
+    box = _head_box(labels)
+    labels = np.ascontiguousarray(labels[box])
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     params = ranges.draw(streams[0])
     shape, low_affine = low_grid(params, streams[1], field_of_view)
     high_shape, high_affine = isotropic_grid(shape, low_affine)
     if pathology:
+        pathology = pathology.within(box)
         labels = pathology.labels
     dressed = anatomy.dress(labels, params, streams[2])
     signals = anatomy.tissue_signals(dressed, params, contrast, streams[2])
@@ -112,7 +114,7 @@ def distort(
     return squeezed
 
 
-def _trim(labels: Labels) -> Labels:
+def _head_box(labels: Labels) -> tuple[slice, slice, slice]:
     """The box about the head, with a voxel of air: the rest of the map is work for nothing.
 
     A map whose neck is cut stays cut where it is (`anatomy.sample`).
@@ -123,7 +125,7 @@ def _trim(labels: Labels) -> Labels:
         hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
         margin = 0 if axis == 2 else 1
         box.append(slice(max(0, hit[0] - margin), hit[-1] + 2))
-    return np.ascontiguousarray(labels[tuple(box)])
+    return box[0], box[1], box[2]
 
 
 def _check(labels: Labels, affine: Float64) -> None:
