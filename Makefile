@@ -51,6 +51,7 @@ $(STATION)/.dev: pyproject.toml
 	touch $@
 
 include deploy/wheelhouse.mk
+include deploy/supply.mk
 
 clean:
 	rm -rf $(DEVICE) $(STATION) demo-out

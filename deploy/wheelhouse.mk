@@ -29,5 +29,6 @@ wheelhouse: .venv-wheelhouse/.installed
 # uv resolves for another machine's markers, which pip does not; pip downloads what it locked.
 .venv-wheelhouse/.installed:
 	$(PYTHON) -m venv .venv-wheelhouse
-	.venv-wheelhouse/bin/pip install --quiet --no-compile --disable-pip-version-check 'uv>=0.5' 'pip>=24'
+	.venv-wheelhouse/bin/pip install --quiet --no-compile --disable-pip-version-check \
+		'uv>=0.9' 'pip>=24' 'cyclonedx-bom>=7' 'pip-audit>=2.9'
 	touch $@

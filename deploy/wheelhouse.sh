@@ -11,13 +11,9 @@ made=$(mktemp -d "$(dirname "$(mkdir -p "$folder" && realpath "$folder")")/.whee
 trap 'rm -rf "$made"' EXIT
 mkdir "$made/wheels"
 
-# The commit's own time, so that two builds of one commit are the same bytes.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
-export SOURCE_DATE_EPOCH
-
-uv pip compile --quiet --no-header --generate-hashes --only-binary :all: \
-    --python-platform "$machine-manylinux_2_$glibc" --python-version "$python" \
-    pyproject.toml -o "$made/requirements.lock"
+lock=deploy/locks/$target-py$python.txt
+[ -f "$lock" ] || { echo "error: expected $lock; see LOCKS in deploy/supply.mk" >&2 && exit 2; }
+cp "$lock" "$made/requirements.lock"
 
 platforms=()
 for minor in $(seq "$glibc" -1 17); do
@@ -26,13 +22,15 @@ done
 pip download --quiet --no-deps --require-hashes --only-binary=:all: --implementation cp \
     --python-version "$python" "${platforms[@]}" --platform "manylinux2014_$machine" \
     --dest "$made/wheels" -r "$made/requirements.lock"
-pip wheel --quiet --no-deps --wheel-dir "$made/wheels" .
+deploy/wheel.sh "$made/wheels"
 # The installer runs pip from its wheel: the device then needs neither pip nor ensurepip.
 pip download --quiet --no-deps --only-binary=:all: --dest "$made/wheels" pip
 for wheel in "$@"; do
     cp "$wheel" "$made/wheels/"
 done
 
+cyclonedx-py requirements "$lock" --pyproject pyproject.toml --output-reproducible \
+    --output-format JSON --output-file "$made/sbom.cdx.json"
 cp deploy/install.sh deploy/lohi-edge.toml "$made/"
 cp -R deploy/systemd "$made/"
 printf 'target=%s\nmachine=%s\npython=%s\nglibc=2.%s\n' "$target" "$machine" "$python" "$glibc" \
