@@ -41,6 +41,11 @@ def listening(box):
     return (box.status().get("dicom") or {}).get("port") == box.settings["dicom"]["port"]
 
 
+def get(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_from_storescu_to_orthanc(box, tmp_path):
@@ -53,16 +58,18 @@ def test_from_storescu_to_orthanc(box, tmp_path):
         made = ball()
         storescu(save(tmp_path / "scan", made), node)
         box.wait_states(done=1)
-        box.wait(lambda: box.status()["dicom"]["unsent"] == 0, "everything sent")
+        box.wait(lambda: box.read_log().count("dicom.sent") == 2, "series and sheet sent")
         (receipt,) = box.receipts().values()
         result = receipt["result"]
         images = archive.instances(SeriesInstanceUID=result["series_uid"])
         (sheet,) = archive.instances(SeriesInstanceUID=result["sheet"]["series_uid"])
-        http = [urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read() for port, path in (
-            (box.settings["http"]["port"], "/metrics"), (box.settings["http"]["port"], "/healthz"),
-            (box.settings["http"]["page"], "/scans.json"),
-            (box.settings["http"]["page"], "/report/1"),
-        )]  # fmt: skip
+        http = [
+            get(f"http://127.0.0.1:{box.settings['http'][server]}/{path}")
+            for server, path in (
+                ("port", "metrics"), ("port", "healthz"), ("page", "scans.json"),
+                ("page", "report/1"),
+            )
+        ]  # fmt: skip
         assert box.stop() == 0
     (folder,) = box.outbox.rglob("*_desc-synthetic")
     sent = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.iterdir())}
