@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ import urllib.request
 
 import pydicom
 
-from lohi_edge.dicom.send import NetworkError, Node, echo
+from lohi_edge.dicom.send import Node, echo
 
 SYSTEM = "/usr/bin:/usr/local/bin:/usr/sbin"
 ORTHANC = shutil.which("Orthanc", path=SYSTEM)
@@ -31,6 +32,7 @@ class Archive:
 
     def __init__(self, folder):
         self.node = Node("PACS", "127.0.0.1", free_port())
+        self._address = (self.node.host, self.node.port)
         self._http = free_port()
         folder.mkdir()
         self._config = folder / "orthanc.json"
@@ -47,14 +49,12 @@ class Archive:
 
     def __enter__(self):
         self._process = subprocess.Popen([ORTHANC, self._config], stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            try:
-                echo(self.node)
-                return self
-            except NetworkError:
-                time.sleep(0.2)
-        self.__exit__()
-        raise AssertionError("Orthanc does not answer")
+        for _ in range(1200):
+            with contextlib.suppress(OSError), socket.create_connection(self._address):
+                break  # pynetdicom would leave a socket open for each refused connection
+            time.sleep(0.1)
+        assert echo(self.node) > 0
+        return self
 
     def __exit__(self, *_):
         self._process.terminate()
