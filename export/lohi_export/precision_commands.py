@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +18,8 @@ SubjectsOption = Annotated[
     str | None, typer.Option(help="Comma-separated, e.g. 11,12 [default: as the bundle says].")
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")]
+
+_MORPHOMETRY = "lohi_edge.quality.morphometry"
 
 
 def calibrate(
@@ -99,6 +103,8 @@ def verify(
 ) -> None:
     """Report every precision on every runtime here: errors and latency; exit 5 on a failed gate.
 
+    With --data also PSNR, SSIM and the volumes of brain regions on heads no model was fitted on.
+
     Example: lohi-export verify t1w-edge --data pairs --out report
     """
     from lohi_edge.bundle import load
@@ -112,7 +118,7 @@ def verify(
         names = _names(subjects) or precision_data.part_of(opened.manifest, "test")
         held_out = precision_data.heads(data, opened.manifest, names, cache)
     with _progress() as stage:
-        report = verifying.verify(opened, held_out, stage("Runtimes"))
+        report = verifying.verify(opened, held_out, stage("Runtimes"), _region_volumes(held_out))
     make_directory(out)
     for name, text in (
         ("report.json", verifying.to_json(report)),
@@ -157,6 +163,15 @@ def register(app: typer.Typer) -> None:
     """Put every command on the app."""
     for command in (calibrate, build_engine, verify, keygen, sign):
         app.command()(command)
+
+
+def _region_volumes(held_out: Sequence[Any]) -> Callable[[Any], dict[str, float]] | None:
+    """What measures brain regions, where this installation has it and there is something to do."""
+    if not held_out or importlib.util.find_spec(_MORPHOMETRY) is None:
+        return None
+    morphometry = importlib.import_module(_MORPHOMETRY)
+    segmenter = morphometry.Segmenter()
+    return lambda volume: morphometry.region_volumes(segmenter.segment(volume))
 
 
 def _names(text: str | None) -> list[str]:

@@ -17,8 +17,10 @@ from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.runtime import PRECISIONS, RUNTIMES, Runtime, choose
 from lohi_edge.runtime.chooser import cpu_name
 from lohi_edge.runtime.ort import OnnxRuntime
+from lohi_export import region_drift
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
+from lohi_export.region_drift import Volumes
 
 SCHEMA = 1
 HELD_OUT_SLICES = 12  # of each head
@@ -36,16 +38,25 @@ _COLUMNS = (
     ("ssim", "{:.4f}"),
     ("held_out_psnr_db", "{:.2f}"),
     ("held_out_ssim", "{:.4f}"),
+    ("region_drift_percent", "{:.2f}"),
     ("ms_a_slice", "{:.1f}"),
 )
+_DRIFT = {True: "against FP32: mean over regions and heads", False: "was not measured"}
 
 
 def verify(
-    bundle: Bundle, held_out: Sequence[SlicePair], progress: Callable[[int, int], None]
+    bundle: Bundle,
+    held_out: Sequence[SlicePair],
+    progress: Callable[[int, int], None],
+    volumes: Volumes | None = None,
 ) -> dict[str, Any]:
     """Run golden slices, and held-out heads where given, on everything there is.
 
     INT8 as TensorRT computes it is emulated by onnxruntime, whatever GPU there is.
+
+    Args:
+        volumes: measures brain regions; on the held-out heads each precision's are compared with
+            FP32's.
 
     Returns:
         `rows`, one a runtime and precision; `gates`, what failed, in words; `passed`.
@@ -53,18 +64,19 @@ def verify(
     rows: list[dict[str, Any]] = []
     asked = [(r, p) for p in PRECISIONS for r in RUNTIMES]
     for number, (name, precision) in enumerate(asked, start=1):
-        row = _row(bundle, name, precision, held_out)
+        row = _row(bundle, name, precision, held_out, volumes)
         if row:
             rows.append(row)
         progress(number, len(asked) + 1)
     if EMULATED in bundle.manifest.files:
         runtime = OnnxRuntime(bundle, EMULATED)
-        row = _measured(bundle, runtime, EMULATED, held_out)
+        row = _measured(bundle, runtime, EMULATED, held_out, volumes)
         unknown = {"ms_a_slice": None, "latency_ms": None, "seconds_per_slice": None}
         rows.append({**row, "runtime": EMULATION, **unknown})
     progress(len(asked) + 1, len(asked) + 1)
     gates = [f"{r['precision']} on {r['runtime']}: {p}" for r in rows for p in r["problems"]]
     gates += _held_out_gates(rows)
+    gates += _drift_gates(rows)
     if not any(row["precision"] == "fp32" and row["accepted"] for row in rows):
         gates.append("no runtime is accepted with fp32.onnx, the last resort of every device")
     return {
@@ -74,7 +86,7 @@ def verify(
         "cpu": cpu_name(),
         "machine": platform.machine(),
         "held_out": [pair.pair.name for pair in held_out],
-        "region_volume_drift": None,  # needs the segmentation of part D
+        "regions_measured": any("region_drift" in row for row in rows),
         "rows": rows,
         "gates": gates,
         "passed": not gates,
@@ -100,7 +112,7 @@ def to_html(report: dict[str, Any]) -> str:
         f"<h1>{html.escape(report['bundle'])}: {'passed' if report['passed'] else 'FAILED'}</h1>"
         f"<p>Bundle {report['bundle_sha256'][:16]} on {html.escape(report['cpu'])}. "
         f"Held-out heads: {html.escape(', '.join(report['held_out']) or 'none given')}. Volume "
-        "drift of the 33 regions: not measured. Research use only.</p>"
+        f"drift of brain regions {_DRIFT[report['regions_measured']]}. Research use only.</p>"
         f"<table><tr>{head}</tr>{body}</table><ul>{gates}</ul>"
     )
 
@@ -110,7 +122,11 @@ def to_json(report: dict[str, Any]) -> str:
 
 
 def _row(
-    bundle: Bundle, name: str, precision: str, held_out: Sequence[SlicePair]
+    bundle: Bundle,
+    name: str,
+    precision: str,
+    held_out: Sequence[SlicePair],
+    volumes: Volumes | None,
 ) -> dict[str, Any] | None:
     """None where this runtime or file is not there."""
     try:
@@ -124,17 +140,24 @@ def _row(
             "accepted": False,
             "problems": [str(error)],
         }
-    return _measured(bundle, choice.runtime, choice.onnx, held_out)
+    return _measured(bundle, choice.runtime, choice.onnx, held_out, volumes)
 
 
 def _measured(
-    bundle: Bundle, runtime: Runtime, onnx: str, held_out: Sequence[SlicePair]
+    bundle: Bundle,
+    runtime: Runtime,
+    onnx: str,
+    held_out: Sequence[SlicePair],
+    volumes: Volumes | None,
 ) -> dict[str, Any]:
     record = acceptance.examine(bundle, runtime, onnx)
     row = {**record, "ms_a_slice": round(1e3 * record["seconds_per_slice"], 2)}
+    channels = bundle.manifest.slice_contract.channels
     if held_out:
-        found, score = _held_out(runtime, held_out, bundle.manifest.slice_contract.channels)
+        found, score = _held_out(runtime, held_out, channels)
         row |= {"held_out_psnr_db": round(found, 4), "held_out_ssim": round(score, 5)}
+    if held_out and volumes:
+        row["region_ml"] = region_drift.measure(runtime, held_out, channels, volumes)
     return row
 
 
@@ -162,6 +185,23 @@ def _held_out_gates(rows: list[dict[str, Any]]) -> list[str]:
         if not row["held_out_ssim"] >= base["held_out_ssim"] - SSIM_DROP:
             problems.append((row, f"SSIM {row['held_out_ssim']:.4f}"))
     return [f"{r['precision']} on {r['runtime']}, held-out heads: {words}" for r, words in problems]
+
+
+def _drift_gates(rows: list[dict[str, Any]]) -> list[str]:
+    """Add `region_drift` to every row with volumes; where it is too large."""
+    measured = [row for row in rows if "region_ml" in row]
+    gates = []
+    for row in measured:
+        found = region_drift.drift(row["region_ml"], measured[0]["region_ml"])  # FP32 comes first
+        row["region_drift"] = found
+        row["region_drift_percent"] = found["mean_percent"]
+        if not found["mean_percent"] <= region_drift.MEAN_DRIFT:
+            gates.append(
+                f"{row['precision']} on {row['runtime']}: region volumes drift by "
+                f"{found['mean_percent']:.1f} % ({found['worst_region']} by "
+                f"{found['worst_percent']:.1f} %), expected at most {region_drift.MEAN_DRIFT:g} %"
+            )
+    return gates
 
 
 def _cell(value: Any, form: str) -> str:
