@@ -63,7 +63,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    path: Path, model: str, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
 ) -> dict[str, Any]:
     """Put a checkpoint back into fresh modules and optimizers; its position.
 
@@ -73,6 +73,9 @@ def load_checkpoint(
     tensors, metadata = read_tensors(path)
     if "position" not in metadata:
         raise BadInput(f"{path}: expected a checkpoint, got a safetensors file without a position")
+    position: dict[str, Any] = json.loads(metadata["position"])
+    if position.get("model", model) != model:
+        raise BadInput(f"{path}: expected a checkpoint of {model}, got one of {position['model']}")
     for name, module in modules.items():
         prefix = f"module/{name}/"
         state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
@@ -84,7 +87,6 @@ def load_checkpoint(
             if (kind, owner) == ("optimizer", name):
                 restored.setdefault(int(rest[0]), {})[rest[1]] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": restored})
-    position: dict[str, Any] = json.loads(metadata["position"])
     return position
 
 

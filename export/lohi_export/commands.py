@@ -18,25 +18,49 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder of `lohi-export tr
 def train(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Run folder; an unfinished run there is resumed.")],
-    contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
-    model: Annotated[str, typer.Option(help="lohiresgan or lohiresgan-plain (the ablation).")] = (
-        "lohiresgan"
-    ),
-    width: Annotated[int, typer.Option(help="Base channels: 16 edge model, 64 study.")] = 16,
-    channels: Annotated[int, typer.Option(help="1, or an odd number of neighbours.")] = 1,
+    contrast: Annotated[str | None, typer.Option(help="T1w, T2w or FLAIR [default: T1w].")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="lohiresgan, lohiresgan-plain (the ablation), cgan, gan, cyclegan or unet "
+            "[default: lohiresgan]."
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Base channels: 16 edge model, 64 study [default: 16].")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(help="Levels of half the size.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="1, or an odd number of neighbours [default: 1].")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates in all [default: 8000].")] = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of steps.")] = None,
-    batch: Annotated[int, typer.Option(help="Slices a step.")] = 4,
-    crop: Annotated[int, typer.Option(help="Side of a random square in mm; 0 for none.")] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate of the generator.")] = 1e-3,
-    adversarial: Annotated[float, typer.Option(help="Weight of the adversarial loss.")] = 1.0,
-    l1: Annotated[float, typer.Option("--lambda", help="Weight of the L1 loss.")] = 100.0,
-    ssim: Annotated[float, typer.Option(help="Weight of 1 - SSIM.")] = 1.0,
+    batch: Annotated[int | None, typer.Option(help="Slices a step.")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of a random square in mm; 0 for none.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.")] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(help="Weight of the adversarial loss.")
+    ] = None,
+    l1: Annotated[float | None, typer.Option("--lambda", help="Weight of the L1 loss.")] = None,
+    ssim: Annotated[float | None, typer.Option(help="Weight of 1 - SSIM.")] = None,
     hold: Annotated[
-        float, typer.Option(help="Share of samples whose neighbours repeat the middle slice.")
-    ] = 0.0,
-    interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
-    seed: int = 0,
+        float | None,
+        typer.Option(help="Share of samples whose neighbours repeat the middle slice."),
+    ] = None,
+    elastic: Annotated[
+        float | None, typer.Option(help="Random warp of both images, in mm [default: 0].")
+    ] = None,
+    amp: Annotated[bool | None, typer.Option("--amp", help="Compute in 16 bits.")] = None,
+    interval: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints [default: 250].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with any settings; the options above go before it."),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="JSON file: train, validation and test subjects.")
     ] = None,
@@ -51,14 +75,19 @@ def train(
 ) -> None:
     """Train a generator on pairs, or go on where a killed run stopped.
 
+    Losses, rates and sizes that are not given are those of the model's paper. On several GPUs:
+    torchrun --nproc-per-node 2 -m lohi_export train ...
     Example: lohi-export train --data pairs --out runs/t1w --max-minutes 60
     """
-    from lohi_export import session
+    from lohi_export import processes, session
+    from lohi_export.config import read_options
+    from lohi_export.train import choose_device
 
-    options = {
+    asked = {
         "contrast": contrast,
         "model": model,
         "width": width,
+        "depth": depth,
         "channels": channels,
         "batch": batch,
         "crop": crop,
@@ -67,12 +96,19 @@ def train(
         "l1": l1,
         "ssim": ssim,
         "hold": hold,
+        "elastic": elastic,
+        "amp": amp,
         "interval": interval,
         "seed": seed,
     }
+    options = read_options(config) if config else {}
+    options |= {name: value for name, value in asked.items() if value is not None}
     session.set_up_cpu(threads)
-    run = session.prepare(data, out, options, steps, epochs, split, cache, init)
-    raise typer.Exit(session.train(run, device, max_minutes))
+    with processes.joined(choose_device(device)):
+        with processes.first_alone():
+            run = session.prepare(data, out, options, steps, epochs, split, cache, init)
+        code = session.train(run, device, max_minutes)
+    raise typer.Exit(code)
 
 
 def evaluate(

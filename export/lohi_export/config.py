@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.slices import SliceContract
+from lohi_export import models
 
+GAN_LOSSES = ("least-squares", "logistic")
+SMALLEST_JUDGED = 32  # pixels; a PatchGAN leaves nothing of smaller images
 SPLITS = ("train", "validation", "test")
 
 
@@ -27,16 +31,19 @@ class TrainConfig:
     """Configuration of a run.
 
     Attributes:
-        model: a name of `networks.GENERATORS`.
+        model: a name of `models.MODELS`.
         width, depth, channels: of the generator.
         discriminator_width: channels of the discriminator's first layer.
         steps: generator updates in all; the cosine schedule ends there.
         batch, crop: slices a step and the side of a random square cut from each; 0 for no cut.
         lr, discriminator_lr: learning rates at the start of the cosine schedule.
-        adversarial, l1, ssim: weights of the generator's loss.
+        adversarial, l1, ssim, cycle, identity: weights of the generator's losses.
+        gan_loss: see `losses.adversarial_loss`.
         ema: decay of the running average of the generator's weights.
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
         hold: share of samples whose neighbouring slices repeat the middle one.
+        elastic: standard deviation in pixels of a smooth random warp of both images.
+        amp: mixed precision: the networks compute in 16 bits.
         interval: steps between validations and checkpoints.
         seed: decides initial weights, order and augmentation.
         init: sha256 of the weights the generator began with; empty for random ones.
@@ -66,6 +73,11 @@ class TrainConfig:
     height: int = 192
     width_px: int = 240
     init: str = ""
+    gan_loss: str = "least-squares"
+    cycle: float = 0.0
+    identity: float = 0.0
+    elastic: float = 0.0
+    amp: bool = False
     split: dict[str, list[str]] = field(default_factory=_default_split)
 
     def __post_init__(self) -> None:
@@ -82,10 +94,6 @@ class TrainConfig:
             )
             if not getattr(self, name) > 0
         ]
-        if self.crop < 0 or self.crop % 2**self.depth:
-            problems.append(f"crop {self.crop} is not a multiple of {2**self.depth}")
-        if self.crop > min(self.height, self.width_px):
-            problems.append(f"crop {self.crop} exceeds the {self.height} x {self.width_px} window")
         if not 0 <= self.ema < 1:
             problems.append(f"ema {self.ema} is not within 0 to 1")
         if not 0 <= self.hold <= 1:
@@ -94,7 +102,7 @@ class TrainConfig:
             problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
         if self.contrast not in CONTRASTS:
             problems.append(f"contrast {self.contrast!r} is none of {', '.join(CONTRASTS)}")
-        problems += _split_problems(self.split)
+        problems += _size_problems(self) + _loss_problems(self) + _split_problems(self.split)
         if problems:
             raise UsageError("unusable training configuration: " + "; ".join(problems))
         check_split(self.split)
@@ -105,10 +113,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """From JSON; missing keys take their defaults.
+        """From JSON; missing keys take the model's defaults.
 
         Raises:
-            UsageError: a key that no configuration has, with the nearest one that does.
+            UsageError: no such model, or a key that no configuration has, with the nearest that is.
         """
         known = [f.name for f in dataclasses.fields(cls)]
         for key in values:
@@ -116,10 +124,61 @@ class TrainConfig:
                 near = difflib.get_close_matches(key, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known are {known}"
                 raise UsageError(f"unknown configuration key {key!r}{hint}")
-        return cls(**values)
+        if odd := [line for f in dataclasses.fields(cls) for line in _type_problems(f, values)]:
+            raise UsageError("unusable training configuration: " + "; ".join(odd))
+        model = models.find(values.get("model", cls.model))
+        return cls(**{**model.defaults, **values})
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _type_problems(setting: dataclasses.Field[Any], values: dict[str, Any]) -> list[str]:
+    """What a JSON value that should be a number or text is instead."""
+    default = setting.default
+    if setting.name not in values or default is dataclasses.MISSING:
+        return []
+    value, kind = values[setting.name], type(default)
+    # A whole number is a fine rate; a truth value is no number, though Python counts it as one.
+    fits = (int, float) if kind is float else (kind,)
+    if isinstance(value, fits) and isinstance(value, bool) == (kind is bool):
+        return []
+    return [f"{setting.name} {value!r} is not of type {kind.__name__}"]
+
+
+def _size_problems(config: TrainConfig) -> list[str]:
+    """What keeps images of this size from passing through the networks."""
+    crop, window = config.crop, f"{config.height} x {config.width_px} window"
+    multiple = 2**config.depth
+    problems = []
+    if crop < 0 or crop % multiple:
+        problems.append(f"crop {crop} is not a multiple of {multiple}")
+    if crop > min(config.height, config.width_px):
+        problems.append(f"crop {crop} exceeds the {window}")
+    if config.height % multiple or config.width_px % multiple:
+        problems.append(f"depth {config.depth} halves the {window} too often")
+    if config.adversarial and 0 < crop < SMALLEST_JUDGED:
+        problems.append(f"crop {crop} is too small to be judged, {SMALLEST_JUDGED} is not")
+    return problems
+
+
+def _loss_problems(config: TrainConfig) -> list[str]:
+    """What the model does not do with the losses it was given."""
+    model = models.find(config.model)
+    weights = {name: getattr(config, name) for name in models.LOSSES}
+    problems = [
+        f"{config.model} has no {name} loss, got weight {weight}"
+        for name, weight in weights.items()
+        if weight and name not in model.losses
+    ]
+    problems += [f"{name} {weight} is negative" for name, weight in weights.items() if weight < 0]
+    if not any(weights.values()):
+        problems.append("every loss has weight 0")
+    if config.gan_loss not in GAN_LOSSES:
+        problems.append(f"gan_loss {config.gan_loss!r} is none of {', '.join(GAN_LOSSES)}")
+    if not model.paired and config.channels > 1:
+        problems.append(f"{config.model} translates single slices, got channels {config.channels}")
+    return problems
 
 
 def _split_problems(split: Any) -> list[str]:
@@ -148,6 +207,27 @@ def check_split(split: dict[str, list[str]]) -> None:
                     "put every subject in one part of the split"
                 )
             homes[subject] = part
+
+
+def learning_rate(config: TrainConfig, network: str, step: int) -> float:
+    """Cosine from the configured rate at step 0 to zero at the last (Loshchilov & Hutter 2017)."""
+    base = config.discriminator_lr if network.startswith("discriminator") else config.lr
+    return base * (1 + math.cos(math.pi * step / config.steps)) / 2
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Settings from a JSON file.
+
+    Raises:
+        UsageError: not a JSON object.
+    """
+    try:
+        options = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON file with settings: {error}") from None
+    if not isinstance(options, dict):
+        raise UsageError(f'{path}: expected a JSON object such as {{"model": "cgan"}}')
+    return options
 
 
 def write_json(path: Path, value: Any) -> None:

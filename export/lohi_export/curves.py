@@ -24,10 +24,14 @@ def write_curves(folder: Path, rows: Sequence[Row]) -> None:
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    with atomic_write(folder / "curves.csv") as file:
-        file.write(text.getvalue().encode())
+    path, content = folder / "curves.csv", text.getvalue().encode()
+    if path.is_file() and path.read_bytes() == content:
+        return
+    # The picture first, so that a table on disk has its picture.
     with atomic_write(folder / "curves.png") as file:
         file.write(_picture(rows))
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def _picture(rows: Sequence[Row]) -> bytes:

@@ -9,13 +9,18 @@ from torch.nn import functional as F
 DATA_RANGE = 2.0
 
 
-def adversarial_loss(scores: Tensor, real: bool) -> Tensor:
-    """Least-squares GAN loss of discriminator scores (Mao et al., ICCV 2017): 0 at best.
+def adversarial_loss(scores: Tensor, real: bool, kind: str = "least-squares") -> Tensor:
+    """Loss of discriminator scores that ought to say `real`.
 
-    pix2pix uses the logistic form. Least squares keeps a gradient for samples the discriminator
-    already tells apart, which small batches need, and its scale stays put beside lambda * L1.
+    "least-squares" (Mao et al., ICCV 2017; CycleGAN) keeps a gradient for samples the
+    discriminator already tells apart, which small batches need, and its scale stays put beside
+    lambda * L1. "logistic" (Goodfellow et al., NIPS 2014; pix2pix) takes scores as logits; a
+    generator that minimises it for `real` has the non-saturating form.
     """
-    return F.mse_loss(scores, torch.full_like(scores, float(real)))
+    wanted = torch.full_like(scores, float(real))
+    if kind == "logistic":
+        return F.binary_cross_entropy_with_logits(scores, wanted)
+    return F.mse_loss(scores, wanted)
 
 
 def ssim(

@@ -78,15 +78,18 @@ def infer(model: bytes, stack: Float32) -> Float32:
 
 
 def fold_batch_norm(generator: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose every Conv2d + BatchNorm2d neighbours are one Conv2d."""
+    """A copy in evaluation mode whose every convolution and BatchNorm2d beside it are one."""
     folded = copy.deepcopy(generator).eval()
     for module in list(folded.modules()):
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):
             convolution, norm = module[index], module[index + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[index] = fuse_conv_bn_eval(convolution, norm)
+            if not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
+                turned = isinstance(convolution, nn.ConvTranspose2d)
+                module[index] = fuse_conv_bn_eval(convolution, norm, transpose=turned)
                 module[index + 1] = nn.Identity()
     return folded
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lohi_edge.errors import BadInput, UsageError
+from lohi_export import processes
 from lohi_export.config import SPLITS, TrainConfig, write_json
 from lohi_export.curves import Row
 from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_slices, select
 from lohi_export.evaluation import evaluate as evaluate_slices
-from lohi_export.networks import check_name
 from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
 from lohi_export.run import Run, data_digest, start_run
@@ -55,6 +55,7 @@ def prepare(
         UsageError: options that contradict each other or the run in `out`.
         BadInput: scans that do not pair up, or `init` holds another architecture's weights.
     """
+    console.quiet = not processes.is_first()
     if steps is not None and epochs is not None:
         raise UsageError("expected --steps or --epochs, got both")
     if split is not None:
@@ -62,7 +63,6 @@ def prepare(
     if steps is not None:
         options = options | {"steps": steps}
     config = TrainConfig.from_dict(options)
-    check_name(config.model)
     pairs = find_pairs(data, config.contrast)
     if "split" not in options:
         drawn, how = default_split(pairs, config.seed)
@@ -191,8 +191,9 @@ def _reporting(trainer: Trainer) -> Iterator[Report]:
             if row is None:
                 return
             speed = (step - first) * trainer.config.batch / (time.monotonic() - begun)
+            loss = "cycle" if "loss_cycle" in row else "l1"
             console.print(
-                f"step {step}/{trainer.config.steps}  L1 {row['loss_l1']:.4f}  "
+                f"step {step}/{trainer.config.steps}  {loss} {row[f'loss_{loss}']:.4f}  "
                 f"PSNR {row['psnr']:.2f} dB (raw {row['psnr_raw']:.2f})  "
                 f"SSIM {row['ssim']:.3f} (raw {row['ssim_raw']:.3f})  {speed:.1f} samples/s"
             )

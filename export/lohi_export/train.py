@@ -1,7 +1,8 @@
 """The trainer: any objective, on cached slices, interruptible at any moment.
 
 Everything random in a step is a function of (seed, step), so a checkpoint needs no generator
-states, and a run that was killed repeats from its last checkpoint what it would have done.
+states, and a run that was killed repeats from its last checkpoint what it would have done. Of
+several processes all train and the first alone validates, writes and holds the curves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lohi_edge.errors import BadInput, UsageError
+from lohi_export import processes
 from lohi_export.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -22,11 +24,10 @@ from lohi_export.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from lohi_export.config import TrainConfig
+from lohi_export.config import learning_rate
 from lohi_export.curves import Row, write_curves
 from lohi_export.evaluation import figures, mean, spread
-from lohi_export.networks import PatchDiscriminator, build_generator
-from lohi_export.objective import ConditionalGan, LossWeights, Objective
+from lohi_export.objective import build_objective
 from lohi_export.run import Run
 from lohi_export.sampler import Sampler
 from lohi_export.stopping import Stop
@@ -73,21 +74,15 @@ class Trainer:
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.config, self.device = run, run.config, device
         config = run.config
-        self.sampler = Sampler(
-            run.slices("train"),
-            config.channels,
-            config.batch,
-            config.crop,
-            config.gamma,
-            config.seed,
-            config.hold,
-        )
+        self.sampler = Sampler(run.slices("train"), config, processes.rank(), processes.size())
         self.validation = run.slices("validation")
         torch.manual_seed(config.seed)
         self.objective = build_objective(config, device)
+        self.networks = self.objective.networks
+        generator = self.networks.modules["generator"]
         if config.init:
-            load_weights(self.objective.modules["generator"], read_tensors(run.init)[0], run.init)
-        self.average = Averaged(self.objective.modules["generator"], config.ema)
+            load_weights(generator, read_tensors(run.init)[0], run.init)
+        self.average = Averaged(generator, config.ema)
         self.step = 0
         self.rows: list[Row] = []
         self._sums: dict[str, float] = {}
@@ -97,7 +92,8 @@ class Trainer:
 
     @property
     def _modules(self) -> dict[str, nn.Module]:
-        return {**self.objective.modules, "average": self.average.module}
+        kept = {**self.networks.modules, **self.objective.memory}
+        return {**kept, "average": self.average.module}
 
     def fit(self, stop: Stop, report: Report) -> None:
         """Train to the last step or until `stop` has a reason; leave a checkpoint either way.
@@ -106,7 +102,7 @@ class Trainer:
             BadInput: the losses are no longer finite.
             DiskError: the last checkpoint could not be written; the one before it stands.
         """
-        while self.step < self.config.steps and not stop.reason:
+        while self.step < self.config.steps and not processes.any_of(bool(stop.reason)):
             self._advance()
             row = None
             if self.step % self.config.interval == 0 or self.step == self.config.steps:
@@ -115,40 +111,54 @@ class Trainer:
         self.save()
 
     def save(self) -> None:
-        """Checkpoint and curves."""
+        """Checkpoint and curves; called in all processes alike."""
+        self._sums = processes.mean(self._sums)
+        if not processes.is_first():
+            return
         position = {
+            "model": self.config.model,
             "step": self.step,
             "rows": self.rows,
             "sums": self._sums,
             "best": None if math.isinf(self._best) else self._best,
+            "scaler": self.networks.scaler.state_dict(),
         }
-        save_checkpoint(self.run.checkpoint, self._modules, self.objective.optimizers, position)
+        save_checkpoint(self.run.checkpoint, self._modules, self.networks.optimizers, position)
         write_curves(self.run.folder, self.rows)
 
     def _advance(self) -> None:
-        for name, optimizer in self.objective.optimizers.items():
+        for name, optimizer in self.networks.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, name, self.step)
         source, target = (
             torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)
             for array in self.sampler(self.step)
         )
-        for module in self.objective.modules.values():
+        for module in self.networks.modules.values():
             module.train()
-        losses = self.objective.step(source, target)
+        rng = self.sampler.random(self.step)
+        torch.manual_seed(int(rng.integers(2**32)) + processes.rank())  # dropout
+        losses = self.objective.step(source, target, rng)
         if not all(math.isfinite(loss) for loss in losses.values()):
             raise BadInput(f"losses are not finite at step {self.step}: {losses}; lower --lr")
         for name, loss in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + loss
-        self.average.update(self.objective.modules["generator"], self.step)
+        self.average.update(self.networks.modules["generator"], self.step)
         self.step += 1
 
-    def _close_interval(self) -> Row:
+    def _close_interval(self) -> Row | None:
+        """The interval's row, and a checkpoint; None but in the first process."""
+        sums, self._sums = processes.mean(self._sums), {}
+        row = self._row(sums) if processes.is_first() else None
+        self.save()
+        return row
+
+    def _row(self, sums: Mapping[str, float]) -> Row:
+        """Measure the averaged generator, and keep its weights if they are the best so far."""
         length = (self.step - 1) % self.config.interval + 1
         row: Row = {"step": self.step}
-        row |= {f"loss_{name}": total / length for name, total in self._sums.items()}
+        row |= {f"loss_{name}": total / length for name, total in sums.items()}
         row |= self.validate()
-        self._sums = {}
         self.rows.append(row)
         score = row["psnr"] + SSIM_IN_DB * row["ssim"]
         # The weights first: a kill between the writes repeats the interval and writes them again.
@@ -156,7 +166,6 @@ class Trainer:
             self._best = score
             metadata = {"model": self.config.model, "step": str(self.step)}
             write_tensors(self.run.weights, self.average.module.state_dict(), metadata)
-        self.save()
         return row
 
     def validate(self) -> dict[str, float]:
@@ -172,41 +181,27 @@ class Trainer:
 
     def _restore(self) -> None:
         position: Mapping[str, Any] = load_checkpoint(
-            self.run.checkpoint, self._modules, self.objective.optimizers
+            self.run.checkpoint, self.config.model, self._modules, self.networks.optimizers
         )
         self.step, self.rows = position["step"], position["rows"]
         self._sums = position["sums"]
         self._best = -math.inf if position["best"] is None else position["best"]
-        write_curves(self.run.folder, self.rows)
-
-
-def build_objective(config: TrainConfig, device: torch.device) -> Objective:
-    """The objective that a configuration asks for, on a device, in the layout convolutions like."""
-    generator = build_generator(config.model, config.width, config.depth, config.channels)
-    discriminator = PatchDiscriminator(config.channels, config.discriminator_width)
-    for module in (generator, discriminator):
-        module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = LossWeights(config.adversarial, config.l1, config.ssim)
-    rates = {name: learning_rate(config, name, 0) for name in ("generator", "discriminator")}
-    return ConditionalGan(generator, discriminator, weights, rates)
-
-
-def learning_rate(config: TrainConfig, network: str, step: int) -> float:
-    """Cosine from the configured rate at step 0 to zero at the last (Loshchilov & Hutter 2017)."""
-    base = config.discriminator_lr if network.startswith("discriminator") else config.lr
-    return base * (1 + math.cos(math.pi * step / config.steps)) / 2
+        if position.get("scaler"):
+            self.networks.scaler.load_state_dict(position["scaler"])
+        if processes.is_first():
+            write_curves(self.run.folder, self.rows)
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA GPU where there is one.
+    """`auto` takes a CUDA GPU where there is one; each process of `torchrun` one of its own.
 
     Raises:
         UsageError: an unknown device, or CUDA where there is none.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise UsageError(f"expected device auto, cpu or cuda, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("expected a CUDA GPU, found none; use --device cpu")
-    return torch.device(name)
+    return torch.device(name, processes.local_rank() if name == "cuda" else 0)

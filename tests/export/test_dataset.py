@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
+from lohi_export.augment import draw
+from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, decode, encode, find_pairs, load_slices, select
-from lohi_export.sampler import Sampler, augment
+from lohi_export.sampler import Sampler
 
 CONTRACT = SliceContract(64, 72, 1)
 
@@ -113,7 +116,7 @@ def test_every_scan_goes_where_its_subject_is(toy: Path) -> None:
 
 
 def test_an_epoch_draws_every_slice_with_a_head_once(slices: list[SlicePair]) -> None:
-    sampler = Sampler(slices, 1, 4, 0, 0.0, seed=7)
+    sampler = Sampler(slices, TrainConfig(batch=4, crop=0, seed=7))
     assert len(sampler) == sum(last - first for first, last in (s.head for s in slices))
     drawn = [sample for step in range(len(sampler) // 4) for sample in sampler.drawn(step)]
     assert sorted(drawn) == sorted(sampler.index)
@@ -123,17 +126,29 @@ def test_an_epoch_draws_every_slice_with_a_head_once(slices: list[SlicePair]) ->
 
 
 def test_a_batch_depends_on_seed_and_step_only(slices: list[SlicePair]) -> None:
-    a, b = (Sampler(slices, 3, 2, 32, 0.2, seed=1) for _ in range(2))
+    config = TrainConfig(channels=3, batch=2, crop=32, elastic=1.0, seed=1)
+    a, b = (Sampler(slices, config) for _ in range(2))
     b(3)
     for x, y in zip(a(5), b(5), strict=True):
         assert np.array_equal(x, y)
     assert a(5)[0].shape == (2, 3, 32, 32)
     assert not np.array_equal(a(5)[0], a(6)[0])
-    assert not np.array_equal(a(5)[0], Sampler(slices, 3, 2, 32, 0.2, seed=2)(5)[0])
+    assert not np.array_equal(a(5)[0], Sampler(slices, replace(config, seed=2))(5)[0])
+
+
+def test_shares_of_a_batch_are_the_batch(slices: list[SlicePair]) -> None:
+    config = TrainConfig(batch=4, crop=32, elastic=1.0)
+    whole = Sampler(slices, config)(3)
+    shares = [Sampler(slices, config, rank, 2)(3) for rank in range(2)]
+    for part, of_shares in zip(whole, zip(*shares, strict=True), strict=True):
+        assert np.array_equal(part, np.concatenate(of_shares))
+    with pytest.raises(UsageError, match="that 3 processes can share, got 4; use --batch 6"):
+        Sampler(slices, config, 0, 3)
 
 
 def test_held_neighbours_repeat_the_middle_slice(slices: list[SlicePair]) -> None:
-    free, held = (Sampler(slices, 3, 4, 32, 0.2, seed=1, hold=share) for share in (0.0, 1.0))
+    config = TrainConfig(channels=3, crop=32, seed=1)
+    free, held = (Sampler(slices, replace(config, hold=share)) for share in (0.0, 1.0))
     (source, target), (repeated, same) = free(2), held(2)
     assert not np.array_equal(source[:, 0], source[:, 1])
     assert np.array_equal(repeated, np.repeat(repeated[:, 1:2], 3, axis=1))
@@ -141,10 +156,13 @@ def test_held_neighbours_repeat_the_middle_slice(slices: list[SlicePair]) -> Non
     assert target.shape == same.shape
 
 
+@settings(deadline=None)  # no timed tests
 @given(st.integers(0, 2**32 - 1))
 def test_source_and_target_are_cut_and_flipped_alike(seed: int) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (1, 24, 16)).astype(np.float32)
-    source, target = augment(image, image, 8, 0.3, np.random.default_rng(seed))
+    config = TrainConfig(crop=8, gamma=0.3, adversarial=0)
+    change = draw((24, 16), config, np.random.default_rng(seed))
+    source, target = change.of_source(image), change.of_target(image)
     assert source.shape == target.shape == (1, 8, 8)
     # A power keeps the order of grey values, so like places stay like.
     assert np.array_equal(np.argsort(source.ravel()), np.argsort(target.ravel()))
@@ -157,7 +175,22 @@ def test_source_and_target_are_cut_and_flipped_alike(seed: int) -> None:
 def test_flips_swap_left_and_right_not_front_and_back() -> None:
     image = np.arange(12, dtype=np.float32).reshape(1, 4, 3) / 12
     seen = {
-        augment(image, image, 0, 0.0, np.random.default_rng(seed))[1].tobytes()
+        draw((4, 3), TrainConfig(crop=0), np.random.default_rng(seed)).of_target(image).tobytes()
         for seed in range(20)
     }
     assert seen == {image.tobytes(), np.ascontiguousarray(image[:, ::-1]).tobytes()}
+
+
+@settings(deadline=None)  # no timed tests
+@given(st.integers(0, 2**32 - 1))
+def test_a_warp_moves_source_and_target_alike_smoothly_and_a_little(seed: int) -> None:
+    y, x = np.mgrid[:64, :80].astype(np.float32)
+    image = np.stack([y / 40 - 1, x / 40 - 1])  # every pixel says where it was
+    config = TrainConfig(crop=0, gamma=0.0, elastic=2.0)
+    change = draw((64, 80), config, np.random.default_rng(seed))
+    moved = change.of_target(image)
+    np.testing.assert_allclose(change.of_source(image), moved, atol=1e-6)
+    back = moved[:, ::-1] if change.flip else moved
+    shift = (40 * (back - image))[:, 12:-12, 12:-12]  # away from where the image ends
+    assert 0.05 < np.abs(shift).max() < 12
+    assert np.abs(np.diff(shift, axis=2)).max() < 1

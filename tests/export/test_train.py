@@ -80,10 +80,24 @@ def test_training_lowers_the_loss(trained: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
+def test_a_killed_cyclegan_goes_on_with_its_image_pools(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    options = {**toy_options, "model": "cyclegan"}
+    whole = start(toy, tmp_path / "whole", options)
+    assert session.train(whole, "cpu", None) == 0
+    assert_survives_kills(toy, whole.folder, tmp_path / "killed", options)
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:
-    out = tmp_path / "killed"
+    assert_survives_kills(toy, trained, tmp_path / "killed", toy_options)
+
+
+def assert_survives_kills(toy: Path, trained: Path, out: Path, toy_options: dict[str, Any]) -> None:
+    """A run that is killed twice ends as the run in `trained` did, to the byte."""
     script = textwrap.dedent(KILLED)
     for moment, reached in (("between steps", 3), ("while saving", 3)):
         arguments = [str(toy), str(out), json.dumps(toy_options), str(STEPS), moment]

@@ -1,4 +1,4 @@
-"""Generators and discriminators, and the generators by name."""
+"""Generators and discriminators, and the generators by the names of `models.MODELS`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lohi_edge.errors import UsageError
+from lohi_export import models
 from lohi_export.networks.lohiresgan import LoHiResGenerator
 from lohi_export.networks.patchgan import PatchDiscriminator
+from lohi_export.networks.pix2pix import Pix2PixGenerator
+from lohi_export.networks.resnet import ResnetGenerator
+from lohi_export.networks.unet import UNet
 
-__all__ = ["GENERATORS", "LoHiResGenerator", "PatchDiscriminator", "build_generator", "check_name"]
+__all__ = [
+    "GENERATORS",
+    "LoHiResGenerator",
+    "PatchDiscriminator",
+    "Pix2PixGenerator",
+    "ResnetGenerator",
+    "UNet",
+    "build_generator",
+]
 
 # name -> generator of (width, depth, channels)
 GENERATORS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "lohiresgan": lambda width, depth, channels: LoHiResGenerator(width, depth, channels),
+    "lohiresgan": LoHiResGenerator,
     "lohiresgan-plain": lambda width, depth, channels: LoHiResGenerator(
         width, depth, channels, residual_blocks=False
     ),
+    "cgan": Pix2PixGenerator,
+    "gan": Pix2PixGenerator,
+    "cyclegan": ResnetGenerator,
+    "unet": UNet,
 }
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that is not in the registry.
-
-    Raises:
-        UsageError: names those that are.
-    """
-    if name not in GENERATORS:
-        raise UsageError(f"expected a model of {sorted(GENERATORS)}, got {name!r}")
 
 
 def build_generator(name: str, width: int, depth: int, channels: int) -> nn.Module:
@@ -37,5 +42,5 @@ def build_generator(name: str, width: int, depth: int, channels: int) -> nn.Modu
     Raises:
         UsageError: no generator of that name.
     """
-    check_name(name)
+    models.find(name)
     return GENERATORS[name](width, depth, channels)

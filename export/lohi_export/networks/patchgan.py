@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lohi_export.networks.instancenorm import InstanceNorm
+
 
 class PatchDiscriminator(nn.Module):
     """Judges whether `image` is an acquired partner of `condition`, patch by patch.
@@ -29,7 +31,7 @@ class PatchDiscriminator(nn.Module):
             outputs = width * min(2**level, 8)
             layers += [
                 nn.Conv2d(channels, outputs, 4, 2 if level < levels else 1, 1, bias=False),
-                nn.InstanceNorm2d(outputs, affine=True),
+                InstanceNorm(outputs, affine=True),
                 nn.LeakyReLU(0.2),
             ]
             channels = outputs

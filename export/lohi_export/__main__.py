@@ -1,0 +1,3 @@
+from lohi_export.cli import main
+
+main()

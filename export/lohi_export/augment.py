@@ -1,0 +1,85 @@
+"""Random changes of a training sample, drawn first and applied afterwards.
+
+Drawing costs next to nothing, so every process of a run draws the changes of the whole batch and
+applies those of its share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from lohi_edge.volume import Float32
+from lohi_export.config import TrainConfig
+
+KNOT_SPACING = 32  # pixels between the independent displacements of an elastic warp
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What happens to one sample.
+
+    Attributes:
+        corner, size: of the window that is cut out.
+        flip: left and right are swapped.
+        power: the source's grey values in [0, 1] are raised to it.
+        held: the source's neighbours repeat its middle slice, as they do where a scan is one
+            slice, or thick ones.
+        warp: displacements in pixels (2, m, n) on a coarse grid over the window; None for none.
+    """
+
+    corner: tuple[int, int]
+    size: tuple[int, int]
+    flip: bool
+    power: np.float32
+    held: bool
+    warp: NDArray[np.float64] | None
+
+    def of_source(self, image: Float32) -> Float32:
+        """(C, H, W) in [-1, 1] -> (C, h, w): contrast differs between scanners."""
+        if self.held:
+            image = np.repeat(image[len(image) // 2][None], len(image), axis=0)
+        grey = (self.of_target(image) + 1) / 2
+        changed: Float32 = (2 * grey**self.power - 1).astype(np.float32, copy=False)
+        return changed
+
+    def of_target(self, image: Float32) -> Float32:
+        """(C, H, W) -> (C, h, w), its grey values as wanted."""
+        (x, y), (height, width) = self.corner, self.size
+        image = image[:, x : x + height, y : y + width]
+        if self.warp is not None:
+            image = _warped(image, self.warp)
+        return image[:, ::-1] if self.flip else image
+
+
+def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) -> Change:
+    """A random change of slices (H, W), as `crop`, `gamma`, `hold` and `elastic` have it.
+
+    The warp is drawn at knots and smooth between them (Simard et al., ICDAR 2003; on a coarse grid
+    as in Ronneberger et al., MICCAI 2015).
+    """
+    crop, sd = config.crop, config.elastic
+    size = (crop, crop) if crop else shape
+    free = [full - part + 1 for full, part in zip(shape, size, strict=True)]
+    x, y = (int(rng.integers(n)) if crop else 0 for n in free)
+    flip = bool(rng.random() < 0.5)
+    power = np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
+    held = bool(rng.random() < config.hold)
+    knots = [side // KNOT_SPACING + 2 for side in size]
+    warp = rng.normal(0, sd, (2, *knots)) if sd else None
+    return Change((x, y), size, flip, power, held, warp)
+
+
+def _warped(image: Float32, warp: NDArray[np.float64]) -> Float32:
+    """The image seen through cubic splines of the knots' displacements."""
+    shape = image.shape[1:]
+    grid = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in shape), indexing="ij")
+    at = np.stack(
+        [g / (n - 1) * (m - 1) for g, n, m in zip(grid, shape, warp.shape[1:], strict=True)]
+    )
+    moved = np.stack(grid) + [ndi.map_coordinates(d, at, order=3, mode="nearest") for d in warp]
+    planes = [ndi.map_coordinates(plane, moved, order=1, mode="nearest") for plane in image]
+    return np.stack(planes)
