@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+
 import pytest
 
 from lohi_edge.watch import faults
@@ -94,3 +97,35 @@ def test_a_poison_that_is_read_ahead_does_not_quarantine_its_neighbour(box):
     box.wait_states(done=2, quarantined=1)
     assert box.stop() == 0
     assert [r["path"] for r in box.rows() if r["state"] == "quarantined"] == [b"poison_T1w.nii.gz"]
+
+
+def phases(box):
+    return [job["phase"] for job in box.status().get("jobs", [])]
+
+
+def test_three_scans_are_in_hand_and_all_survive(box):
+    """One is written (here for ever), one computed behind it, one read; then the power goes."""
+    for number, name in enumerate("abcd"):
+        box.scan(f"{name}_T1w.nii.gz", seed=number)
+    box.start(fault="worker_write=hang@a_T1w")
+    box.wait(lambda: phases(box) == ["writing", "writing", "read"], "all three at work")
+    box.kill()
+    assert [p.name for p in box.outbox.iterdir()] == [".lohi-edge"]  # nothing delivered
+    box.start()
+    box.wait_states(done=4)
+    assert box.stop() == 0
+    box.assert_exactly_once(4)
+
+
+@pytest.mark.slow
+def test_a_second_name_waits_for_the_first_that_is_being_written(box):
+    shutil.copy(box.scan("a_T1w.nii.gz"), box.inbox / "b_T1w.nii.gz")
+    box.start(fault="worker_write=hang@a_T1w")
+    box.wait(lambda: phases(box) == ["writing", "read"], "both in hand")
+    time.sleep(2)
+    assert phases(box) == ["writing", "read"]
+    box.kill()
+    box.start()
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert (len(box.images()), len(box.receipts())) == (1, 2)
