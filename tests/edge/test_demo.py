@@ -59,7 +59,7 @@ def test_bench_reports_every_phase(tmp_path):
 def test_picture_puts_the_patients_right_on_the_left_and_the_crown_on_top(tmp_path):
     data = np.zeros((64, 64, 64), np.float32)
     data[50:60, 28:36, 40:60] = 1000  # towards the right and the crown
-    planes = picture._planes(data + head_phantom((64, 64, 64), (2, 2, 2)) * 1e-3)
+    planes = picture.planes(data + head_phantom((64, 64, 64), (2, 2, 2)) * 1e-3)
     coronal = planes[1].astype(float)
     rows, columns = np.nonzero(coronal > 200)
     assert rows.mean() < 32
