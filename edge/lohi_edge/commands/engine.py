@@ -54,11 +54,10 @@ def build(
     from lohi_edge.engine import report
     from lohi_edge.engine.build import Profile
 
+    profile = Profile.parse(batch)
     bundle, target, store = report.open_all(path)
     wanted = [precision.value] if precision else report.precisions(bundle)
-    rows = report.build_and_accept(
-        bundle, wanted, Profile.parse(batch), workspace, timing_cache, target, store
-    )
+    rows = report.build_and_accept(bundle, wanted, profile, workspace, timing_cache, target, store)
     _finish(rows, as_json)
 
 

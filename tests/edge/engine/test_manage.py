@@ -266,3 +266,17 @@ def test_without_a_gpu_the_reason_is_said():
         manage.this_machine()
     with pytest.raises(BundleError, match="expected a GPU to build an engine on"):
         check_memory(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "words", "code"), [("8,4,8", "MIN <= OPT", 5), ("1,x", "--batch", 2)]
+)
+def test_batch_sizes_are_looked_at_before_the_gpu(batch, words, code):
+    from typer.testing import CliRunner
+
+    from lohi_edge.cli import app
+
+    done = CliRunner().invoke(app, ["engine", "build", "--batch", batch])
+
+    assert words in str(done.exception)
+    assert done.exception.exit_code == code
