@@ -217,10 +217,17 @@ def backlog(scan: Path, bundle: Path | None, files: int = BACKLOG) -> dict[str, 
         folder.mkdir()
         for number in range(files):
             (folder / f"{number:05d}_T1w.nii").hardlink_to(first)
+        used = _cpu_s(daemon.pids[0])
         folder.rename(daemon.inbox / "ward")
-        listed = daemon.wait_for("1", files)
+        listed = daemon.wait_for("1", files, 0.05)
+        used = _cpu_s(daemon.pids[0]) - used
         started = listed + daemon.wait_for(BEGUN, 1)
-    return {"files": files, "listed_s": round(listed, 2), "started_s": round(started, 2)}
+    return {
+        "files": files,
+        "listed_s": round(listed, 2),
+        "listed_cpu_s": round(used, 2),
+        "started_s": round(started, 2),
+    }
 
 
 def soak(scan: Path, bundle: Path | None, volumes: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ HOUSEKEEPING_S = 600.0
 HEARTBEAT_S = 30.0
 TROUBLE_S = 5.0
 EVENTS_RETRY_S = 30.0
-_LOOK_SHARE = 20  # looking takes at most one part in so many of the time
+_LOOK_SHARE = 20  # where nothing changes, looking takes one part in so many of the time
 
 
 class Daemon:
@@ -167,10 +167,11 @@ class Daemon:
         self.dispatcher.intake(self.look)
         control.obey(self.state, self.parts)
         cost = time.monotonic() - begin
-        soon = self._woken and self.look.settling
-        pause = (
-            max(SETTLE_S, cost) if soon else max(self.settings.watch.interval_s, _LOOK_SHARE * cost)
-        )
+        interval = self.settings.watch.interval_s
+        if self.look.settling:
+            pause = max(SETTLE_S if self._woken else interval, cost)
+        else:
+            pause = max(interval, _LOOK_SHARE * cost)
         self._next_look = time.monotonic() + pause
         self._woken = False
         self._keep_events(now)

@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 
+from lohi_edge.files import is_directory
 from lohi_edge.watch.bell import EVENT
 from lohi_edge.watch.inbox import is_candidate
 
@@ -38,7 +39,7 @@ class Waker:
 
             for _ in watchfiles.watch(
                 self._inbox,
-                watch_filter=lambda _, path: is_candidate(Path(path).name),
+                watch_filter=lambda _, path: _concerns(Path(path)),
                 debounce=_GROUP_MS,
                 step=_STEP_MS,
                 stop_event=self._stop,
@@ -49,3 +50,8 @@ class Waker:
                 os.write(self._pipe, EVENT)
         except Exception as error:  # noqa: BLE001 (watchfiles raises what its Rust side raises)
             self.trouble = type(error).__name__
+
+
+def _concerns(path: Path) -> bool:
+    """Whether an event may mean a scan: of a folder that is moved in, Linux tells no more."""
+    return is_candidate(path.name) or is_directory(path)
