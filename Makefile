@@ -10,7 +10,7 @@ STATION := .venv-export
 # A file's tests stay together: they share what their module sets up.
 FAST := -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format docs clean
 
 demo: $(DEVICE)/.installed
 	$(DEVICE)/bin/lohi-edge demo -o demo-out
@@ -18,12 +18,12 @@ demo: $(DEVICE)/.installed
 # tests/edge run where torch is not installed, as on the device.
 test: $(DEVICE)/.dev $(STATION)/.dev
 	$(DEVICE)/bin/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
-	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy $(FAST)
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs $(FAST)
 	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
 
 test-slow: $(DEVICE)/.dev $(STATION)/.dev
 	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow || test $$? -eq 5
-	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy -m slow
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs -m slow
 
 lint: $(STATION)/.dev
 	$(STATION)/bin/ruff check .
@@ -34,6 +34,13 @@ lint: $(STATION)/.dev
 format: $(STATION)/.dev
 	$(STATION)/bin/ruff check --fix .
 	$(STATION)/bin/ruff format .
+
+# The reference of commands, generated from the code that parses them.
+docs: $(STATION)/.dev
+	for program in edge export; do \
+		$(STATION)/bin/python -m typer lohi_$$program.cli utils docs --name lohi-$$program \
+			--title lohi-$$program --output docs/reference/cli-$$program.md >/dev/null || exit; \
+	done
 
 $(DEVICE)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEVICE)
@@ -52,6 +59,7 @@ $(STATION)/.dev: pyproject.toml
 
 include deploy/wheelhouse.mk
 include deploy/supply.mk
+include deploy/pycuda.mk
 
 clean:
 	rm -rf $(DEVICE) $(STATION) demo-out

@@ -71,7 +71,7 @@ readonly here home units config command services
 fact() { sed -n "s/^$1=//p" "$wheelhouse/TARGET"; }
 
 check_wheelhouse() {
-    wheelhouse=$(realpath "${wheelhouse:-$here}")
+    wheelhouse=$(realpath -m "${wheelhouse:-$here}")
     [ -f "$wheelhouse/SHA256SUMS" ] || refuse \
         "$wheelhouse: expected a wheelhouse with SHA256SUMS; make one with \`make wheelhouse\`"
     (cd "$wheelhouse" && sha256sum --check --strict --quiet SHA256SUMS >&2) || refuse \

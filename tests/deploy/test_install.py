@@ -290,6 +290,26 @@ def test_killed_anywhere_the_old_version_runs_and_a_repeat_ends_right(make_house
     assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0")
 
 
+@pytest.mark.skipif(os.uname().machine == "aarch64", reason="needs another machine than a Jetson")
+def test_pycuda_is_built_on_a_jetson_alone():
+    done = subprocess.run(
+        ["make", "-C", DEPLOY.parent, "pycuda-wheel"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "expected a Jetson (aarch64)" in done.stderr
+
+
+def test_the_container_installs_with_options_that_exist():
+    lines = (DEPLOY / "container/Dockerfile.l4t").read_text()
+    assert "/wheelhouse/install.sh --root / --wheelhouse /wheelhouse" in lines
+    words = ["--root", "/", "--wheelhouse", "/nowhere"]
+    done = subprocess.run(
+        ["bash", DEPLOY / "install.sh", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3  # the wheelhouse is not there; the options are
+    assert "unknown argument" not in done.stderr
+
+
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
 def test_shellcheck_finds_nothing():
     done = subprocess.run(
