@@ -161,15 +161,18 @@ def _comes_back(root: Path, point: str) -> bool:
 def peers(context: Context) -> Finding:
     """Every DICOM node of the settings answers a C-ECHO."""
     from lohi_edge.dicom import send
+    from lohi_edge.dicom.receive import Tls
 
     settings = context.settings.dicom
+    files = (settings.tls_cert, settings.tls_key, settings.tls_ca)
+    tls = Tls(*(Path(f) for f in files if f)) if all(files) else None
     nodes = dict.fromkeys((*settings.send, *settings.peers))
     if not nodes:
         return Finding(NOT_APPLICABLE, "no dicom.send and no dicom.peers in the settings")
     silent, words = [], []
     for peer in nodes:
         try:
-            seconds = send.echo(send.Node.parse(peer, settings.title), None)
+            seconds = send.echo(send.Node.parse(peer, settings.title), tls)
             words.append(f"{peer} in {1000 * seconds:.0f} ms")
         except LohiError as error:
             silent.append(str(error))
