@@ -25,9 +25,9 @@ def pairs(count: int) -> list[Pair]:
     return [Pair(s, s, "T1w", Path(s), Path(s)) for s in names for _ in range(2)]
 
 
-def test_the_example_is_a_configuration(tmp_path: Path) -> None:
+def test_the_example_is_a_configuration_of_every_model(tmp_path: Path) -> None:
     config = load(write(tmp_path, example()))
-    assert set(config.models) <= set(GENERATORS)
+    assert set(config.models) == set(GENERATORS)
     assert config.data == tmp_path / "pairs"
     split = config.split
     assert split is not None

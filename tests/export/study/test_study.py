@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from lohi_edge.errors import UsageError
 from lohi_export import session
 from lohi_export.cli import app
+from lohi_export.networks import GENERATORS
 from lohi_export.study import bench
 from lohi_export.study import config as configuration
 from lohi_export.study import study as studies
@@ -195,6 +196,16 @@ def test_a_killed_study_goes_on_where_it_was(
         assert resumed.read_bytes() == whole.read_bytes()
     left = [p for p in (tmp_path / "study").rglob(".*") if p.name.endswith(".tmp")]
     assert [p.parent.name for p in left] in ([], ["sub-04_run-01"])
+
+
+@pytest.mark.slow
+def test_every_model_of_the_registry_goes_through(make_study: MakeStudy, tmp_path: Path) -> None:
+    config = make_study(tmp_path)
+    named = json.dumps(list(GENERATORS))
+    config.write_text(config.read_text().replace('["lohiresgan", "lohiresgan-plain"]', named))
+    run(config)
+    measured = {row["system"] for row in table(tmp_path / "study", "metrics")}
+    assert measured == {"3T", "raw", *GENERATORS}
 
 
 @pytest.mark.slow
