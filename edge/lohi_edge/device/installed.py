@@ -7,20 +7,21 @@ any moment, a power cut included, either the old or the new bundles are active.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lohi_edge import bundle as bundles
 from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle
-from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
+from lohi_edge.device import pointer as pointers
+from lohi_edge.device.pointer import Pointer
+from lohi_edge.errors import BundleError, LohiError, UsageError
 from lohi_edge.files import (
     atomic_write,
     disk_error,
@@ -34,9 +35,7 @@ from lohi_edge.files import (
 VARIABLE = "LOHI_EDGE_BUNDLES"
 SYSTEM = Path("/var/lib/lohi-edge/bundles")
 POINTER = "active.json"
-SCHEMA = 1
 READABLE = 0o644  # whoever may run lohi-edge here uses the same bundles
-_MAX_POINTER = 1 << 20
 _INCOMING = ".incoming-"
 
 
@@ -48,21 +47,6 @@ def default_root() -> Path:
         return SYSTEM
     home = os.environ.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "lohi-edge" / "bundles"
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """active.json.
-
-    Attributes:
-        active: contrast -> folder name; a contrast without one is served by the shipped bundle.
-        previous: `active` before the last switch; None where there is nothing to go back to.
-        refused: folder name -> why it was not activated, or was rolled back.
-    """
-
-    active: dict[str, str] = field(default_factory=dict)
-    previous: dict[str, str] | None = None
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 class Library:
@@ -79,28 +63,7 @@ class Library:
         Raises:
             BundleError: the file is there and makes no sense.
         """
-        path = self.root / POINTER
-        try:
-            path.lstat()
-        except FileNotFoundError:
-            return Pointer()
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
-        try:
-            values = json.loads(read_bytes(path, _MAX_POINTER))
-            if values.pop("schema") != SCHEMA:
-                raise ValueError("another schema")
-            pointer = Pointer(**values)
-            for names in (pointer.active, pointer.previous or {}):
-                for contrast, name in names.items():
-                    if contrast not in bundles.CONTRASTS or name != Path(name).name:
-                        raise ValueError(f"{contrast}: {name}")
-        except (BadInput, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise BundleError(
-                f"{path}: cannot be used: {error}; remove it to go back to the bundles that ship, "
-                "then activate again"
-            ) from None
-        return pointer
+        return pointers.read(self.root / POINTER)
 
     def active(self, contrast: str) -> Path | None:
         """Folder of the installed bundle that serves a contrast; None where none does."""
@@ -219,9 +182,8 @@ class Library:
         Raises:
             DiskError
         """
-        text = json.dumps({"schema": SCHEMA, **asdict(pointer)}, indent=1)
         with atomic_write(self.root / POINTER, READABLE) as file:
-            file.write(text.encode() + b"\n")
+            file.write(pointer.to_json().encode())
 
     def switch(self, folder: Path, contrasts: tuple[str, ...]) -> None:
         """Make a bundle serve its contrasts; what served before can be gone back to."""
