@@ -16,6 +16,7 @@ from lohi_edge.commands import device as device_commands
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import quality as quality_commands
+from lohi_edge.commands import volumes as volumes_commands
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
 
@@ -31,6 +32,7 @@ app.add_typer(bundle_commands.app, name="bundle")
 device_commands.register(app)
 watch_commands.register(app)
 quality_commands.register(app)
+app.command()(volumes_commands.volumes)
 app.add_typer(engine.app, name="engine")
 dicom_commands.register(app)
 
@@ -142,6 +144,9 @@ def enhance(
         bool,
         typer.Option(help="Also write NAME_desc-uncertainty.nii.gz; takes five times as long."),
     ] = False,
+    volumes: Annotated[
+        bool, typer.Option(help="Also measure 33 regions before and after; takes longer.")
+    ] = False,
 ) -> None:
     """Turn 64 mT head scans into synthetic 3 T-like images.
 
@@ -181,6 +186,7 @@ def enhance(
             "limits": limits,
             "deliver_held": deliver_held,
             "uncertainty": uncertainty,
+            "volumes": volumes,
         }
         if as_bids:
             results = bids.run(*bids.arguments(inputs, out), reporter.begin, **options)

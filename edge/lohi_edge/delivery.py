@@ -79,12 +79,13 @@ def existing(
     grid: Grid,
     mark: bool = False,
     uncertainty: bool = False,
+    volumes: bool = False,
 ) -> dict[str, Any] | None:
     """The receipt of a finished result that `record` would only repeat; None when there is none.
 
     Raises:
         UsageError: a finished result of another scan, model or grid is in the way, or one without
-            the uncertainty that is asked for.
+            the uncertainty or volumes that are asked for.
     """
     beside = receipt_path(image)
     if not os.path.lexists(image) or (not is_file(beside) and _ours(image)):
@@ -103,6 +104,7 @@ def existing(
         and found["result"]["grid"] == grid
         and found["result"].get("marked", False) == mark
         and ("uncertainty" in found or not uncertainty)
+        and ("volumes" in found["metrics"] or not volumes)
         and found["result"]["sha256"] == digest(image)
     ):
         return found
@@ -117,7 +119,8 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(read_bytes(path, MAX_RECEIPT))["LohiEdge"]
         complete = (
-            {"source", "result", "bundle", "onnx", "contrast", "precision"} <= found.keys()
+            {"source", "result", "bundle", "onnx", "contrast", "precision", "metrics"}
+            <= found.keys()
             and {"grid", "sha256"} <= found["result"].keys()
             and {"sha256", "affine"} <= found["source"].keys()
             and "name" in found["contrast"]

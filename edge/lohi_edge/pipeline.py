@@ -17,7 +17,9 @@ from lohi_edge.head import find_head
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.inspect import inspect
+from lohi_edge.quality.morphometry import Segmenter
 from lohi_edge.quality.uncertainty import spread, summary
+from lohi_edge.quality.volumes import before_and_after
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
 from lohi_edge.source import Format, Scan
@@ -114,6 +116,7 @@ def enhance(
     limits: str | Path | None = None,
     deliver_held: bool = False,
     uncertainty: bool = False,
+    volumes: bool = False,
 ) -> Result:
     """Turn one 64 mT head scan into a synthetic 3 T-like volume. Research use only.
 
@@ -136,6 +139,7 @@ def enhance(
         deliver_held: write a held result too, marked as held in its name and header (research).
         uncertainty: also say how much the answer depends on accidents, as a second image
             `<name>_desc-uncertainty.nii.gz`; takes five times as long.
+        volumes: also measure the regions of scan and result, into `receipt["metrics"]["volumes"]`.
 
     Raises:
         UsageError: an unknown option value, or a different result is in the way.
@@ -165,7 +169,7 @@ def enhance(
     delivery.refuse_source(target, scan)
     if target and not overwrite:
         for path in (target, delivery.held(target))[: 1 + deliver_held]:
-            if found := delivery.existing(path, record, grid, mark, uncertainty):
+            if found := delivery.existing(path, record, grid, mark, uncertainty, volumes):
                 return Result(None, found, path=path, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
@@ -176,6 +180,9 @@ def enhance(
         receipt.judge(record, seen, volume)
     if record["verdict"] == "hold" and not deliver_held:
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
+    if volumes:
+        with clock("volumes"):
+            record["metrics"]["volumes"] = before_and_after(volume, image, Segmenter())
     with clock("restore"):
         native = image
         if grid == "native":

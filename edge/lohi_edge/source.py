@@ -41,7 +41,7 @@ def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> V
         return dicom.read(scan, clock)
     volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
     origin = volume.origin
-    if origin and (said := _synthetic(origin)):
+    if origin and (said := says_synthetic(origin)):
         raise BadInput(
             f"{origin.name}: this image is synthetic already ({said} says so); "
             "enhance the acquired scan it was made from"
@@ -49,7 +49,7 @@ def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> V
     return volume
 
 
-def _synthetic(origin: Origin) -> str | None:
+def says_synthetic(origin: Origin) -> str | None:
     """What says that an image was computed; None where nothing does."""
     if origin.synthetic:
         return "its origin"

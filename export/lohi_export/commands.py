@@ -225,6 +225,7 @@ def pathologies(
 def register(app: typer.Typer) -> None:
     """Put every command on the app."""
     from lohi_export import data_commands, precision_commands
+    from lohi_export.morphometry.command import app as morphometry
     from lohi_export.pairs.command import simulate
     from lohi_export.study.command import study
 
@@ -232,3 +233,4 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     data_commands.add_commands(app)
     precision_commands.register(app)
+    app.add_typer(morphometry, name="morphometry")

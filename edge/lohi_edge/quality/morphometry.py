@@ -1,0 +1,265 @@
+"""Volumes of 33 regions from a head scan of any contrast, offline. Research use only.
+
+A small network (`segmenter.onnx`, trained by `lohi-export morphometry` on label maps painted in
+random contrasts) gives, on 2 mm voxels, the share of each structure and of the right side. How
+well it measures each region, and how it works: docs/reference/morphometry.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lohi_edge.errors import BadInput
+from lohi_edge.head import BLOCK, find_head
+from lohi_edge.quality import frame, recognise, segmenter_file
+from lohi_edge.quality.features import (
+    CLASSES,
+    USUAL_SIZE,
+    ImageMaps,
+    Index,
+    Place,
+    ShareMaps,
+    atlas_in,
+    candidates,
+    chances,
+    place_features,
+    place_of,
+)
+from lohi_edge.quality.regions import CEREBELLUM, CSF, REGIONS, STRUCTURES, TOTAL
+from lohi_edge.quality.scan import block_mean, lay_out
+from lohi_edge.source import says_synthetic
+from lohi_edge.volume import Float32, Float64, Volume
+
+__all__ = ["REGIONS", "Segmentation", "Segmenter", "intracranial", "region_volumes"]
+
+THICK_MM = 2.0  # voxels longer than this are those of a portable scanner
+PASSES = 4  # at most, to find the brain's centre
+CLOSE_MM, CLOSE_SIZE = 2.0, 0.02  # a place that changes less than this is found
+THIN = 2  # voxels of 2 mm between those that are looked at to find it
+CHUNK = 40_000  # voxels described at a time
+UPPER_MM = 100  # of the head below the crown, without nose and ears, that tells where the brain is
+# The brain's centre below the crown, in head widths; behind the middle, in head lengths; and the
+# brain's size, in head widths.
+BELOW_CROWN, BEHIND, SIZE = 0.51, 0.053, (0.195, 0.232, 0.178)
+SMALLEST, LARGEST = 0.75, 1.3  # of the usual size
+SKULL_ML = (600, 2600)  # intracranial volumes of children and adults, with a margin
+CEREBELLUM_MM2 = 40  # area of cerebellum in the lowest slice that counts as inside the skull
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Which region each voxel belongs to.
+
+    Attributes:
+        labels: int16 (X, Y, Z), keys of REGIONS, 0 elsewhere.
+        affine: float64 (4, 4), voxel index -> mm, RAS+.
+        shares: region -> mm3, sums of each voxel's shares, which are less biased than counts of
+            winners; None counts voxels.
+    """
+
+    labels: NDArray[np.int16]
+    affine: Float64
+    shares: Mapping[int, float] | None = None
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        """Mask (X, Y, Z) of brain and ventricles, without the CSF about them."""
+        mask: NDArray[np.bool_] = (self.labels > 0) & (self.labels != CSF)
+        return mask
+
+
+def region_volumes(segmentation: Segmentation) -> dict[str, float]:
+    """Millilitres of every region by its name, and of all together ("total intracranial")."""
+    if segmentation.shares is not None:
+        found = dict(segmentation.shares)
+    else:
+        voxel = abs(float(np.linalg.det(segmentation.affine[:3, :3])))
+        counts = np.bincount(segmentation.labels.ravel(), minlength=max(REGIONS) + 1)
+        found = {label: voxel * float(counts[label]) for label in REGIONS}
+    volumes = {name: found[label] / 1000 for label, name in REGIONS.items()}
+    return {**volumes, TOTAL: sum(volumes.values())}
+
+
+def intracranial(labels: NDArray[np.int16], slice_mm2: float = 1.0) -> NDArray[np.int16]:
+    """A copy (X, Y, Z) without what lies below the cerebellum: the skull ends there.
+
+    `slice_mm2` is the area of one voxel's axial face.
+    """
+    area = np.isin(labels, CEREBELLUM).sum(axis=(0, 1)) * slice_mm2
+    result: NDArray[np.int16] = labels.copy()
+    result[:, :, : _bottom(area)] = 0
+    return result
+
+
+class Segmenter:
+    """The network, loaded once."""
+
+    def __init__(self, path: Path | None = None, threads: int | None = None) -> None:
+        """Load an ONNX file of `lohi-export morphometry export`; None is the one that ships.
+
+        Raises:
+            BadInput: no such file.
+            BundleError: not a segmenter.
+        """
+        self._network = segmenter_file.load(path, threads)
+
+    def errors(self, volume: Volume) -> Mapping[str, float]:
+        """Region name -> volume error to expect in images like this one, percent.
+
+        Means on heads that the network was not trained on; empty where none were measured.
+        """
+        thick = volume.zooms.max() > THICK_MM
+        synthetic = volume.origin is not None and says_synthetic(volume.origin)
+        kind = "64mT" if thick else "synthetic" if synthetic else "3T"
+        return self._network.errors.get(kind, {})
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """Segment a scan, on the grid of `volume.isotropic()`.
+
+        Raises:
+            BadInput: no head is found, or none that this network understands.
+        """
+        fine = volume.isotropic()
+        _refuse_no_head(volume, fine)
+        start, place = self._find(fine)
+        image = frame.window(fine, start)
+        answer = self._answer(image, place)
+        size = frame.CROP_MM[0]
+        mirrored = Place(place.centre * (-1, 1, 1) + (size, 0, 0), place.size)
+        other = self._answer(np.ascontiguousarray(image[::-1]), mirrored)[:, ::-1]
+        # A mirrored head gives mirrored regions, exactly.
+        shares: Float32 = (answer[:-1] + other[:-1]) / np.float32(2)
+        right: Float32 = (answer[-1] + np.float32(1) - other[-1]) / np.float32(2)
+        bottom = _bottom(4 * shares[_classes_of(CEREBELLUM)].sum(axis=(0, 1, 2)))
+        shares[1:, :, :, :bottom] = 0
+        found = _sums(shares, right)
+        total = sum(found.values()) / 1000
+        if not SKULL_ML[0] <= total <= SKULL_ML[1]:
+            raise BadInput(
+                f"expected a head with {SKULL_ML[0]} to {SKULL_ML[1]} ml inside the skull, found "
+                f"{total:.0f} ml; check that the scan shows a whole, upright head"
+            )
+        labels = frame.paste(_winners(shares, right), start, fine.shape)
+        return Segmentation(labels, fine.affine, found)
+
+    def _find(self, fine: Volume) -> tuple[NDArray[np.int_], Place]:
+        """The window's first voxel and the brain's place in it, from the head's outline onwards."""
+        centre, size = _first_place(fine)
+        for _ in range(PASSES):
+            start = frame.start_voxel(centre)
+            place = Place(centre - start + 0.5, size)
+            guess = self._answer(frame.window(fine, start), place, thin=THIN)[:-1]
+            # Only where it is likely: small shares far away would make a brain grow with each pass.
+            found = place_of(guess * (guess[1 : CLASSES - 1].sum(axis=0) > 0.5))
+            moved = np.abs(found.centre - place.centre).max()
+            grown = np.abs(found.size / size - 1).max()
+            centre = found.centre - 0.5 + start
+            size = np.clip(found.size, SMALLEST * USUAL_SIZE, LARGEST * USUAL_SIZE)
+            if moved < CLOSE_MM and grown < CLOSE_SIZE:
+                break
+        start = frame.start_voxel(centre)
+        return start, Place(centre - start + 0.5, size)
+
+    def _answer(self, image: Float32, place: Place, thin: int = 0) -> Float32:
+        """Shares and right side (CLASSES + 1, *CROP) of a window.
+
+        With `thin`, of the first stage and of one voxel in `thin` along each axis only.
+        """
+        atlas = atlas_in(place, self._network.atlas)
+        maps = ImageMaps.of(image, atlas)
+        index = candidates(atlas)
+        if thin:
+            index = index[(index % thin == 0).all(axis=1)]
+        guess = self._stage(0, index, maps, place, atlas, None)
+        if thin:
+            return guess
+        return self._stage(1, index, ImageMaps.of(image, guess[:-1]), place, atlas, guess)
+
+    def _stage(
+        self,
+        stage: int,
+        index: Index,
+        maps: ImageMaps,
+        place: Place,
+        atlas: Float32,
+        guess: Float32 | None,
+    ) -> Float32:
+        """One stage's answer (CLASSES + 1, *CROP); what is no candidate is outside."""
+        answer = np.zeros((CLASSES + 1, *frame.CROP), np.float32)
+        answer[0], answer[-1] = 1, 0.5
+        context = None if guess is None else ShareMaps.of(guess)
+        for part in np.array_split(index, max(1, len(index) // CHUNK)):
+            features = [maps.at(part), place_features(part, place, atlas)]
+            if context is not None:
+                features.append(context.at(part))
+            logits = self._network.logits(stage, np.concatenate(features, axis=1))
+            x, y, z = part.T
+            answer[:, x, y, z] = chances(logits, (atlas if guess is None else guess)[:, x, y, z])
+        return answer
+
+
+def _refuse_no_head(volume: Volume, fine: Volume) -> None:
+    scan = lay_out(volume, fine)
+    cells, head = block_mean(scan.work, 2), block_mean(scan.head.astype(np.float32), 2) > 0.5
+    if recognise.upright_score(recognise.canonical(cells, head)) < 0:
+        raise BadInput("expected an upright head, got an image unlike one; check the scan")
+
+
+def _first_place(fine: Volume) -> tuple[Float64, Float64]:
+    """A first guess of the brain's centre, voxels of 1 mm, and size, mm, from the head's outline.
+
+    Proportions are means over the label maps of heads 01-12.
+    """
+    head = find_head(fine.data)
+    crown = head.high[2]
+    upper = head.cells[:, :, max(0, (crown - UPPER_MM) // BLOCK) :]
+    rows = [np.flatnonzero(upper.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    (left, right), (back, front) = ((BLOCK * r[0], BLOCK * (r[-1] + 1)) for r in rows)
+    width, length = right - left, front - back
+    x, y = (left + right - 1) / 2, (back + front - 1) / 2
+    centre = np.array([x, y - BEHIND * length, crown - BELOW_CROWN * width], dtype=np.float64)
+    return centre, np.clip(width * np.array(SIZE), SMALLEST * USUAL_SIZE, LARGEST * USUAL_SIZE)
+
+
+def _classes_of(labels: tuple[int, ...]) -> list[int]:
+    return [n for n, (_, left, _) in enumerate(STRUCTURES, 1) if left in labels]
+
+
+def _bottom(area: NDArray[np.generic]) -> int:
+    """First slice with CEREBELLUM_MM2 of cerebellum; 0 where there is none."""
+    return int(np.argmax(np.asarray(area) >= CEREBELLUM_MM2))
+
+
+def _sums(shares: Float32, right: Float32) -> dict[int, float]:
+    """mm3 of every region from its shares of 2 mm voxels."""
+    voxel = float(frame.SPACING_MM**3)
+    found = {}
+    for share, (_, left_label, right_label) in zip(shares[1:], STRUCTURES, strict=True):
+        if right_label is None:
+            found[left_label] = voxel * float(share.sum(dtype=np.float64))
+        else:
+            found[left_label] = voxel * float((share * (1 - right)).sum(dtype=np.float64))
+            found[right_label] = voxel * float((share * right).sum(dtype=np.float64))
+    return found
+
+
+def _winners(shares: Float32, right: Float32) -> NDArray[np.int16]:
+    """Region of every 1 mm voxel of the window: the largest of the interpolated shares.
+
+    One structure at a time, so that memory is that of a few windows.
+    """
+    best = frame.finer(shares[0])
+    labels = np.zeros(best.shape, np.int16)
+    rightwards = frame.finer(right) > 0.5
+    for share, (_, left_label, right_label) in zip(shares[1:], STRUCTURES, strict=True):
+        fine = frame.finer(share)
+        wins = fine > best
+        best[wins] = fine[wins]
+        side = left_label if right_label is None else np.where(rightwards, right_label, left_label)
+        np.copyto(labels, np.asarray(side, dtype=np.int16), where=wins)
+    return labels

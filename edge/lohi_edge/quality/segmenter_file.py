@@ -1,0 +1,100 @@
+"""The segmenter's ONNX file: what is refused, and what its metadata say."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lohi_edge.errors import BundleError
+from lohi_edge.files import read_bytes
+from lohi_edge.onnx_check import check_onnx
+from lohi_edge.quality.features import ATLAS_SHAPE, CLASSES, FIRST, SECOND
+from lohi_edge.quality.regions import REGIONS, TOTAL
+from lohi_edge.volume import Float32
+
+MAX_BYTES = 16 << 20
+ERRORS = "volume_errors"  # key in the file's metadata
+INPUTS, OUTPUTS, ATLAS = ("first", "second"), ("guess", "answer"), "atlas"
+SIZES = (FIRST, SECOND)
+Errors = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A loaded segmenter.
+
+    Attributes:
+        session: onnxruntime's.
+        atlas: float32 (CLASSES, *ATLAS_SHAPE), share of each class on cells about the brain.
+        errors: kind of image ("64mT", "3T", "synthetic") -> region name -> mean volume error in
+            percent on heads that it was not trained on; empty where none were measured.
+    """
+
+    session: Any
+    atlas: Float32
+    errors: Errors
+
+    def logits(self, stage: int, features: Float32) -> Float32:
+        """Features (n, FIRST or SECOND) -> (CLASSES + 1, n): every class, then the right side.
+
+        What the network adds to the logits of the atlas (stage 0) or of the first stage (1).
+        """
+        idle = np.zeros((1, SIZES[1 - stage], 1), np.float32)  # the other stage's voxel
+        inputs = {INPUTS[1 - stage]: idle, INPUTS[stage]: np.ascontiguousarray(features.T)[None]}
+        result: Float32 = self.session.run([OUTPUTS[stage]], inputs)[0][0]
+        return result
+
+
+def load(path: Path | None, threads: int | None) -> Network:
+    """Load a segmenter; None is the one that ships.
+
+    Raises:
+        BadInput: no such file.
+        BundleError: not a segmenter.
+    """
+    import onnxruntime as ort  # a moment that only those who measure should wait
+
+    if path is None:
+        data = resources.files("lohi_edge.quality").joinpath("segmenter.onnx").read_bytes()
+    else:
+        data = read_bytes(path, MAX_BYTES)
+    name = str(path or "segmenter.onnx")
+    check_onnx(data, name)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no narrower public base
+        raise BundleError(f"{name}: onnxruntime rejects it: {error}") from error
+    shapes = [(i.name, i.shape[1]) for i in session.get_inputs()]
+    wanted = list(zip(INPUTS, SIZES, strict=True))
+    if shapes != wanted or [o.name for o in session.get_outputs()] != [*OUTPUTS, ATLAS]:
+        raise BundleError(f"{name}: expected a segmenter with inputs {wanted}, got {shapes}")
+    idle = {key: np.zeros((1, size, 1), np.float32) for key, size in wanted}
+    atlas = session.run([ATLAS], idle)[0]
+    if atlas.shape != (CLASSES, *ATLAS_SHAPE):
+        raise BundleError(
+            f"{name}: expected an atlas of {CLASSES, *ATLAS_SHAPE}, got {atlas.shape}"
+        )
+    try:
+        errors = _errors(session.get_modelmeta().custom_metadata_map[ERRORS])
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise BundleError(f"{name}: expected a segmenter that states its volume errors") from None
+    return Network(session, atlas, errors)
+
+
+def _errors(text: str) -> Errors:
+    names = {*REGIONS.values(), TOTAL}
+    return {
+        str(kind): {name: float(of[name]) for name in names}
+        for kind, of in json.loads(text).items()
+    }

@@ -1,0 +1,1 @@
+"""Training and proof of the segmenter that measures regions on the device."""

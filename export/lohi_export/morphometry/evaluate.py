@@ -1,0 +1,192 @@
+"""Proof of the segmenter: overlap and volume error per region on simulated scans."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lohi_edge import nifti
+from lohi_edge.bundle import load
+from lohi_edge.errors import BadInput
+from lohi_edge.pipeline import Models, enhance
+from lohi_edge.quality.morphometry import Segmentation, Segmenter, intracranial, region_volumes
+from lohi_edge.quality.regions import CSF, REGIONS, TOTAL, VENTRICLES
+from lohi_edge.volume import Volume
+from lohi_export.morphometry.targets import regions_of
+from lohi_export.pairs.dataset import read_labels
+
+KINDS = ("64mT", "3T", "synthetic")
+TISSUES: dict[str, tuple[int, ...]] = {
+    "white matter": (2, 41, 7, 46),
+    "cortex": (3, 42, 8, 47),
+    "ventricles": VENTRICLES,
+    "CSF": (CSF,),
+    "deep grey, brain-stem": (10, 49, 11, 50, 12, 51, 13, 52, 17, 53, 18, 54, 26, 58, 28, 60, 16),
+    "outside": (0,),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One image held against its truth.
+
+    Attributes:
+        head, contrast, kind: what it is.
+        dice: region name -> overlap, of the regions that the truth has.
+        truth, found: region name -> ml, "total intracranial" among them.
+        confusion: voxels (truth tissue, found tissue), both in the order of TISSUES.
+    """
+
+    head: str
+    contrast: str
+    kind: str
+    dice: dict[str, float]
+    truth: dict[str, float]
+    found: dict[str, float]
+    confusion: NDArray[np.int64]
+
+
+def measure(
+    data: Path, heads: list[str], segmenter: Segmenter, bundle: Path | None
+) -> Iterator[Measured]:
+    """Segment every scan of some heads of a data set of `lohi-export simulate`.
+
+    `bundle` also enhances the 64 mT scans of its contrasts, and their results are segmented too.
+
+    Raises:
+        BadInput: no scans of these heads with a segmentation.
+    """
+    models = Models(bundle) if bundle else None
+    served = load(bundle).manifest.contrasts if bundle else ()
+    count = 0
+    for low in sorted(data.glob("sub-*/ses-64mT/anat/*.nii.gz")):
+        match = re.fullmatch(r"sub-(\w+?)_ses-64mT_(run-\w+)_(T1w|T2w|FLAIR)\.nii\.gz", low.name)
+        if not match or match[1] not in heads:
+            continue
+        folder = low.parents[2] / "ses-3T" / "anat"
+        head, run, contrast = match.groups()
+        truth = _truth(folder / f"sub-{head}_ses-3T_{run}_dseg.nii.gz")
+        images = {
+            "64mT": nifti.read(low),
+            "3T": nifti.read(folder / f"sub-{head}_ses-3T_{run}_{contrast}.nii.gz"),
+        }
+        if models and contrast in served:
+            result = enhance(low, bundle=models, contrast=contrast, deliver_held=True).volume
+            assert result
+            images["synthetic"] = result
+        for kind, image in images.items():
+            count += 1
+            yield compare(truth, image, segmenter, (head, contrast, kind))
+    if not count:
+        raise BadInput(f"{data}: expected scans of heads {heads} with segmentations, found none")
+
+
+def compare(
+    truth: Segmentation, image: Volume, segmenter: Segmenter, what: tuple[str, str, str]
+) -> Measured:
+    """Segment one image on the truth's grid and count."""
+    found = segmenter.segment(image)
+    if found.labels.shape != truth.labels.shape:
+        raise BadInput(
+            f"expected {what} on the grid {truth.labels.shape}, got {found.labels.shape}"
+        )
+    size = max(REGIONS) + 1
+    joint = np.bincount(
+        (truth.labels.astype(np.int64) * size + found.labels).ravel(), minlength=size * size
+    ).reshape(size, size)
+    dice = {
+        name: float(2 * joint[label, label] / (joint[label].sum() + joint[:, label].sum()))
+        for label, name in REGIONS.items()
+        if joint[label].any()
+    }
+    confusion = np.array(
+        [[joint[np.ix_(a, b)].sum() for b in TISSUES.values()] for a in TISSUES.values()]
+    )
+    return Measured(*what, dice, region_volumes(truth), region_volumes(found), confusion)
+
+
+def _truth(path: Path) -> Segmentation:
+    labels, affine = read_labels(path)
+    return Segmentation(intracranial(regions_of(labels)), affine)
+
+
+def summary(rows: list[Measured]) -> dict[str, Any]:
+    """Mean Dice, volume error and bias per kind and region, and the confusion of tissues.
+
+    Volume error is the mean of |found - truth| / truth in percent; bias its mean with the sign.
+    """
+    report: dict[str, Any] = {}
+    for kind in KINDS:
+        of = [row for row in rows if row.kind == kind]
+        if not of:
+            continue
+        regions = {name: _figures(of, name) for name in (*REGIONS.values(), TOTAL)}
+        counts = sum((row.confusion for row in of), np.zeros((len(TISSUES),) * 2, np.int64))
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        inner = [regions[name] for name in REGIONS.values()]
+        report[kind] = {
+            "images": len(of),
+            "mean_dice": float(np.mean([r["dice"] for r in inner])),
+            "mean_volume_error": float(np.mean([r["volume_error"] for r in inner])),
+            "regions": regions,
+            "confusion": dict(zip(TISSUES, shares.round(1).tolist(), strict=True)),
+        }
+    return report
+
+
+def _figures(rows: list[Measured], name: str) -> dict[str, float]:
+    truth, found = (np.array([getattr(r, part)[name] for r in rows]) for part in ("truth", "found"))
+    relative = 100 * (found - truth) / np.maximum(truth, 1e-3)
+    figures = {
+        "truth_ml": float(truth.mean()),
+        "found_ml": float(found.mean()),
+        "volume_error": float(np.abs(relative).mean()),
+        "volume_bias": float(relative.mean()),
+    }
+    if name != TOTAL:
+        figures["dice"] = float(np.mean([r.dice[name] for r in rows if name in r.dice]))
+    return figures
+
+
+def table(report: dict[str, Any]) -> str:
+    """The summary as lines of text."""
+    lines = []
+    for kind, part in report.items():
+        dice, error = part["mean_dice"], part["mean_volume_error"]
+        columns = f"{'Dice':>6}{'truth ml':>10}{'found ml':>10}{'error %':>9}{'bias %':>8}"
+        lines += [
+            f"{kind}: {part['images']} images, mean Dice {dice:.3f}, mean error {error:.1f} %",
+            f"  {'region':34}{columns}",
+        ]
+        for name, f in part["regions"].items():
+            dice = f"{f['dice']:.2f}" if "dice" in f else ""
+            lines.append(
+                f"  {name:34}{dice:>6}{f['truth_ml']:10.2f}{f['found_ml']:10.2f}"
+                f"{f['volume_error']:9.1f}{f['volume_bias']:8.1f}"
+            )
+        heading = "".join(f"{name[:11]:>13}" for name in TISSUES)
+        lines.append(f"  {'% of a true tissue taken for':34}{heading}")
+        for name, shares in part["confusion"].items():
+            lines.append(f"  {name:34}" + "".join(f"{s:13.1f}" for s in shares))
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(rows: list[Measured]) -> str:
+    """One line an image and region."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["head", "contrast", "image", "region", "dice", "truth_ml", "found_ml"])
+    for row in rows:
+        for name in row.truth:
+            dice = f"{row.dice[name]:.4f}" if name in row.dice else ""
+            volumes = (f"{row.truth[name]:.4f}", f"{row.found[name]:.4f}")
+            writer.writerow([row.head, row.contrast, row.kind, name, dice, *volumes])
+    return out.getvalue()

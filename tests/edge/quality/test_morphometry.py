@@ -1,0 +1,238 @@
+"""Regions, their volumes, and the shipped segmenter on the demo scan."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from importlib import resources
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from lohi_edge import demo, nifti
+from lohi_edge.cli import app
+from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.onnx_check import check_onnx
+from lohi_edge.quality import features, frame, segmenter_file, tissue
+from lohi_edge.quality.morphometry import (
+    REGIONS,
+    Segmentation,
+    Segmenter,
+    intracranial,
+    region_volumes,
+)
+from lohi_edge.quality.regions import STRUCTURES, TOTAL, VENTRICLES
+from lohi_edge.volume import Volume
+
+MEMORY_MB = 1200
+
+
+def test_the_33_regions_are_those_that_synthseg_measures():
+    assert len(REGIONS) == 32
+    assert REGIONS[2] == "left cerebral white matter"
+    assert REGIONS[41] == "right cerebral white matter"
+    assert {REGIONS[k] for k in VENTRICLES} == {
+        "left lateral ventricle", "right lateral ventricle", "left inferior lateral ventricle",
+        "right inferior lateral ventricle", "third ventricle", "fourth ventricle",
+    }  # fmt: skip
+
+
+def test_volumes_are_counts_times_voxel_size_in_millilitres():
+    labels = np.zeros((20, 20, 20), np.int16)
+    labels[:10, :10, :10] = 2  # 1000 voxels of 2 x 1 x 1.5 mm: 3 ml
+    labels[10:, :5, :2] = 4  # 100 voxels: 0.3 ml
+    volumes = region_volumes(Segmentation(labels, np.diag([2.0, 1.0, 1.5, 1.0])))
+    assert volumes["left cerebral white matter"] == pytest.approx(3.0)
+    assert volumes["left lateral ventricle"] == pytest.approx(0.3)
+    assert volumes["right lateral ventricle"] == 0
+    assert volumes[TOTAL] == pytest.approx(3.3)
+    assert set(volumes) == {*REGIONS.values(), TOTAL}
+
+
+def test_shares_go_before_counts():
+    labels = np.full((2, 2, 2), 10, np.int16)
+    shares = dict.fromkeys(REGIONS, 0.0) | {10: 12_345.0}
+    volumes = region_volumes(Segmentation(labels, np.eye(4), shares))
+    assert volumes["left thalamus"] == pytest.approx(12.345)
+
+
+def test_the_skull_ends_where_the_cerebellum_does():
+    labels = np.full((10, 10, 10), 24, np.int16)
+    labels[:, :, 4] = 8
+    kept = intracranial(labels)
+    assert (kept[:, :, :4] == 0).all()
+    assert (kept[:, :, 4:] == labels[:, :, 4:]).all()
+    # Four voxels of 1 mm2 are no cerebellum.
+    labels[:, :, 4] = 24
+    labels[:2, :2, 4] = 8
+    assert np.array_equal(intracranial(labels), labels)
+
+
+def test_the_place_of_a_box_is_its_middle_and_its_deviation():
+    shares = np.zeros((features.CLASSES, *frame.CROP), np.float32)
+    shares[0] = 1
+    shares[1, 20:60, 30:70, 10:50] = 1  # 80 mm a side
+    shares[features.CLASSES - 1, :, :10] = 1  # CSF does not count
+    place = features.place_of(shares)
+    assert place.centre == pytest.approx([80, 100, 60])
+    assert place.size == pytest.approx(np.full(3, 80 / np.sqrt(12)), rel=0.001)
+
+
+@given(start=st.tuples(*[st.integers(-400, 400)] * 3), shape=st.tuples(*[st.integers(1, 40)] * 3))
+def test_a_window_is_pasted_where_it_was_cut(start, shape):
+    rng = np.random.default_rng(0)
+    part = rng.integers(1, 99, frame.CROP_MM, dtype=np.int16)
+    whole = frame.paste(part, np.array(start), shape)
+    assert whole.shape == shape
+    for voxel in rng.integers(0, shape, (20, 3)):
+        inside = voxel - start
+        held = (inside >= 0).all() and (inside < frame.CROP_MM).all()
+        assert whole[tuple(voxel)] == (part[tuple(inside)] if held else 0)
+
+
+def test_tissue_levels_are_found_whatever_the_contrast():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 4, (20, 26, 20))
+    priors = np.stack([np.where(truth == k, 0.55, 0.15) for k in range(4)]).astype(np.float32)
+    for levels in ([0.9, 0.6, 0.2, 0.4], [0.4, 0.55, 1.0, 0.1]):
+        image = np.array(levels, np.float32)[truth] + rng.normal(0, 0.03, truth.shape)
+        means, deviation = tissue.tissue_levels(image.astype(np.float32), priors)
+        assert means == pytest.approx(levels[:3], abs=0.02)
+        assert deviation == pytest.approx(0.03, abs=0.01)
+        seen = tissue.channels(np.full((2, 2, 2), levels[tissue.FLUID]), means, deviation)
+        assert seen[1] == pytest.approx(np.zeros((2, 2, 2)), abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter()
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return nifti.read(demo.SCAN)
+
+
+@pytest.fixture(scope="module")
+def found(segmenter, scan):
+    return segmenter.segment(scan)
+
+
+def test_the_demo_scan_has_a_brain_of_human_proportions(found, scan):
+    fine = scan.isotropic()
+    assert found.labels.shape == fine.shape
+    assert found.labels.dtype == np.int16
+    assert np.array_equal(found.affine, fine.affine)
+    assert set(np.unique(found.labels)) <= {0, *REGIONS}
+    volumes = region_volumes(found)
+    # Head 13 holds 1.41 l, of which 1.14 l are brain.
+    assert 1100 < volumes[TOTAL] < 1700
+    assert 850 < found.brain.sum() / 1000 < 1350
+    assert volumes["left cerebral cortex"] > 20 * volumes["left thalamus"]
+    for name, left, right in STRUCTURES:
+        if right and name.startswith("cerebral"):
+            assert 0.7 < volumes[REGIONS[left]] / volumes[REGIONS[right]] < 1.4, name
+    left = np.argwhere(found.labels == 2)[:, 0].mean()
+    assert left < np.argwhere(found.labels == 41)[:, 0].mean()  # x runs towards the right
+
+
+def test_a_mirrored_head_in_another_orientation_has_its_sides_exchanged(
+    segmenter, scan, found, tmp_path
+):
+    codes = nib.orientations.axcodes2ornt("LIA")
+    move = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), codes)
+    mirrored = nib.Nifti1Image(scan.data[::-1], scan.affine).as_reoriented(move)
+    nib.save(mirrored, tmp_path / "mirrored.nii")
+    other = segmenter.segment(nifti.read(tmp_path / "mirrored.nii"))
+    ours, theirs = region_volumes(found), region_volumes(other)
+    for name, ml in ours.items():
+        side, _, rest = name.partition(" ")
+        opposite = {"left": f"right {rest}", "right": f"left {rest}"}.get(side, name)
+        # The brain is found to a voxel or two, and not on the same voxels in both.
+        assert theirs[opposite] == pytest.approx(ml, rel=0.1, abs=0.4), name
+
+
+@pytest.mark.parametrize("kind", ["one brightness", "noise"])
+def test_a_scan_with_no_head_is_refused(segmenter, kind):
+    data = np.full((80, 80, 40), 7.0, np.float32)
+    if kind == "noise":
+        data += np.random.default_rng(0).normal(0, 1, data.shape).astype(np.float32)
+    with pytest.raises(BadInput, match=r"expected an? (upright )?head"):
+        segmenter.segment(Volume(data, np.diag([1.6, 1.6, 5.0, 1.0])))
+
+
+def test_the_shipped_file_is_small_allowed_and_states_its_errors():
+    data = resources.files("lohi_edge.quality").joinpath("segmenter.onnx").read_bytes()
+    assert len(data) < 4 << 20
+    check_onnx(data, "segmenter.onnx")
+    network = segmenter_file.load(None, 1)
+    assert network.atlas.sum(axis=0) == pytest.approx(np.ones(features.ATLAS_SHAPE), abs=0.05)
+    for kind in ("64mT", "3T", "synthetic"):
+        assert set(network.errors[kind]) == {*REGIONS.values(), TOTAL}
+        assert all(percent >= 0 for percent in network.errors[kind].values())
+
+
+def test_a_model_that_is_no_segmenter_is_refused(tmp_path, identity_bundle):
+    with pytest.raises(BundleError, match="expected a segmenter"):
+        Segmenter(identity_bundle / "fp32.onnx")
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    with pytest.raises(BundleError, match=r"junk\.onnx"):
+        Segmenter(tmp_path / "junk.onnx")
+    with pytest.raises(BadInput, match="expected a file"):
+        Segmenter(tmp_path / "none.onnx")
+
+
+def test_volumes_command_prints_flags_and_writes_csv_and_labels(tmp_path):
+    empty = tmp_path / "empty.nii"
+    nib.save(nib.Nifti1Image(np.zeros((30, 30, 30), np.int16), np.eye(4)), empty)
+    out = tmp_path / "volumes.csv"
+    arguments = ["volumes", str(demo.SCAN), str(empty), "--json", "--csv", str(out)]
+    result = CliRunner().invoke(app, [*arguments, "--labels", str(tmp_path / "labels")])
+    assert result.exit_code == 3, result.output
+    measured, failed = json.loads(result.stdout)
+    assert failed["error"]["exit_code"] == 3
+    volumes = measured["volumes"]
+    assert set(volumes["ml"]) == {*REGIONS.values(), TOTAL}
+    assert set(volumes["unusable"]) == {
+        name for name, percent in volumes["error_percent"].items() if percent > 20
+    }
+    assert "not for diagnosis" in volumes["note"]
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert len(rows) == 33
+    total = next(row for row in rows if row["region"] == TOTAL)
+    assert float(total["ml"]) == volumes["ml"][TOTAL]
+    (written,) = (tmp_path / "labels").iterdir()
+    labels = nib.load(written)
+    assert labels.get_data_dtype() == np.int16
+    assert {2, 41, 3, 42} <= set(np.unique(np.asarray(labels.dataobj)))
+
+
+@pytest.mark.slow
+def test_memory_is_bounded():
+    code = (
+        "import resource; from lohi_edge import demo, nifti;"
+        "from lohi_edge.quality.morphometry import Segmenter;"
+        "Segmenter().segment(nifti.read(demo.SCAN));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert int(done.stdout) < MEMORY_MB
+
+
+@pytest.mark.slow
+def test_enhance_measures_before_and_after_into_the_receipt(tmp_path):
+    from lohi_edge import enhance
+
+    result = enhance(demo.SCAN, out=tmp_path, volumes=True)
+    volumes = result.receipt["metrics"]["volumes"]
+    assert set(volumes) == {"input", "result"}
+    for part in volumes.values():
+        assert 1000 < part["ml"][TOTAL] < 1800
+    assert result.receipt["timings"]["volumes"] > 0
+    assert enhance(demo.SCAN, out=tmp_path, volumes=True).done_before

@@ -1,0 +1,226 @@
+"""From label maps to the segmenter's file, and what is measured of it."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from lohi_edge.errors import BadInput
+from lohi_edge.quality import segmenter_file
+from lohi_edge.quality.features import CLASSES, FIRST, SECOND
+from lohi_edge.quality.frame import CROP, CROP_MM
+from lohi_edge.quality.regions import REGIONS, STRUCTURES, TOTAL
+from lohi_export.morphometry import bank, evaluate, export, painting, targets, train
+from lohi_export.stopping import Stop
+
+NAMES = ["outside", *(name for name, _, _ in STRUCTURES)]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Two half-balls of brain about two ventricles and a cerebellum, in a skull: labels."""
+    x, y, z = (np.arange(n) - (n - 1) / 2 for n in CROP_MM)
+    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+    radius = np.sqrt((x / 0.8) ** 2 + y**2 + z**2)
+    labels = np.zeros(CROP_MM, np.int16)
+    for left, right, edge in ((515, 515, 78), (24, 24, 74), (3, 42, 71), (2, 41, 60), (4, 43, 15)):
+        inside = radius < edge
+        labels[inside & (x < 0)] = left
+        labels[inside & (x >= 0)] = right
+    low = (radius < 71) & (z < -45)
+    labels[low & (x < 0)], labels[low & (x >= 0)] = 8, 47
+    return labels
+
+
+@pytest.fixture(scope="module")
+def codes(head):
+    return targets.encode(head)
+
+
+def test_labels_that_are_no_region_belong_to_the_one_about_them():
+    labels = np.array([0, 2, 25, 57, 136, 163, 137, 72, 507, 515, 53], np.int16)
+    assert targets.regions_of(labels).tolist() == [0, 2, 2, 41, 4, 43, 17, 24, 0, 0, 53]
+    # The table of classes says the same, with the side apart.
+    classes, sides = targets.class_table(0.0), targets.side_table()
+    for label, code in zip(labels, targets.encode(labels), strict=True):
+        region = int(targets.regions_of(np.array([label]))[0])
+        name = REGIONS.get(region, "outside")
+        side, _, rest = name.partition(" ")
+        assert NAMES[classes[code]] == (rest if side in ("left", "right") else name)
+        assert sides[code] == {"left": -1, "right": 1}.get(side, 0)
+
+
+def test_targets_count_the_eight_voxels_of_a_cell(codes):
+    codes = np.zeros_like(codes)
+    labels = np.array([[[2, 2], [3, 3]], [[3, 41], [507, 0]]], np.int16)
+    codes[10:12, 20:22, 30:32] = targets.encode(labels)
+    counts, right, left = painting.targets(codes, 0.0)
+    assert counts.shape == (CLASSES, *CROP)
+    cell = counts[:, 5, 10, 15]
+    assert cell[NAMES.index("cerebral white matter")] == 3
+    assert cell[NAMES.index("cerebral cortex")] == 3
+    assert cell[0] == 2
+    assert (right[5, 10, 15], left[5, 10, 15]) == (1, 5)
+    assert (counts.sum(axis=0) == 8).all()
+    assert counts[1:].sum() == 6
+
+
+def test_painting_repeats_itself_and_shows_the_tissues_apart(codes):
+    first, again = (painting.paint(codes, np.random.default_rng(3)) for _ in range(2))
+    other = painting.paint(codes, np.random.default_rng(4))
+    assert np.array_equal(first.image, again.image)
+    assert not np.allclose(first.image, other.image, atol=0.1)
+    assert first.image.shape == CROP
+    assert np.isfinite(first.image).all()
+    white, ventricle = (
+        first.counts[NAMES.index(name)] == 8
+        for name in ("cerebral white matter", "lateral ventricle")
+    )
+    apart = abs(np.median(first.image[white]) - np.median(first.image[ventricle]))
+    assert apart > 0.05
+
+
+def test_mirrored_anatomy_has_its_sides_exchanged(codes):
+    # Left of the middle in the image is left, mirrored or not: half of the draws are mirrored.
+    for seed in range(6):
+        painted = painting.paint(codes, np.random.default_rng(seed))
+        assert painted.left[: CROP[0] // 2].sum() > 0
+        assert painted.left[CROP[0] // 2 :].sum() == 0
+        assert painted.right[: CROP[0] // 2].sum() == 0
+
+
+def test_ventricles_grow_by_the_asked_amount_and_the_skull_stays(head):
+    part = head[20:140, 44:164, 20:140]
+    grown = bank.dilate_ventricles(part, 2)
+    before, after = (np.isin(a, (4, 43)).sum() for a in (part, grown))
+    # A ball of 15 mm (12 across) that grows by 3 mm on every side: (18/15)^2 (15/12) = 1.8.
+    assert 1.5 < after / before < 2.1
+    assert (grown == 515).sum() == pytest.approx((part == 515).sum(), rel=0.05)
+    assert {int(v) for v in np.unique(grown)} <= {int(v) for v in np.unique(part)}
+    assert np.array_equal(bank.dilate_ventricles(part, 0), part)
+
+
+@pytest.fixture(scope="module")
+def folder(codes, tmp_path_factory):
+    """A bank of one crop of the toy head."""
+    path = tmp_path_factory.mktemp("bank")
+    np.savez_compressed(path / "01-00.npz", codes=codes[None])
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A run of three heads, stopped after the first and taken up again."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("run")
+    options = train.Options(heads=(2, 1))
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch, Stop() as stop:
+        patch.setattr(train, "VOXELS", 2000)
+        patch.setattr(train, "UPDATES", 3)
+
+        def report(done, stage, loss, told):
+            seen.append(done)
+            if seen == [1]:
+                stop._signal = 15
+
+        train.fit(train.Bank(folder, [1]), out, options, stop, report)
+        stop._signal = None
+        train.fit(train.Bank(folder, [1]), out, options, stop, report)
+    return out, seen
+
+
+def test_a_stopped_run_goes_on_where_it_was(run):
+    _, seen = run
+    assert seen == [1, 2, 3]
+
+
+def test_the_file_answers_as_the_trained_model_does(run, tmp_path):
+    model = train.averaged(run[0])
+    errors = {"3T": dict.fromkeys((*REGIONS.values(), TOTAL), 12.5)}
+    path = tmp_path / "segmenter.onnx"
+    path.write_bytes(export.export(model, errors))
+    assert path.read_bytes() == export.export(model, errors)
+    network = segmenter_file.load(path, 1)
+    rng = np.random.default_rng(0)
+    for stage, size in enumerate((FIRST, SECOND)):
+        described = rng.normal(size=(50, size)).astype(np.float32)
+        with torch.inference_mode():
+            wanted = model.stage(stage)(torch.from_numpy(described)).numpy().T
+        assert network.logits(stage, described) == pytest.approx(wanted, abs=1e-4)
+    assert network.atlas == pytest.approx(model.atlas.numpy(), abs=0.005)
+    assert network.errors == errors
+    assert onnxruntime.InferenceSession(path.read_bytes()).get_inputs()[0].name == "first"
+
+
+def test_no_crops_and_no_figures_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"crops of heads \[1, 2\]"):
+        train.Bank(tmp_path, [1, 2])
+    (tmp_path / "figures.json").write_text('{"3T": {"regions": []}}')
+    with pytest.raises(BadInput, match="morphometry evaluate"):
+        export.read_errors(tmp_path / "figures.json")
+    with pytest.raises(BadInput, match="segmentations, found none"):
+        list(evaluate.measure(tmp_path, ["13"], None, None))
+
+
+def test_figures_are_worked_out_by_hand():
+    def measured(found_ml, dice):
+        names = (*REGIONS.values(), TOTAL)
+        confusion = np.zeros((len(evaluate.TISSUES),) * 2, np.int64)
+        confusion[0, :2] = (3, 1)
+        return evaluate.Measured(
+            "13", "T1w", "3T", dict.fromkeys(REGIONS.values(), dice), dict.fromkeys(names, 10.0),
+            dict.fromkeys(names, found_ml), confusion,
+        )  # fmt: skip
+
+    report = evaluate.summary([measured(12.0, 0.8), measured(9.0, 0.6)])
+    figures = report["3T"]["regions"]["left thalamus"]
+    assert figures["volume_error"] == pytest.approx(15)  # 20 % over, 10 % under
+    assert figures["volume_bias"] == pytest.approx(5)
+    assert figures["dice"] == pytest.approx(0.7)
+    assert report["3T"]["confusion"]["white matter"][:2] == [75, 25]
+    assert "64mT" not in report
+    assert "left thalamus" in evaluate.table(report)
+    json.dumps(report)
+
+
+def test_scans_are_held_against_their_own_truth(tmp_path, head):
+    """A segmenter that returns the truth scores 1; one that calls cortex white matter does not."""
+    labels = head[30:130, 44:164, 20:140]
+    for session, name, data in (
+        ("64mT", "T1w", labels),
+        ("3T", "T1w", labels),
+        ("3T", "dseg", labels),
+    ):
+        place = tmp_path / f"sub-13/ses-{session}/anat"
+        place.mkdir(parents=True, exist_ok=True)
+        nib.save(
+            nib.Nifti1Image(data, np.eye(4)), place / f"sub-13_ses-{session}_run-01_{name}.nii.gz"
+        )
+
+    class Oracle:
+        def __init__(self, wrong):
+            self.wrong = wrong
+
+        def segment(self, volume):
+            found = targets.regions_of(np.rint(volume.data).astype(np.int16))
+            found = evaluate.intracranial(found)
+            if self.wrong:
+                found[found == 3] = 2
+            return evaluate.Segmentation(found, volume.affine)
+
+    right = list(evaluate.measure(tmp_path, ["13"], Oracle(False), None))
+    assert [row.kind for row in right] == ["64mT", "3T"]
+    assert set(right[0].dice.values()) == {1.0}
+    assert right[0].found == right[0].truth
+    (wrong, _) = evaluate.measure(tmp_path, ["13"], Oracle(True), None)
+    assert wrong.dice["left cerebral cortex"] == 0
+    assert wrong.dice["right cerebral cortex"] == 1
+    tissues = list(evaluate.TISSUES)
+    assert wrong.confusion[tissues.index("cortex"), tissues.index("white matter")] > 0
+    assert evaluate.to_csv([wrong]).count("\n") == 34
