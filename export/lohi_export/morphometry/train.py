@@ -39,7 +39,7 @@ UPDATES = 10  # for every new head
 BATCH = 8192  # voxels an update
 EMA = 0.99
 SIDE_WEIGHT = 0.3
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, MODEL = "checkpoint.safetensors", "segmenter"
 SIZES = (features.FIRST, features.SECOND)
 Report = Callable[[int, int, float, float], None]
 
@@ -216,7 +216,7 @@ def fit(bank: Bank, folder: Path, options: Options, stop: Stop, report: Report) 
     }
     modules, done = {"model": model, "averaged": smooth}, 0
     if path.is_file():
-        done = load_checkpoint(path, modules, optimizers)["heads"]
+        done = load_checkpoint(path, MODEL, modules, optimizers)["heads"]
     kept: deque[Lesson] = deque(maxlen=KEPT)
     while done < sum(options.heads) and not stop.reason:
         number = int(done >= options.heads[0])
@@ -237,7 +237,7 @@ def fit(bank: Bank, folder: Path, options: Options, stop: Stop, report: Report) 
         done += 1
         report(done, number, loss, right)
         if done % INTERVAL == 0 or done == sum(options.heads) or stop.reason:
-            save_checkpoint(path, modules, optimizers, {"heads": done})
+            save_checkpoint(path, modules, optimizers, {"model": MODEL, "heads": done})
 
 
 def update(
@@ -273,7 +273,7 @@ def averaged(folder: Path) -> Model:
         BadInput: no run.
     """
     model = torch.optim.swa_utils.AveragedModel(Model())
-    load_checkpoint(folder / CHECKPOINT, {"averaged": model}, {})
+    load_checkpoint(folder / CHECKPOINT, MODEL, {"averaged": model}, {})
     assert isinstance(model.module, Model)
     return model.module
 

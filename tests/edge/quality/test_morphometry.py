@@ -155,7 +155,7 @@ def test_a_mirrored_head_in_another_orientation_has_its_sides_exchanged(
         side, _, rest = name.partition(" ")
         opposite = {"left": f"right {rest}", "right": f"left {rest}"}.get(side, name)
         # The brain is found to a voxel or two, and not on the same voxels in both.
-        assert theirs[opposite] == pytest.approx(ml, rel=0.1, abs=0.4), name
+        assert theirs[opposite] == pytest.approx(ml, rel=0.15, abs=0.4), name
 
 
 @pytest.mark.parametrize("kind", ["one brightness", "noise"])
