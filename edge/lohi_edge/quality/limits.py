@@ -12,10 +12,19 @@ from lohi_edge.quality import fitness, plausibility
 from lohi_edge.quality.faultbench import Row
 
 SCHEMA = 1
-WARN_MARGIN = 0.3  # beyond the extreme clean scan, in distances from extreme to median
-HOLD_MARGIN = 1.0
-# Metrics that describe but do not judge: they repeat another, or depend on what was masked.
-INFORMATION = {"masked", "snr_tissue", "head_share", "sharp_through", "cnr", "turned", "fber"}
+WARN_MARGIN = 0.5  # beyond the extreme clean scan, in distances from extreme to median
+HOLD_MARGIN = 1.5
+# Metrics that describe but do not judge: they repeat another (ghosts: echo), or depend on masks.
+INFORMATION = {
+    "masked",
+    "ghost",
+    "snr_tissue",
+    "head_share",
+    "sharp_through",
+    "cnr",
+    "turned",
+    "fber",
+}
 NEVER_HOLD = {"efc", "jump", "side_cut", "contrast", "qi1", "head_litres", "displaced"}
 # Set by what a head or a 64 mT protocol is, not by how the simulator draws them.
 FIXED: dict[str, dict[str, list[float | None]]] = {
@@ -26,7 +35,7 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
     "head_width": {"warn": [115, 195], "hold": [95, 230]},
     "head_length": {"warn": [145, 235], "hold": [120, 260]},
     "head_litres": {"warn": [1.5, 4.8], "hold": [0.8, None]},
-    "contrast": {"warn": [0.4, 1.9], "hold": [0.2, None]},
+    "contrast": {"warn": [0.4, 2.3], "hold": [0.2, None]},
     "head_like": {"warn": [0.05, None], "hold": [-0.2, None]},
     "contrast_margin": {"warn": [-20.0, None], "hold": [-120.0, None]},
     "crown_cut": {"warn": [None, 0.42], "hold": [None, 0.58]},
@@ -35,9 +44,9 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
     "spike": {"warn": [None, 6.2], "hold": [None, 12.0]},
     "zipper": {"warn": [None, 50.0], "hold": [None, 150.0]},
     "repeated": {"warn": [0.1, None], "hold": [0.02, None]},
-    "clipped": {"warn": [None, 0.02], "hold": [None, 0.15]},
+    "clipped": {"warn": [None, 0.04], "hold": [None, 0.15]},
     "swapped": {"warn": [None, 0.97], "hold": [None, 1.2]},
-    "blank": {"warn": [0.72, None], "hold": [0.3, None]},
+    "blank": {"warn": [0.68, None], "hold": [0.3, None]},
 }
 
 
