@@ -15,9 +15,10 @@ from lohi_export.dataset import SlicePair, decode
 from lohi_export.run import Run
 from lohi_export.study import measure
 from lohi_export.study.cases import Case, brain, open_case
+from lohi_export.study.segmenting import Segmenting, label_volumes
 from lohi_export.study.stages import Result
 
-TRUTH, RAW = "3T", "raw"  # systems that are no models
+TRUTH, RAW, LABELS = "3T", "raw", "labels"  # systems that are no models
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Trained:
         run: its run folder, opened.
         weights: sha256 of the weights.
         parameters: of the generator.
+        data: sha256 over the scans of each part that it learned from; empty for a loaded run.
     """
 
     model: str
     run: Run
     weights: str
     parameters: int
+    data: dict[str, str]
 
 
 class Bench:
@@ -44,10 +47,17 @@ class Bench:
         slices: the pair's.
         models: that are measured on it, all of one slice window.
         device: that generators run on.
+        segmenting: measures volumes; None where nobody asked for them.
     """
 
-    def __init__(self, slices: SlicePair, models: Sequence[Trained], device: torch.device) -> None:
-        self._slices, self._device = slices, device
+    def __init__(
+        self,
+        slices: SlicePair,
+        models: Sequence[Trained],
+        device: torch.device,
+        segmenting: Segmenting | None,
+    ) -> None:
+        self._slices, self._device, self._segmenting = slices, device, segmenting
         self._models = {trained.model: trained for trained in models}
         self._contract = models[0].run.config.contract
         self._images: dict[str, tuple[Float32, dict[str, float | None]]] = {}
@@ -69,14 +79,27 @@ class Bench:
         found = measure.figures(self._case, image, self._brain)
         return found | {"slice": seconds} if system in self._models else found
 
+    def volumes(self, system: str) -> Result:
+        """Volumes of the regions on a system's image; of the 3 T image those of its labels too."""
+        assert self._segmenting
+        found = self._segmenting.volumes(self._case.volume(self._image(system)[0]))
+        labels = self._case.labels
+        if system == TRUTH and labels is not None:
+            return found | {"labels": label_volumes(labels.transpose(1, 2, 0), self._case.affine)}
+        return found
+
     @cached_property
     def _case(self) -> Case:
         return open_case(self._slices, self._contract)
 
     @cached_property
     def _brain(self) -> Mask | None:
-        labels = self._case.labels
-        return None if labels is None else brain(labels)
+        if self._case.labels is not None:
+            return brain(self._case.labels)
+        if self._segmenting is None:
+            return None
+        mask: Mask = self._segmenting.brain(self._case.volume(self._case.truth)).transpose(2, 0, 1)
+        return mask
 
     def _image(self, system: str) -> tuple[Float32, dict[str, float | None]]:
         """A system's image (N, H, W) in [-1, 1], and the seconds that a slice took."""

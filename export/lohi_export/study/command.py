@@ -29,7 +29,6 @@ def study(
         _write_example(config, configuration.example())
         return
     loaded = configuration.load(config)
-    _refuse_morphometry(loaded.morphometry)
 
     from lohi_export import session
     from lohi_export.study import report
@@ -39,7 +38,7 @@ def study(
     session.set_up_cpu(threads)
     where = choose_device(device).type
     try:
-        outcome = Study(loaded, where).run()
+        outcome = Study(loaded, where, threads).run()
     except Stopped as stopped:
         raise typer.Exit(stopped.exit_code) from None
     sys.stdout.write(f"{report.write(loaded, outcome, where)}\n")
@@ -54,10 +53,3 @@ def _write_example(path: Path, text: str) -> None:
     with atomic_write(path) as file:
         file.write(text.encode())
     sys.stdout.write(f"{path}\n")
-
-
-def _refuse_morphometry(wanted: bool) -> None:
-    from lohi_edge.errors import UsageError
-
-    if wanted:
-        raise UsageError("no segmenter is installed; set morphometry = false in the configuration")

@@ -84,7 +84,7 @@ def write(config: StudyConfig, outcome: Outcome, device: str) -> Path:
         "order": _order_table(found),
         "boxes": _box_plots(heads),
         "examples": sections.examples(outcome),
-        "volumes": sections.volume_section(config, measured),
+        "volumes": sections.volume_section(config, outcome, measured),
         "models": sections.models(models, device),
         "provenance": sections.provenance(config, outcome),
     }

@@ -24,7 +24,9 @@ VOLUMES_NOTE = (
     "reference. Error: mean absolute percentage error over heads, then over regions. ICC(2,1): "
     "two-way random effects, absolute agreement, single measurement (Shrout & Fleiss 1979). "
     "Bland-Altman plots: difference (image - 3 T) against mean, with bias and limits of agreement "
-    "(1.96 sd). Ventricles stand apart because decisions in hydrocephalus rest on their size."
+    "(1.96 sd). Truth labels: those that the 3 T image was made from; their distance from the "
+    "segmentation of the 3 T image is the segmenter's own error. Ventricles stand apart because "
+    "decisions in hydrocephalus rest on their size."
 )
 
 
@@ -49,7 +51,7 @@ class ModelRow:
 
 def model_rows(outcome: Outcome) -> list[ModelRow]:
     """The models of the first fold; the others differ in weights alone."""
-    return [_model_row(trained, outcome) for trained in outcome.folds[0][1]]
+    return [_model_row(trained, outcome) for trained in outcome.folds[0].models]
 
 
 def models(rows: Sequence[ModelRow], device: str) -> str:
@@ -102,12 +104,14 @@ def examples(outcome: Outcome) -> str:
     return f"<p class='note'>{text(note)}</p>" + table("", header, rows, "examples")
 
 
-def volume_section(config: StudyConfig, rows: Sequence[Row]) -> str:
+def volume_section(config: StudyConfig, outcome: Outcome, rows: Sequence[Row]) -> str:
     """Agreement of volumes with the 3 T image; why there is none where there is none."""
-    if not rows:
-        why = "morphometry = false in the configuration" if not config.morphometry else "no volumes"
-        return f"<p class='note'>Not measured: {text(why)}.</p>"
+    if not config.morphometry:
+        return "<p class='note'>Not measured: morphometry = false in the configuration.</p>"
+    failed = _failures(volumes.failures(outcome))
     found = volumes.agreements(rows)
+    if not found:
+        return failed
     heads = by_head(rows)
     systems = list(dict.fromkeys(one.system for one in found))
     regions = list(dict.fromkeys(one.region for one in found))
@@ -130,6 +134,7 @@ def volume_section(config: StudyConfig, rows: Sequence[Row]) -> str:
             "Bland-Altman plots of all regions, relative",
         )
         + _by_region(found, systems, regions)
+        + failed
     )
 
 
@@ -137,15 +142,21 @@ def provenance(config: StudyConfig, outcome: Outcome) -> str:
     versions = {"python": platform.python_version()} | {n: metadata.version(n) for n in SOFTWARE}
     folds = [
         {
-            "split": split,
-            "weights_sha256": {trained.model: trained.weights for trained in models},
-            "training": {trained.model: trained.run.config.to_dict() for trained in models},
+            "split": fold.split,
+            "test_sha256": fold.test,
+            "models": {
+                trained.model: {
+                    "weights_sha256": trained.weights,
+                    "data_sha256": trained.data,
+                    "training": trained.run.config.to_dict(),
+                }
+                for trained in fold.models
+            },
         }
-        for split, models in outcome.folds
+        for fold in outcome.folds
     ]
     record = {
         "study": config.to_dict(),
-        "data_sha256": outcome.data,
         "segmenter_sha256": outcome.segmenter,
         "software": versions,
         "folds": folds,
@@ -203,6 +214,13 @@ def _overall(rows: Sequence[volumes.Overall]) -> str:
     return table("agreement with the 3 T image", header, body)
 
 
+def _failures(found: Sequence[tuple[str, str, str]]) -> str:
+    if not found:
+        return ""
+    rows = [[scan, name_of(system), why] for scan, system, why in found]
+    return table("images the segmenter could not measure", ["scan", "image", "why"], rows, "order")
+
+
 def _by_region(
     found: Sequence[volumes.Agreed], systems: Sequence[str], regions: Sequence[str]
 ) -> str:
@@ -211,8 +229,8 @@ def _by_region(
         [
             region,
             *(
-                "" if (mape := cells[system, region].mape) is None else f"{mape:.1f}"
-                for system in systems
+                "" if one is None or one.mape is None else f"{one.mape:.1f}"
+                for one in (cells.get((system, region)) for system in systems)
             ),
         ]
         for region in regions

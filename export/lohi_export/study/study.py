@@ -10,6 +10,7 @@ from typing import Any
 from lohi_edge.errors import UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_export import session
+from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
 from lohi_export.run import Run, data_digest, open_run
 from lohi_export.splits import Split
@@ -17,10 +18,12 @@ from lohi_export.study import measure
 from lohi_export.study.bench import RAW, TRUTH, Bench, Trained
 from lohi_export.study.cases import segmentation_digest
 from lohi_export.study.config import StudyConfig, splits
+from lohi_export.study.segmenting import Segmenting
 from lohi_export.study.stages import Result, Stages, digest
 from lohi_export.train import choose_device
 
 MAX_WEIGHTS = 4 << 30
+LEARNED = ("train", "validation")
 
 
 class Stopped(Exception):
@@ -42,19 +45,29 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A split, and the models that were trained on it.
+
+    Attributes:
+        test: sha256 over the test scans.
+    """
+
+    split: Split
+    test: str
+    models: list[Trained]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything that the report is made of.
 
     Attributes:
-        folds: split and trained models of each fold.
         scans: every held-out pair once.
-        data: sha256 over all scans used.
         segmenter: sha256 of the segmenter that measured volumes, None where none did.
     """
 
-    folds: list[tuple[Split, list[Trained]]]
+    folds: list[Fold]
     scans: list[Scan]
-    data: str
     segmenter: str | None
 
 
@@ -64,10 +77,12 @@ class Study:
     Args:
         config: what was asked for.
         device: auto, cpu or cuda.
+        threads: of the CPU; None for all.
     """
 
-    def __init__(self, config: StudyConfig, device: str) -> None:
+    def __init__(self, config: StudyConfig, device: str, threads: int | None) -> None:
         self.config = config
+        self._segmenting = Segmenting(threads) if config.morphometry else None
         self._device = device
         self._stages = Stages(config.out / "stages")
         self._pairs = find_pairs(config.data, config.contrast)
@@ -85,15 +100,13 @@ class Study:
             DiskError: a result cannot be written.
             Stopped: by a signal while training.
         """
-        folds, scans, digests = [], [], set()
+        folds, scans = [], []
         for number, split in enumerate(self._splits):
             models = [self._trained(model, number, split) for model in self.config.models]
-            folds.append((split, models))
-            slices = self._slices(split, "test", models[0].run)
+            slices = self._slices(split, "test", models[0].run.config)
             scans += [self._measured(pair, number, models) for pair in slices]
-            digests |= {f"{s.pair.name} {s.digest}" for s in slices}
-            digests |= {data_digest(models[0].run.slices(p)) for p in ("train", "validation")}
-        return Outcome(folds, scans, digest(sorted(digests)), None)
+            folds.append(Fold(split, data_digest(slices), models))
+        return Outcome(folds, scans, self._segmenting.digest if self._segmenting else None)
 
     def _select(self, split: Split, part: str) -> list[Any]:
         return select(self._pairs, split[part], part)
@@ -102,9 +115,9 @@ class Study:
     def _cache(self) -> Path:
         return self.config.data / ".slices"
 
-    def _slices(self, split: Split, part: str, run: Run) -> list[SlicePair]:
+    def _slices(self, split: Split, part: str, config: TrainConfig) -> list[SlicePair]:
         pairs = self._select(split, part)
-        return [load_slices(pair, run.config.contract, self._cache) for pair in pairs]
+        return [load_slices(pair, config.contract, self._cache) for pair in pairs]
 
     def _say(self, what: str) -> None:
         self._done += 1
@@ -115,19 +128,16 @@ class Study:
             self._say(f"load {model}")
             return self._loaded(model, split)
         config = self.config.train_config(model, split)
-        parts = [
-            [load_slices(p, config.contract, self._cache) for p in self._select(split, part)]
-            for part in ("train", "validation")
-        ]
-        inputs = {"config": config.to_dict(), "data": [data_digest(part) for part in parts]}
+        data = {part: data_digest(self._slices(split, part, config)) for part in LEARNED}
+        inputs = {"config": config.to_dict(), "data": data}
         folder = self.config.out / "runs" / f"{model}-{fold}-{digest(inputs)[:8]}"
         name = f"train/{model}-{fold}"
-        kept = self._stages.kept(name, inputs)
+        kept = folder.is_dir() and self._stages.kept(name, inputs)
         self._say(f"{'keep' if kept else 'train'} {model}{self._of(fold)}")
-        if kept is None:
+        if not kept:
             self._train(folder, config.to_dict())
         run = open_run(folder)
-        trained = _opened(model, run)
+        trained = _opened(model, run, data)
         self._stages.get(name, inputs, lambda: {"weights": trained.weights})
         return trained
 
@@ -152,7 +162,7 @@ class Study:
         ):
             if odd:
                 raise UsageError(f"{run.folder}, the run of [model.{model}], {problem}")
-        return _opened(model, run)
+        return _opened(model, run, {})
 
     def _of(self, fold: int) -> str:
         return f", fold {fold + 1} of {self.config.folds}" if self.config.folds > 1 else ""
@@ -160,23 +170,29 @@ class Study:
     def _measured(self, slices: SlicePair, fold: int, models: list[Trained]) -> Scan:
         pair = slices.pair
         self._say(f"measure {pair.name}{self._of(fold)}")
-        bench = Bench(slices, models, choose_device(self._device))
-        where = f"scan/{pair.name}"
-        brain = segmentation_digest(pair)
+        bench = Bench(slices, models, choose_device(self._device), self._segmenting)
+        segmenter = self._segmenting.digest if self._segmenting else None
+        labels = segmentation_digest(pair)
         results = {}
         for system in (TRUTH, RAW, *(trained.model for trained in models)):
-            inputs = {"version": measure.VERSION, "image": bench.identity(system), "brain": brain}
-            results[system] = self._stages.get(
-                f"{where}/{system}-{fold}", inputs, partial(bench.figures, system)
-            )
+            name = f"scan/{pair.name}/{system}-{fold}"
+            common = {"version": measure.VERSION, "image": bench.identity(system)}
+            inputs = common | {"brain": labels or segmenter}
+            results[system] = self._stages.get(name, inputs, partial(bench.figures, system))
+            if segmenter:
+                inputs = common | {"segmenter": segmenter, "labels": labels}
+                results[system] |= self._stages.get(
+                    f"{name}-volumes", inputs, partial(bench.volumes, system)
+                )
         return Scan(pair.subject, pair.name, fold, results)
 
 
-def _opened(model: str, run: Run) -> Trained:
+def _opened(model: str, run: Run, data: dict[str, str]) -> Trained:
     generator = run.generator()
     return Trained(
         model,
         run,
         sha256(read_bytes(run.weights, MAX_WEIGHTS)),
         sum(p.numel() for p in generator.parameters()),
+        data,
     )

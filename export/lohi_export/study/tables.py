@@ -14,7 +14,7 @@ import numpy as np
 
 from lohi_edge.files import atomic_write
 from lohi_edge.quality.compare import METRICS as REFERENCE_METRICS
-from lohi_export.study.bench import RAW, TRUTH
+from lohi_export.study.bench import LABELS, RAW, TRUTH
 from lohi_export.study.statistics import MIN_PAIRS, Summary, holm, signed_rank, summarize
 from lohi_export.study.study import Outcome
 
@@ -133,7 +133,7 @@ def order(found: Sequence[Line], region: str, metric: str) -> list[Line]:
 
 def name_of(system: str) -> str:
     """A system's name for people."""
-    return {TRUTH: "3 T", RAW: "raw 64 mT"}.get(system, system)
+    return {TRUTH: "3 T", RAW: "raw 64 mT", LABELS: "truth labels"}.get(system, system)
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:

@@ -7,20 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lohi_export.study.bench import TRUTH
+from lohi_edge.quality import regions
+from lohi_edge.quality.regions import REGIONS
+from lohi_export.study.bench import LABELS, TRUTH
 from lohi_export.study.statistics import Agreement, agreement
-from lohi_export.study.study import Outcome
+from lohi_export.study.study import Outcome, Scan
 from lohi_export.study.tables import Heads, Row, by_head
 
 VENTRICLES = "all ventricles"  # lateral and inferior lateral of both sides, third and fourth
-VENTRICULAR = (
-    "left lateral ventricle",
-    "right lateral ventricle",
-    "left inferior lateral ventricle",
-    "right inferior lateral ventricle",
-    "third ventricle",
-    "fourth ventricle",
-)
+VENTRICULAR = tuple(REGIONS[label] for label in regions.VENTRICLES)
 ML = "ml"
 
 
@@ -52,12 +47,26 @@ class Overall:
 
 
 def volume_rows(outcome: Outcome) -> list[Row]:
-    """Every region's volume (ml) on every scan and system, and that of all ventricles."""
+    """Every region's volume (ml) on every scan and system, and that of all ventricles.
+
+    Of the 3 T image also those of its truth labels, as the system LABELS: how far they are from
+    what the segmenter finds there is the segmenter's own error.
+    """
     return [
         Row(system, scan.fold, scan.subject, scan.name, region, ML, value)
         for scan in outcome.scans
+        for system, volumes in _measured(scan).items()
+        for region, value in _with_ventricles(volumes).items()
+    ]
+
+
+def failures(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """(scan, system, why) of every image that the segmenter could not measure."""
+    return [
+        (scan.name, system, result["why"])
+        for scan in outcome.scans
         for system, result in scan.results.items()
-        for region, value in _with_ventricles(result.get("volumes") or {}).items()
+        if "why" in result
     ]
 
 
@@ -67,16 +76,17 @@ def agreements(rows: Sequence[Row]) -> list[Agreed]:
     return [
         Agreed(system, region, agreement(*paired(heads, system, region)))
         for system, region, _ in heads
-        if system != TRUTH
+        if system != TRUTH and paired(heads, system, region)[0]
     ]
 
 
 def paired(
     heads: dict[tuple[str, str, str], Heads], system: str, region: str
 ) -> tuple[list[float], list[float]]:
-    """A region's volumes on the 3 T image and on a system's, of the same heads in one order."""
-    truth, measured = heads[TRUTH, region, ML], heads[system, region, ML]
-    return list(truth.values()), [measured[subject] for subject in truth]
+    """A region's volumes on the 3 T image and on a system's, of heads measured on both."""
+    truth, measured = heads.get((TRUTH, region, ML), {}), heads[system, region, ML]
+    both = [subject for subject in truth if subject in measured]
+    return [truth[s] for s in both], [measured[s] for s in both]
 
 
 def overall(found: Sequence[Agreed]) -> list[Overall]:
@@ -99,7 +109,12 @@ def overall(found: Sequence[Agreed]) -> list[Overall]:
     return result
 
 
+def _measured(scan: Scan) -> dict[str, dict[str, float]]:
+    """System -> region -> ml."""
+    found = {system: result.get("volumes") for system, result in scan.results.items()}
+    found[LABELS] = scan.results[TRUTH].get("labels")
+    return {system: volumes for system, volumes in found.items() if volumes}
+
+
 def _with_ventricles(volumes: dict[str, float]) -> dict[str, float]:
-    if not volumes:
-        return {}
     return volumes | {VENTRICLES: sum(volumes[region] for region in VENTRICULAR)}

@@ -74,7 +74,7 @@ def test_the_report_needs_nothing_from_elsewhere(finished: Path) -> None:
     record = json.loads(re.search(r"<pre>(.*?)</pre>", page, re.S)[1].replace("&quot;", '"'))
     (fold,) = record["folds"]
     assert fold["split"]["test"] == ["04"]
-    assert set(fold["weights_sha256"]) == {"lohiresgan", "lohiresgan-plain"}
+    assert set(fold["models"]) == {"lohiresgan", "lohiresgan-plain"}
     assert str(finished.parent) not in page
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_knows_the_test_heads_is_refused(
     given = folder.relative_to(finished.parent)
     config.write_text(text + f'[model.lohiresgan]\nrun = "{given}"\n')
     with pytest.raises(UsageError, match=words):
-        studies.Study(configuration.load(config), "cpu").run()
+        studies.Study(configuration.load(config), "cpu", 1).run()
 
 
 def test_another_models_run_is_refused(finished: Path) -> None:
@@ -133,7 +133,7 @@ def test_another_models_run_is_refused(finished: Path) -> None:
     given = folder.relative_to(finished.parent)
     config.write_text(text + f'[model.lohiresgan]\nrun = "{given}"\n')
     with pytest.raises(UsageError, match=r"\[model.lohiresgan\], holds a lohiresgan-plain"):
-        studies.Study(configuration.load(config), "cpu").run()
+        studies.Study(configuration.load(config), "cpu", 1).run()
 
 
 def test_an_example_is_written_once(tmp_path: Path) -> None:
@@ -206,6 +206,23 @@ def test_every_model_of_the_registry_goes_through(make_study: MakeStudy, tmp_pat
     run(config)
     measured = {row["system"] for row in table(tmp_path / "study", "metrics")}
     assert measured == {"3T", "raw", *GENERATORS}
+
+
+@pytest.mark.slow
+def test_an_image_the_segmenter_does_not_understand_is_named(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toy heads are no heads to it; the metrics, measured before, are kept."""
+    before = (finished / "metrics.csv").read_bytes()
+    config = finished.parent / "regions.toml"
+    text = (finished.parent / "study.toml").read_text()
+    config.write_text(text.replace("morphometry = false", "morphometry = true"))
+    monkeypatch.setattr(session, "train", None)
+    run(config)
+    page = (finished / "report.html").read_text()
+    assert "images the segmenter could not measure" in page
+    assert "raw 64 mT" in page
+    assert (finished / "metrics.csv").read_bytes() == before
 
 
 @pytest.mark.slow

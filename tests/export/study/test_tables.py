@@ -35,7 +35,7 @@ def outcome(heads: int, gains: dict[str, float]) -> Outcome:
                 psnr = base + gain + 0.01 * rng.normal()
                 results[system] = {"metrics": {"whole": {"psnr": psnr, "piqe": 50 - gain}}}
             scans.append(Scan(f"{n:02d}", f"sub-{n:02d}_run-{run}", 0, results))
-    return Outcome([], scans, "", None)
+    return Outcome([], scans, None)
 
 
 GAINS = {RAW: 0.0, "lohiresgan": 5.0, "unet": 4.0, "gan": 5.0}

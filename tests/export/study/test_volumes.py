@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lohi_export.study.bench import RAW, TRUTH
+from lohi_export.study.bench import LABELS, RAW, TRUTH
 from lohi_export.study.study import Outcome, Scan
 from lohi_export.study.tables import by_head
 from lohi_export.study.volumes import (
     VENTRICLES,
     VENTRICULAR,
     agreements,
+    failures,
     overall,
     paired,
     volume_rows,
@@ -28,7 +29,7 @@ def scan(subject: str, number: int, factor: float, offset: float) -> Scan:
 
 @pytest.fixture
 def outcome() -> Outcome:
-    return Outcome([], [scan(s, n, 0.5, 2.0 * n) for s in "234" for n in (0, 1)], "", None)
+    return Outcome([], [scan(s, n, 0.5, 2.0 * n) for s in "234" for n in (0, 1)], None)
 
 
 def test_runs_of_a_head_are_one_head(outcome: Outcome) -> None:
@@ -61,5 +62,29 @@ def test_a_region_that_is_missing_somewhere_has_no_percentage(outcome: Outcome) 
     assert overall(found)[0].mape < 50
 
 
+def test_an_image_that_was_not_measured_leaves_the_other_heads(outcome: Outcome) -> None:
+    failed = {"volumes": None, "why": "no head"}
+    for scan in outcome.scans[:2]:
+        scan.results[RAW] = failed
+    rows = volume_rows(outcome)
+    assert paired(by_head(rows), RAW, VENTRICLES) == ([18, 24], [9, 12])
+    assert {one.agreement.n for one in agreements(rows)} == {2}
+    assert failures(outcome) == [(s.name, RAW, "no head") for s in outcome.scans[:2]]
+
+
+def test_without_the_3t_image_there_is_nothing_to_agree_with(outcome: Outcome) -> None:
+    for scan in outcome.scans:
+        scan.results[TRUTH] = {"volumes": None, "why": "no head"}
+    assert agreements(volume_rows(outcome)) == []
+
+
+def test_truth_labels_show_the_segmenters_own_error(outcome: Outcome) -> None:
+    for scan in outcome.scans:
+        volumes = scan.results[TRUTH]["volumes"]
+        scan.results[TRUTH]["labels"] = {k: 1.25 * v for k, v in volumes.items()}
+    (labels,) = [one for one in overall(agreements(volume_rows(outcome))) if one.system == LABELS]
+    assert labels.mape == labels.ventricles.mape == pytest.approx(25)
+
+
 def test_without_a_segmenter_there_are_no_rows() -> None:
-    assert volume_rows(Outcome([], [Scan("1", "a", 0, {RAW: {}, TRUTH: {}})], "", None)) == []
+    assert volume_rows(Outcome([], [Scan("1", "a", 0, {RAW: {}, TRUTH: {}})], None)) == []
