@@ -15,8 +15,6 @@ from lohi_edge import acceptance, bundle, demo, picture
 from lohi_edge.errors import DiskError
 from lohi_edge.volume import Volume
 
-SHIPPED = bundle.shipped("T1w")
-
 
 def test_demo_gains_on_the_raw_scan(tmp_path):
     """The figures `make demo` prints; a model that does not clearly help must not ship."""
@@ -28,9 +26,13 @@ def test_demo_gains_on_the_raw_scan(tmp_path):
         assert np.asarray(sheet).std() > 20
 
 
-def test_shipped_bundle_is_small_and_reproduces_its_golden_slices():
-    found = bundle.load(SHIPPED)
-    assert sum(p.stat().st_size for p in SHIPPED.iterdir()) <= 8 << 20
+@pytest.mark.parametrize("contrast", bundle.CONTRASTS)
+def test_shipped_bundle_is_small_and_reproduces_its_golden_slices(contrast):
+    path = bundle.shipped(contrast)
+    found = bundle.load(path)
+    assert found.manifest.contrasts == (contrast,)
+    assert "simulated" in found.manifest.provenance["limits"]
+    assert sum(p.stat().st_size for p in path.iterdir()) <= 8 << 20
     record = acceptance.accept(found)
     assert record["accepted"], record
     golden = found.golden()

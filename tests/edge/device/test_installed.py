@@ -31,8 +31,9 @@ def test_the_active_bundle_goes_before_the_shipped_one(device, proved, make_seri
     assert folder.startswith("identity-2-")
     assert installed.resolve("T1w") == device.bundles / folder
     assert Models().get("T1w").bundle.manifest.serial == 2
-    with pytest.raises(BundleError, match="no bundle for T2w"):
-        installed.resolve("T2w")
+    assert installed.resolve("T2w") == bundles.shipped("T2w")
+    with pytest.raises(BundleError, match="no bundle for PDw"):
+        installed.resolve("PDw")
 
 
 def test_rollback_goes_back_and_once_more_forward(device, proved, make_serial):
