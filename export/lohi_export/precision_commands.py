@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +16,6 @@ SubjectsOption = Annotated[
     str | None, typer.Option(help="Comma-separated, e.g. 11,12 [default: as the bundle says].")
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")]
-
-_MORPHOMETRY = "lohi_edge.quality.morphometry"
 
 
 def calibrate(
@@ -166,12 +162,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _region_volumes(held_out: Sequence[Any]) -> Callable[[Any], dict[str, float]] | None:
-    """What measures brain regions, where this installation has it and there is something to do."""
-    if not held_out or importlib.util.find_spec(_MORPHOMETRY) is None:
+    """What measures brain regions, where there is something to measure."""
+    if not held_out:
         return None
-    morphometry = importlib.import_module(_MORPHOMETRY)
-    segmenter = morphometry.Segmenter()
-    return lambda volume: morphometry.region_volumes(segmenter.segment(volume))
+    from lohi_edge.quality.morphometry import Segmenter, region_volumes
+
+    segmenter = Segmenter()
+    return lambda volume: region_volumes(segmenter.segment(volume))
 
 
 def _names(text: str | None) -> list[str]:
