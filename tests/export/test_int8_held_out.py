@@ -17,7 +17,7 @@ SLICES = 10
 
 @pytest.fixture(scope="module")
 def scores():
-    """(PSNR dB, SSIM) against the truth, means over slices of the demo's head 13, by file."""
+    """(PSNR dB, SSIM) against the truth, means over slices of the demo's held-out head, by file."""
     bundle = bundles.load(bundles.shipped("T1w"))
     contract = bundle.manifest.slice_contract
     source, target, head = cut(nifti.read(demo.SCAN), nifti.read(demo.TRUTH), contract)
