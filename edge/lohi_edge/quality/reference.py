@@ -67,9 +67,14 @@ def ssim(
         inside: same shape; the mean is taken over it alone (a background that is black in both
             flatters the mean over the whole grid).
 
+    Returns:
+        The mean; NaN where either holds what is no finite number: leaving it out would hide it.
+
     Raises:
         ValueError: too small for a window, or nothing inside.
     """
+    if not (np.isfinite(truth).all() and np.isfinite(image).all()):
+        return float("nan")
     return mean_inside(ssim_map(truth, image, data_range), inside)
 
 

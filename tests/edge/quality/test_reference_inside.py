@@ -55,6 +55,13 @@ def test_only_what_is_inside_counts(seed: int) -> None:
     assert ssim_slices(truth, image, 2, inside) == pytest.approx(seen.mean(), abs=1e-5)
 
 
+def test_a_value_that_is_no_number_is_not_passed_over() -> None:
+    truth, image, inside = stacks(0)
+    image[7, 9, 8] = np.nan
+    assert np.isnan(ssim(truth, image))
+    assert np.isnan(ssim(truth, image, inside=inside))
+
+
 def test_a_mask_of_everything_changes_nothing() -> None:
     truth, image, _ = stacks(3)
     everything = np.ones(SHAPE, bool)
