@@ -26,6 +26,7 @@ def joined(device: torch.device) -> Iterator[None]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
+        distributed.barrier()  # none leaves while another still talks to it
     finally:
         distributed.destroy_process_group()
 

@@ -36,8 +36,8 @@ COMPARED = """
         return write(path)
     for module in (checkpoint, config, curves, run):
         module.atomic_write = noted
-    session.set_up_cpu(1)
-    with processes.joined(torch.device("cpu")):
+    def compare():
+        # A function, so that the networks are gone before the processes part.
         with processes.first_alone():
             begun = session.prepare(
                 Path(data), Path(out), json.loads(options), int(steps), None, None, None
@@ -50,6 +50,10 @@ COMPARED = """
                 one, two = processes.gathered(weights.detach()[None])
                 assert torch.equal(one, two), "the processes' weights differ"
         assert bool(written) == processes.is_first(), written
+
+    session.set_up_cpu(1)
+    with processes.joined(torch.device("cpu")):
+        compare()
 """
 
 
