@@ -1,8 +1,8 @@
 """Linear registration of a 3 T head scan to a 64 mT scan of the same head.
 
 Mattes' mutual information (IEEE Trans Med Imaging 22:120, 2003) over three resolutions and
-regular-step gradient descent, by SimpleITK. Same input, same result: the samples' seeds are fixed
-and one thread is used.
+regular-step gradient descent, by SimpleITK. Same input, same result but for the last bits: the
+samples' seeds are fixed and one thread is used.
 """
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ def test_a_switch_reaches_the_running_daemon(box, library):
     box.start(env={"LOHI_EDGE_BUNDLES": str(library.root)})
     box.wait_states(done=1)
     library.switch(library.root / "identity-2", ("T1w",))
-    box.wait(lambda: [m["serial"] for m in box.status()["models"]] == [2], "the new bundle")
+    box.wait(
+        lambda: [m["serial"] for m in box.status()["models"] if m["name"] == "identity"] == [2],
+        "the new bundle",
+    )
     box.scan("second.nii", 2)
     box.wait_states(done=2)
     assert box.stop() == 0

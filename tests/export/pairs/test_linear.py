@@ -107,10 +107,13 @@ def test_a_scan_that_misses_half_the_head_is_refused(small: Pair) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_scans_give_the_same_bits(small: Pair, rigid: Registration) -> None:
+def test_the_same_scans_give_the_same_transform(small: Pair, rigid: Registration) -> None:
     again = register(small.low, moved(small.high, TRUTH))
-    assert np.array_equal(rigid.matrix, again.matrix)
-    assert rigid.residual_mm == again.residual_mm
+    # Not to the bit: ITK does not sum in one order. A thousandth of a millimetre is seen by nobody.
+    distance, degrees = errors(small.low, again.matrix, rigid.matrix)
+    assert distance < 1e-3
+    assert degrees < 1e-3
+    assert rigid.residual_mm == pytest.approx(again.residual_mm, abs=1e-3)
 
 
 @pytest.mark.slow
