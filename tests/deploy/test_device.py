@@ -112,6 +112,13 @@ class Machine:
             time.sleep(0.2)
         return found[0]
 
+    def until(self, word: str, *words: object) -> None:
+        """Wait for a word in what a command prints: journals and listening lag behind systemctl."""
+        end = time.monotonic() + DEADLINE_S
+        while word not in (said := "{0.stdout}{0.stderr}".format(self.run(*words))):
+            assert time.monotonic() < end, f"{words}: no {word!r} in {said}"
+            time.sleep(0.5)
+
     def off(self) -> None:
         self._nspawn.send_signal(signal.SIGTERM)
         try:
@@ -167,16 +174,16 @@ def test_from_a_clean_root_to_an_enhanced_scan_and_back(machine, capsys):
     assert done.returncode == 0, done.stderr
     assert "active for T1w" in machine.ok("lohi-edge", "bundle", "list")
     machine.ok("systemctl", "start", "lohi-edge-selfcheck.service")
-    assert "passed" in machine.ok("journalctl", "--no-pager", "-u", "lohi-edge-selfcheck")
-    journal = machine.ok("journalctl", "--no-pager", "-u", "lohi-edge-watch")
-    assert "bundle.switched" in journal
+    machine.until("passed", "journalctl", "--no-pager", "-u", "lohi-edge-selfcheck")
+    machine.until("bundle.switched", "journalctl", "--no-pager", "-u", "lohi-edge-watch")
 
     # The receiver, once somebody says who may send.
     assert machine.run("systemctl", "is-active", "lohi-edge-receive").returncode != 0
     env = machine.root / "etc/lohi-edge/receive.env"
     env.write_text("RECEIVE=--caller SCANNER --host 127.0.0.1 --port 11112\n")
     machine.ok("systemctl", "start", "lohi-edge-receive")
-    machine.ok("lohi-edge", "echo", "--to", "LOHI_EDGE@127.0.0.1:11112", "--title", "SCANNER")
+    to = ("--to", "LOHI_EDGE@127.0.0.1:11112", "--title", "SCANNER")
+    machine.until("answered in", "lohi-edge", "echo", *to)
 
     # Gone, and nothing of the user's with it.
     machine.ok("/opt/lohi-edge/install.sh", "uninstall")

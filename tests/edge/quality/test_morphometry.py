@@ -142,6 +142,7 @@ def test_the_demo_scan_has_a_brain_of_human_proportions(found, scan):
     assert left < np.argwhere(found.labels == 41)[:, 0].mean()  # x runs towards the right
 
 
+@pytest.mark.slow
 def test_a_mirrored_head_in_another_orientation_has_its_sides_exchanged(
     segmenter, scan, found, tmp_path
 ):
