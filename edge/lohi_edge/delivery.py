@@ -147,6 +147,7 @@ def deliver(
     with clock("write"):
         make_directory(image.parent)
         if nifti.is_nifti_name(image):
+            uncertainty_path(image).unlink(missing_ok=True)  # of the result that this one replaces
             written = nifti_write.write(image, volume, _descrip("3T-like", record))
         else:
             written = dicom.write(image, volume, record, grid, mark=mark)

@@ -84,7 +84,9 @@ class Models:
         Raises:
             BundleError: no bundle serves the contrast, or it cannot be trusted or loaded.
         """
-        path = self._path or self._chosen.setdefault(contrast, installed.resolve(contrast))
+        if not self._path and contrast not in self._chosen:
+            self._chosen[contrast] = installed.resolve(contrast)
+        path = self._path or self._chosen[contrast]
         if path not in self._loaded:
             bundle = bundles.load(path)
             # Serials are checked at activation; going back to an earlier bundle is then no attack.

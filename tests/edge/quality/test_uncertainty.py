@@ -85,6 +85,17 @@ def test_a_result_without_its_map_is_another_result(write_scan, identity_bundle,
         lohi_edge.enhance(scan, out=tmp_path / "out", bundle=identity_bundle, uncertainty=True)
 
 
+def test_a_replaced_result_takes_its_map_with_it(write_scan, identity_bundle, tmp_path):
+    scan, out = write_scan(), tmp_path / "out"
+    options = {"out": out, "bundle": identity_bundle}
+    lohi_edge.enhance(scan, uncertainty=True, **options)
+    lohi_edge.enhance(scan, overwrite=True, **options)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "scan_desc-synthetic.json",
+        "scan_desc-synthetic.nii.gz",
+    ]
+
+
 def test_a_map_that_cannot_be_written_leaves_no_result(
     write_scan, identity_bundle, tmp_path, monkeypatch
 ):
