@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.bundle import CONTRASTS
-from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.pipeline import Models
 from lohi_edge.quality import benchstats, limits, verdict
@@ -36,6 +36,7 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
 
     Raises:
         BadInput: the data set has no reported heads.
+        BundleError: no model for a contrast of the data set, or one that cannot be used.
         DiskError: the folder cannot be written.
     """
     rows: list[Row] = []
@@ -67,10 +68,6 @@ def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
         lambda: scan_rows(case, faulty),
     )
     if models is not None and case.head in (*RESULTS_FITTED, *REPORTED):
-        try:
-            models.get(case.contrast)
-        except BundleError:
-            return rows  # no model ships for this contrast
         rows += _kept(
             folder / f"{case.head:02d}-{case.run:02d}-{case.contrast}-result.json",
             lambda: result_rows(case, models, faulty),
