@@ -45,7 +45,7 @@ def opened(tmp_path):
     made.log._stream.close()
 
 
-def deliver(parts, path, identity, size=1000, format="nifti"):
+def deliver(parts, path, identity, size=1000, format="nifti", seconds=1.0):
     """A finished scan without the work: an image of `size` bytes and its receipt."""
     (number,) = parts.ledger.receive([Found(path, "m:" + path, 3)])
     parts.ledger.begin(number)
@@ -57,12 +57,12 @@ def deliver(parts, path, identity, size=1000, format="nifti"):
         "source": {"sha256": "5ha", "path": path},
         "result": {"path": "image.nii.gz", "format": format},
         "verdict": "pass",
-        "timings": {"total": 1.0},
+        "timings": {"total": seconds},
         "watch": parts.stamp(scan, identity),
     }
     (staged / "image.nii.gz").write_bytes(bytes(size))
     (staged / "image.json").write_text(json.dumps({"LohiEdge": record}))
-    parts.deliver(scan, folder, {"verdict": "pass", "seconds": 1.0, "bytes": size})
+    parts.deliver(scan, folder, {"verdict": "pass", "seconds": seconds, "bytes": size})
     return parts.outbox.root / folder
 
 

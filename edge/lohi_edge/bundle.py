@@ -126,20 +126,34 @@ def load(path: str | Path) -> Bundle:
         path = unpack(path)
     if not path.is_dir():
         raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
+    manifest, digest = read_manifest(path)
+    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, SIGNATURE, *manifest.files}
+    if extra:
+        raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
+    bundle = Bundle(path, manifest, digest)
+    for name in manifest.files:
+        bundle.read(name)
+    return bundle
+
+
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """(manifest, its sha256) of a bundle's directory, whose other files are not looked at.
+
+    Raises:
+        BundleError: missing or malformed.
+    """
     raw = _read(path / MANIFEST, MAX_MANIFEST)
     try:
-        manifest = Manifest.from_dict(json.loads(raw))
+        return Manifest.from_dict(json.loads(raw)), sha256(raw)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path / MANIFEST}: not JSON: {error}") from None
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
-    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, SIGNATURE, *manifest.files}
-    if extra:
-        raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
-    bundle = Bundle(path, manifest, sha256(raw))
-    for name in manifest.files:
-        bundle.read(name)
-    return bundle
+
+
+def all_shipped() -> list[Path]:
+    """Directories of the bundles in this package."""
+    return sorted(_SHIPPED.glob("*-edge"))
 
 
 def shipped(contrast: str) -> Path:
@@ -150,7 +164,7 @@ def shipped(contrast: str) -> Path:
     """
     path = _SHIPPED / f"{contrast.lower()}-edge"
     if not path.is_dir():
-        have = ", ".join(sorted(p.name for p in _SHIPPED.glob("*-edge"))) or "none"
+        have = ", ".join(p.name for p in all_shipped()) or "none"
         raise BundleError(
             f"no bundle for {contrast} comes with this installation (it has: {have}); "
             "name one with --bundle"

@@ -102,7 +102,7 @@ def install(
     Example: sudo -u lohi-edge lohi-edge bundle install /media/stick/t1w-edge.zip
     """
     from lohi_edge.device import update
-    from lohi_edge.device.installed import Library
+    from lohi_edge.device.library import Library
     from lohi_edge.settings import load
 
     report = update.install(path, load(config), Library(), _say, allow_downgrade)
@@ -116,7 +116,7 @@ def list_installed(as_json: Json = False) -> None:
 
     Example: lohi-edge bundle list
     """
-    from lohi_edge.device.installed import Library
+    from lohi_edge.device.library import Library
 
     library = Library()
     rows = library.rows()
@@ -148,7 +148,7 @@ def activate(
     Example: sudo -u lohi-edge lohi-edge bundle activate t1w-edge-3
     """
     from lohi_edge.device import update
-    from lohi_edge.device.installed import Library
+    from lohi_edge.device.library import Library
     from lohi_edge.settings import load
 
     report = update.activate(name, load(config), Library(), _say, allow_downgrade)
@@ -162,7 +162,7 @@ def rollback(as_json: Json = False) -> None:
 
     Example: sudo -u lohi-edge lohi-edge bundle rollback
     """
-    from lohi_edge.device.installed import Library
+    from lohi_edge.device.library import Library
 
     library = Library()
     with library.locked():
@@ -172,6 +172,28 @@ def rollback(as_json: Json = False) -> None:
     else:
         names = ", ".join(f"{c} {name}" for c, name in sorted(active.items()))
         sys.stdout.write(f"active: {names or 'the bundles that ship'}\n")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Folder from `bundle list`, or its beginning.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even the one that rollback goes back to.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Remove an installed bundle and its engines, to free the disk; the active one stays.
+
+    Example: sudo -u lohi-edge lohi-edge bundle remove t1w-edge-1
+    """
+    from lohi_edge.device import update
+    from lohi_edge.device.library import Library
+    from lohi_edge.settings import load
+
+    report = update.remove(name, load(config), Library(), _say, force)
+    if as_json:
+        _print_json(report)
 
 
 def _say(line: str) -> None:

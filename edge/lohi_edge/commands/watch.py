@@ -199,6 +199,8 @@ def drop(scan: Number, state: State = None, config: Config = None) -> None:
 def verify(state: State = None, config: Config = None, as_json: Json = False) -> None:
     """Check the audit log against its own chain, the ledger and the receipts; exit 3 on a fault.
 
+    The log of installed bundles, beside them, is checked against its own chain as well.
+
     Finds any edit, removal or reorder before the last line that ledger or receipts know. It cannot
     find that later lines were cut off.
 

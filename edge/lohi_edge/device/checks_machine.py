@@ -7,7 +7,7 @@ import re
 from lohi_edge import bundle as bundles
 from lohi_edge.device import machine
 from lohi_edge.device.doctor import FAIL, NOT_APPLICABLE, PASS, WARN, Check, Context, Finding
-from lohi_edge.device.installed import Library
+from lohi_edge.device.library import Library
 from lohi_edge.engine.manage import WORKSPACE_MB
 from lohi_edge.engine.memory import MEBIBYTE, needed_mb
 from lohi_edge.runtime.cuda import Gpu

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.device import machine
-from lohi_edge.device.installed import Library
+from lohi_edge.device.library import Library
 from lohi_edge.errors import LohiError
 from lohi_edge.runtime.cuda import Gpu, probe
 from lohi_edge.settings import Settings

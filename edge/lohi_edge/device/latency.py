@@ -7,6 +7,7 @@ how the machine was then: a Jetson in a low power mode, or too hot, is slow and 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class Contract:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self.breaches = 0  # scans that took longer than the budget
         self._breached = False
+
+    def restore(self, seconds: Iterable[float]) -> None:
+        """Begin with scans of an earlier daemon, oldest first; a breach of theirs was told then."""
+        self._seconds = deque(seconds, WINDOW)
+        self._breached = self._over()
 
     def add(self, seconds: float) -> dict[str, Any] | None:
         """Count a scan; the state of things where this one breaks the contract, else None."""

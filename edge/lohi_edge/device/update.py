@@ -1,4 +1,4 @@
-"""Install and activate bundles: proved on this device first, switched by one rename.
+"""Install, activate and remove bundles: proved on this device first, switched by one rename.
 
 Whatever is refused, whenever the power goes: the bundles that were active stay active, and the same
 command, given again, goes on.
@@ -15,8 +15,9 @@ from lohi_edge import acceptance, signing
 from lohi_edge import bundle as bundles
 from lohi_edge.bundle import Bundle
 from lohi_edge.device import installed, selftest
-from lohi_edge.device.installed import Library
-from lohi_edge.errors import BundleError, LohiError
+from lohi_edge.device.library import Library
+from lohi_edge.engine.cache import EngineCache, Removed
+from lohi_edge.errors import BundleError, LohiError, UsageError
 from lohi_edge.runtime.cuda import probe
 from lohi_edge.settings import Settings
 from lohi_edge.store import Store
@@ -67,6 +68,35 @@ def activate(
         return _prove_and_switch(folder, settings, library, say)
 
 
+def remove(
+    name: str, settings: Settings, library: Library, say: Say, force: bool = False
+) -> dict[str, Any]:
+    """Remove an installed bundle with the engines that no other bundle here uses.
+
+    Args:
+        force: also the one that `rollback` goes back to.
+
+    Returns:
+        `removed` (folder), `engines` and `freed_mb`.
+
+    Raises:
+        UsageError: no such bundle, it is in use, or it is the way back and `force` is not given.
+        DiskError: its folder or the store cannot be changed.
+    """
+    with library.locked():
+        folder = library.find(name)
+        _refuse_in_use(folder, settings, library, force)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        library.forget(folder)
+        faults.reach("bundle_forgotten")
+        engines = _remove_engines(folder, library)
+        faults.reach("bundle_engines_removed")
+        library.discard(folder)
+    freed = round((size + engines.freed) / 1e6, 1)
+    say(f"removed {folder.name} and {engines.count} engines: {freed:g} MB")
+    return {"removed": folder.name, "engines": engines.count, "freed_mb": freed}
+
+
 def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) -> dict[str, Any]:
     """The self-test of what the daemon uses for T1w, or of a bundle by path.
 
@@ -105,6 +135,41 @@ def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
                 f"{bundle.path}: expected serial {active.serial} or later of {name}, got {serial}; "
                 "to go back: lohi-edge bundle rollback, or --allow-downgrade"
             )
+
+
+def _refuse_in_use(folder: Path, settings: Settings, library: Library, force: bool) -> None:
+    pointer = library.pointer()
+    serves = [contrast for contrast, name in pointer.active.items() if name == folder.name]
+    if serves:
+        raise UsageError(
+            f"{folder.name} is active for {', '.join(sorted(serves))}; activate another one, or go "
+            "back with lohi-edge bundle rollback, before it is removed"
+        )
+    if settings.enhance.bundle and Path(settings.enhance.bundle).resolve() == folder.resolve():
+        raise UsageError(f"{folder.name} is in use: setting enhance.bundle names it")
+    if folder.name in (pointer.previous or {}).values() and not force:
+        raise UsageError(
+            f"{folder.name} is what lohi-edge bundle rollback goes back to; --force removes it, "
+            "and there is then nothing to go back to"
+        )
+
+
+def _remove_engines(folder: Path, library: Library) -> Removed:
+    """A damaged bundle does not say which engines were its own: they stay."""
+    own = _onnx_hashes([folder])
+    others = _onnx_hashes([p for p in library.folders() if p != folder] + bundles.all_shipped())
+    return EngineCache(Store()).remove(own - others)
+
+
+def _onnx_hashes(folders: list[Path]) -> set[str]:
+    found: set[str] = set()
+    for folder in folders:
+        try:
+            files = bundles.read_manifest(folder)[0].files
+        except BundleError:
+            continue
+        found |= {sha for name, sha in files.items() if name.endswith(".onnx")}
+    return found
 
 
 def _prove_and_switch(

@@ -59,6 +59,14 @@ class Entry:
     record: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Removed:
+    """Engines that are gone: how many, and their bytes."""
+
+    count: int
+    freed: int
+
+
 class EngineCache:
     """The folder `plans` of a store."""
 
@@ -139,6 +147,13 @@ class EngineCache:
         if sha256(plan) != entry.record["plan_sha256"]:
             raise BundleError(f"{path}: the engine is not the one that was built; {_AGAIN}")
         return plan
+
+    def remove(self, onnx: set[str]) -> Removed:
+        """Remove the engines that were built from these ONNX files (sha256)."""
+        gone = [entry for entry in self.entries() if entry.record["key"]["onnx_sha256"] in onnx]
+        for entry in gone:
+            shutil.rmtree(entry.path)
+        return Removed(len(gone), sum(entry.record["bytes"] for entry in gone))
 
     def clear(self) -> int:
         """Remove every engine, and what interrupted builds left; returns how many engines."""

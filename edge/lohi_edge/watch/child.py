@@ -20,6 +20,7 @@ from lohi_edge import acceptance, contrast, delivery, nifti, report, source
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
+from lohi_edge.device.library import Library
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import disk_error
 from lohi_edge.pipeline import Models, Result, enhance, write
@@ -62,7 +63,7 @@ class Child:
         """Every bundle in use here, with a contrast that it serves (None for its own first)."""
         if self._options["bundle"]:
             return {Path(self._options["bundle"]): None}
-        installed.Library().pointer()  # where it cannot be read, nothing is guessed
+        Library().pointer()  # where it cannot be read, nothing is guessed
         found: dict[Path, str | None] = {}
         for name in bundles.CONTRASTS:
             try:

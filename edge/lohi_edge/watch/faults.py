@@ -38,7 +38,9 @@ INSTALL_POINTS = (
     "bundle_tested",
     "bundle_switched",
 )
-POINTS = DAEMON_POINTS + WORKER_POINTS + INSTALL_POINTS
+# Those of `lohi-edge bundle remove`.
+REMOVE_POINTS = ("bundle_forgotten", "bundle_engines_removed", "bundle_hidden")
+POINTS = DAEMON_POINTS + WORKER_POINTS + INSTALL_POINTS + REMOVE_POINTS
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 _SPEC = re.compile(r"(?P<point>\w+)(:(?P<n>\d+))?(=(?P<action>\w+))?(@(?P<text>.+))?")
 _passed: Counter[str] = Counter()

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lohi_edge.device.library import Library
 from lohi_edge.watch import audit
 from lohi_edge.watch.audit import Head
 from lohi_edge.watch.ledger import Ledger
@@ -58,7 +59,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def verify_audit(state: Path) -> dict[str, Any]:
-    """Check the audit log against the heads in ledger and receipts."""
+    """Check the audit log against the heads in ledger and receipts, and that of the bundles."""
     ledger = Ledger(state, read_only=True)
     try:
         head = ledger.fact("audit_head")
@@ -67,7 +68,17 @@ def verify_audit(state: Path) -> dict[str, Any]:
         ledger.close()
     anchors = list(_anchors(head, folders))
     found = audit.verify(state / audit.FILE, anchors)
-    return {"lines": found.lines, "anchors": found.anchors, "faults": list(found.faults)}
+    said: dict[str, Any] = {
+        "lines": found.lines,
+        "anchors": found.anchors,
+        "faults": list(found.faults),
+    }
+    changes = Library().root / audit.FILE
+    if changes.is_file():
+        of_bundles = audit.verify(changes, ())
+        said["bundle_lines"] = of_bundles.lines
+        said["faults"] += [f"{changes}: {fault}" for fault in of_bundles.faults]
+    return said
 
 
 def _anchors(head: str | None, folders: str | None) -> Iterator[tuple[str, Head]]:

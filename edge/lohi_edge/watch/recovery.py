@@ -28,6 +28,23 @@ def recover(parts: Closing) -> None:
         parts.settle_original(scan)
 
 
+def seconds_of_last(parts: Closing, count: int) -> list[float]:
+    """How long the last scans took, by their receipts, oldest first.
+
+    The ledger does not keep it, so that an older version can still open the ledger.
+    """
+    rows = parts.ledger.select(
+        "state = 'done' AND first IS NULL", order=f"finished_at DESC, id DESC LIMIT {count:d}"
+    )
+    found = []
+    for scan in rows:
+        placed = parts.outbox.find(scan.result or "", scan.identity or "")
+        seconds = placed and placed.record.get("timings", {}).get("total")
+        if isinstance(seconds, int | float):
+            found.append(float(seconds))
+    return found[::-1]
+
+
 def rebuild(parts: Closing) -> int:
     """Fill an empty ledger from the receipts in the outbox; returns how many were found."""
     count = 0

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 from lohi_edge.device import machine
-from lohi_edge.device.installed import Library
+from lohi_edge.device.latency import WINDOW
+from lohi_edge.device.library import Library
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.settings import Settings
 from lohi_edge.watch import control, disk, localfs, network, recovery, state, status
@@ -150,6 +151,7 @@ class Daemon:
             self._not_before = time.monotonic() + TROUBLE_S
             return
         recovery.recover(self.parts)
+        self.dispatcher.contract.restore(recovery.seconds_of_last(self.parts, WINDOW))
         self._recovered = True
 
     def _look(self, now: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lohi_edge import signing
-from lohi_edge.device.installed import Library
+from lohi_edge.device.library import Library
 
 
 @pytest.fixture

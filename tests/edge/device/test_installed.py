@@ -10,9 +10,13 @@ import pytest
 from lohi_edge import bundle as bundles
 from lohi_edge import signing
 from lohi_edge.device import installed, update
+from lohi_edge.device.library import POINTER, Library
+from lohi_edge.engine.cache import EngineCache, EngineKey
 from lohi_edge.errors import BundleError, DiskError, UsageError
 from lohi_edge.pipeline import Models
-from lohi_edge.settings import Settings
+from lohi_edge.settings import Enhance, Settings
+from lohi_edge.store import Store
+from lohi_edge.watch import audit
 
 
 @pytest.fixture
@@ -139,12 +143,81 @@ def test_a_damaged_bundle_is_not_rolled_back_to(device, proved, make_serial):
     assert row["folder"] == first
 
 
+def test_a_removed_bundle_is_gone_and_its_engines_with_it(device, proved, make_serial):
+    first = install(device, make_serial(1))["folder"]
+    install(device, make_serial(2))
+    shared = bundles.load(device.bundles / first).manifest.files["fp32.onnx"]
+    engines = EngineCache(Store())
+    for number, onnx in enumerate((shared, "0" * 64)):
+        write_engine(engines, onnx, number)
+    third = device.bundles / install(device, make_serial(3))["folder"]  # 1 is no way back now
+    own = json.loads((device.bundles / first / "manifest.json").read_text())
+    own["files"]["int8.trt.onnx"] = "0" * 64
+    (device.bundles / first / "manifest.json").write_text(json.dumps(own))
+    report = update.remove("identity-1", Settings(), device.library, lambda _: None)
+    assert report["removed"] == first
+    assert report["engines"] == 1
+    assert not (device.bundles / first).exists()
+    (left,) = engines.entries()
+    assert left.record["key"]["onnx_sha256"] == shared  # the others' as well
+    assert device.active() == {"T1w": third.name}
+    log = (device.bundles / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in log] == ["bundle.switch"] * 3 + ["bundle.remove"]
+    assert audit.verify(device.bundles / "audit.jsonl", ()).faults == ()
+
+
+def write_engine(engines, onnx, number):
+    key = EngineKey(onnx, "tensorrt", "10.3", "12.6", "Orin", "8.7", "int8", (1, 4, 4 + number))
+    folder = engines.workspace()
+    (folder / "engine.plan").write_bytes(b"plan")
+    engines.publish(folder, key, {"built": str(number)})
+
+
+def test_what_is_in_use_is_not_removed(device, proved, make_serial):
+    def remove(name, settings=None, **options):
+        update.remove(name, settings or Settings(), device.library, lambda _: None, **options)
+
+    first = install(device, make_serial(1))["folder"]
+    second = install(device, make_serial(2))["folder"]
+    before = device.library.pointer()
+    with pytest.raises(UsageError, match="is active for T1w; activate another"):
+        remove(second, force=True)
+    with pytest.raises(UsageError, match="--force removes it"):
+        remove(first)
+    with pytest.raises(UsageError, match=r"enhance\.bundle names it"):
+        remove(first, Settings(enhance=Enhance(bundle=str(device.bundles / first))), force=True)
+    with pytest.raises(UsageError, match="got 'nothing'"):
+        remove("nothing")
+    assert device.library.pointer() == before
+    assert len(device.library.folders()) == 2
+    remove(first, force=True)
+    assert device.library.pointer().previous is None
+    with pytest.raises(UsageError, match="no earlier bundle"):
+        device.library.roll_back()
+
+
+def test_a_refused_and_a_damaged_bundle_can_be_removed(device, proved, monkeypatch, make_serial):
+    first = install(device, make_serial(1))["folder"]
+
+    def fail(*_):
+        raise BundleError("golden slices differ")
+
+    monkeypatch.setattr(update, "_prove", fail)
+    with pytest.raises(BundleError):
+        install(device, make_serial(2))
+    (second,) = device.library.pointer().refused
+    (device.bundles / second / "manifest.json").write_text("{")
+    update.remove(second, Settings(), device.library, lambda _: None)
+    assert device.library.pointer().refused == {}
+    assert [path.name for path in device.library.folders()] == [first]
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "active": {"T1w": "../../etc"}}']
 )
 def test_a_pointer_that_makes_no_sense_is_not_guessed_at(device, text):
     device.bundles.mkdir()
-    (device.bundles / installed.POINTER).write_text(text)
+    (device.bundles / POINTER).write_text(text)
     with pytest.raises(BundleError, match=r"active\.json: cannot be used"):
         installed.resolve("T1w")
 
@@ -165,7 +238,7 @@ def test_a_name_with_slashes_stays_in_the_folder(device, proved, make_serial):
 
 
 def test_everybody_may_read_it_and_who_may_not_is_told(unprivileged):
-    library = installed.Library(unprivileged / "bundles")
+    library = Library(unprivileged / "bundles")
     before = os.umask(0o077)
     try:
         with library.locked():
@@ -173,7 +246,7 @@ def test_everybody_may_read_it_and_who_may_not_is_told(unprivileged):
             library.switch(folder, ("T1w",))
     finally:
         os.umask(before)
-    for path in (folder / "manifest.json", library.root / installed.POINTER):
+    for path in (folder / "manifest.json", library.root / POINTER):
         assert path.stat().st_mode & 0o777 == 0o644
     library.root.chmod(0)
     with pytest.raises(BundleError, match="permission denied"):
@@ -188,6 +261,6 @@ def test_two_commands_do_not_change_it_at_once(device):
 
 def test_a_folder_of_another_user_is_said_to_be(unprivileged):
     unprivileged.chmod(0o500)
-    library = installed.Library(unprivileged / "bundles")
+    library = Library(unprivileged / "bundles")
     with pytest.raises(DiskError, match="permission denied"):
         library.locked().__enter__()

@@ -106,6 +106,16 @@ def test_a_breach_is_told_once_with_the_state_of_the_machine(orin):
     assert [bool(contract.add(20.0)) for _ in range(7)].count(True) == 1
 
 
+def test_a_restarted_daemon_goes_on_with_the_window_and_tells_no_breach_twice():
+    contract = latency.Contract("cpu", 10.0)
+    contract.restore([11.0] * 7)
+    status = contract.status()
+    assert (status["p95_s"], status["scans"], status["breached"]) == (11.0, 7, True)
+    assert status["over_budget"] == 0  # counted since the start
+    assert contract.add(12.0) is None
+    assert contract.breaches == 1
+
+
 def test_each_phase_has_its_part_of_the_budget():
     timings = {**dict.fromkeys(latency.SHARES, 1.0), "infer": 8.5, "total": 9.9}
     table = latency.phases(timings, 10.0)

@@ -13,7 +13,7 @@ from lohi_edge.device.installed import resolve
 from lohi_edge.files import sha256
 from lohi_edge.settings import load
 from lohi_edge.store import Store
-from lohi_edge.watch.faults import INSTALL_POINTS
+from lohi_edge.watch.faults import INSTALL_POINTS, REMOVE_POINTS
 
 
 def test_install_proves_a_zip_through_a_daemon_and_activates_it(device, make_serial, tmp_path):
@@ -106,3 +106,24 @@ def test_killed_at_each_step_and_repeated_it_ends_right(device, make_serial):
     assert bundles.load(resolve("T1w")).manifest.serial == 2
     assert device.library.pointer().previous == before
     assert [path.name for path in device.bundles.glob(".*")] == []
+
+
+@pytest.mark.slow
+def test_killed_at_each_step_of_a_removal_and_repeated_it_ends_right(device, make_serial):
+    with device.library.locked():
+        first, second = (
+            device.library.add(bundles.load(make_serial(serial))).name for serial in (1, 2)
+        )
+        device.library.switch(device.bundles / first, ("T1w",))
+        device.library.switch(device.bundles / second, ("T1w",))
+    for point in REMOVE_POINTS:
+        done = device.run("bundle", "remove", first, "--force", LOHI_EDGE_FAULT=point)
+        assert done.returncode == -9, (point, done.stderr)
+        assert device.active() == {"T1w": second}
+        gone = point == "bundle_hidden"
+        assert [p.name for p in device.library.folders()] == [first, second][gone:]
+    done = device.run("bundle", "remove", first, "--force")
+    assert done.returncode == 2  # it is gone, and now what was left of it as well
+    assert "got 'identity-1" in done.stderr
+    assert [path.name for path in device.bundles.glob(".removed*")] == []
+    assert json.loads(device.run("bundle", "list", "--json").stdout)[0]["folder"] == second

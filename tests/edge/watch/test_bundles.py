@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lohi_edge.device.installed import Library
+from lohi_edge.device.library import Library
 from lohi_edge.files import sha256
 
 pytestmark = pytest.mark.slow

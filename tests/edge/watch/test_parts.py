@@ -11,7 +11,7 @@ import pytest
 
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.settings import Settings, load
-from lohi_edge.watch import audit, disk, recovery, status
+from lohi_edge.watch import audit, disk, queue, recovery, status
 from lohi_edge.watch.audit import Audit, Head
 from lohi_edge.watch.health import Health, metrics
 from lohi_edge.watch.inbox import Found
@@ -241,3 +241,24 @@ class TestHealth:
         assert served._server._server.server_address[0] == "127.0.0.1"
         with pytest.raises(UsageError, match=r"http\.port"):
             Health(served.port)
+
+
+def test_the_seconds_of_the_last_scans_come_from_their_receipts(parts):
+    """A restarted daemon knows whether it keeps the latency contract."""
+    folders = [deliver(parts, f"{n}_T1w.nii", f"i{n}", seconds=float(n)) for n in range(5)]
+    (folders[3] / "image.json").write_text("{")  # half a receipt says nothing
+    assert recovery.seconds_of_last(parts, 3) == [2.0, 4.0]
+    assert recovery.seconds_of_last(parts, 100) == [0.0, 1.0, 2.0, 4.0]
+
+
+def test_the_log_of_installed_bundles_is_verified_as_well(parts, tmp_path, monkeypatch):
+    deliver(parts, "a_T1w.nii", "ia")
+    path, _ = TestAudit().log(tmp_path, lines=3)
+    monkeypatch.setenv("LOHI_EDGE_BUNDLES", str(tmp_path))
+    found = queue.verify_audit(tmp_path / "state")
+    assert (found["bundle_lines"], found["faults"]) == (3, [])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[2])
+    (numbered, linked) = queue.verify_audit(tmp_path / "state")["faults"]
+    assert numbered.startswith(f"{path}: line 2")
+    assert "does not follow" in linked

@@ -1,0 +1,284 @@
+"""Bundles installed on this device, and which of them are active.
+
+One folder holds them: `NAME-SERIAL-HASH/` is a bundle, never changed once it is there, and
+`active.json` says which of them serves each contrast. That file is replaced by one rename, so at
+any moment, a power cut included, either the old or the new bundles are active. `audit.jsonl` has a
+line for every change, on disk before the change is made, chained as the daemon's own log is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lohi_edge import bundle as bundles
+from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle
+from lohi_edge.device import pointer as pointers
+from lohi_edge.device.pointer import Pointer
+from lohi_edge.errors import BundleError, LohiError, UsageError
+from lohi_edge.files import (
+    atomic_write,
+    disk_error,
+    fsync_directory,
+    is_directory,
+    make_directory,
+    read_bytes,
+    sha256,
+)
+from lohi_edge.watch import faults
+
+VARIABLE = "LOHI_EDGE_BUNDLES"
+SYSTEM = Path("/var/lib/lohi-edge/bundles")
+POINTER = "active.json"
+READABLE = 0o644  # whoever may run lohi-edge here uses the same bundles
+_INCOMING = ".incoming-"
+_REMOVED = ".removed-"
+
+
+def default_root() -> Path:
+    """LOHI_EDGE_BUNDLES, else the system's folder where there is one, else the user's own."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    if is_directory(SYSTEM):
+        return SYSTEM
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "lohi-edge" / "bundles"
+
+
+class Library:
+    """The folder of installed bundles."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+
+    # Reading.
+
+    def pointer(self) -> Pointer:
+        """Which bundles are active; the default where nothing was installed yet.
+
+        Raises:
+            BundleError: the file is there and makes no sense.
+        """
+        return pointers.read(self.root / POINTER)
+
+    def active(self, contrast: str) -> Path | None:
+        """Folder of the installed bundle that serves a contrast; None where none does."""
+        name = self.pointer().active.get(contrast)
+        return self.root / name if name else None
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Changes with every switch; cheap enough to be asked every second."""
+        try:
+            status = (self.root / POINTER).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def folders(self) -> list[Path]:
+        """Every installed bundle."""
+        if not is_directory(self.root):
+            return []
+        return sorted(path.parent for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+    def find(self, name: str) -> Path:
+        """An installed bundle by its folder's name, or by the beginning of just one.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        names = [path.name for path in self.folders()]
+        fits = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+        if len(fits) != 1:
+            raise UsageError(
+                f"expected one of the installed bundles, got {name!r}; they are: "
+                f"{', '.join(names) or 'none, install one with lohi-edge bundle install'}"
+            )
+        return self.root / fits[0]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is installed, as `lohi-edge bundle list` prints it; damaged bundles say so."""
+        pointer = self.pointer()
+        return [self._row(path, pointer) for path in self.folders()]
+
+    def _row(self, path: Path, pointer: Pointer) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "folder": path.name,
+            "active": sorted(c for c, name in pointer.active.items() if name == path.name),
+            "previous": path.name in (pointer.previous or {}).values(),
+            "refused": pointer.refused.get(path.name),
+        }
+        try:
+            manifest = bundles.load(path).manifest
+        except LohiError as error:
+            return row | {"problem": str(error)}
+        return row | {
+            "name": manifest.name,
+            "version": manifest.version,
+            "serial": manifest.serial,
+            "contrasts": list(manifest.contrasts),
+        }
+
+    # Writing: only by whoever holds the lock.
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the folder, cleared of what an interrupted installation left.
+
+        Raises:
+            UsageError: another command is changing it.
+            DiskError: it cannot be made or written; usually it belongs to another user.
+        """
+        from lohi_edge.watch import localfs
+
+        make_directory(self.root)
+        try:
+            descriptor = localfs.lock(self.root, "folder of bundles", required=True)
+        except UsageError:
+            raise UsageError(
+                f"{self.root}: another command is changing the installed bundles; wait for it"
+            ) from None
+        assert descriptor is not None
+        try:
+            for prefix in (_INCOMING, _REMOVED):
+                for left in self.root.glob(f"{prefix}*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def add(self, bundle: Bundle) -> Path:
+        """Copy a checked bundle in, whole or not at all; returns its folder.
+
+        Raises:
+            BundleError: it changed while it was copied.
+            DiskError: it cannot be written.
+        """
+        path = self.root / _folder_name(bundle)
+        if path.is_dir():
+            return path
+        try:
+            incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.root))
+        except OSError as error:
+            raise disk_error(self.root, error) from None
+        try:
+            for name, data in _contents(bundle):
+                with atomic_write(incoming / name, READABLE) as file:
+                    file.write(data)
+            incoming.chmod(0o755)
+            incoming.rename(path)
+            fsync_directory(self.root)
+        except OSError as error:
+            raise disk_error(path, error) from None
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        return path
+
+    def record(self, event: str, **facts: Any) -> None:
+        """One more line of this folder's audit log.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        from lohi_edge.watch.audit import Audit
+
+        audit = Audit(self.root)
+        try:
+            audit.append(event, **facts)
+        finally:
+            audit.close()
+
+    def _write(self, pointer: Pointer, event: str, **facts: Any) -> None:
+        self.record(event, active=pointer.active, **facts)
+        with atomic_write(self.root / POINTER, READABLE) as file:
+            file.write(pointer.to_json().encode())
+
+    def switch(self, folder: Path, contrasts: tuple[str, ...]) -> None:
+        """Make a bundle serve its contrasts; what served before can be gone back to."""
+        before = self.pointer()
+        active = {**before.active, **dict.fromkeys(contrasts, folder.name)}
+        refused = {name: why for name, why in before.refused.items() if name != folder.name}
+        previous = before.previous if active == before.active else before.active
+        self._write(Pointer(active, previous, refused), "bundle.switch", bundle=folder.name)
+
+    def refuse(self, folder: Path, why: str) -> None:
+        """Remember why a bundle is not active."""
+        before = self.pointer()
+        refused = {**before.refused, folder.name: why}
+        self._write(replace(before, refused=refused), "bundle.refuse", bundle=folder.name, why=why)
+
+    def roll_back(self, why: str | None = None) -> dict[str, str]:
+        """Go back to what was active before the last switch; again goes forward.
+
+        Args:
+            why: the bundles of the last switch are no good: they are not gone forward to.
+
+        Returns:
+            What is active now.
+
+        Raises:
+            UsageError: there is nothing to go back to.
+            BundleError: it is not whole any more; nothing was switched.
+        """
+        before = self.pointer()
+        if before.previous is None:
+            raise UsageError(f"{self.root}: no earlier bundle to go back to")
+        now, refused = before.previous, before.refused
+        for name in now.values():
+            bundles.load(self.root / name)
+        forward: dict[str, str] | None = before.active
+        if why is not None:
+            bad = {n for c, n in before.active.items() if now.get(c) != n}
+            refused, forward = {**refused, **dict.fromkeys(bad, why)}, None
+        self._write(Pointer(now, forward, refused), "bundle.rollback", why=why)
+        return now
+
+    def forget(self, folder: Path) -> None:
+        """Nothing goes back to a bundle any more, and why it was refused is forgotten."""
+        before = self.pointer()
+        refused = {name: why for name, why in before.refused.items() if name != folder.name}
+        previous = before.previous
+        if folder.name in (previous or {}).values():
+            previous = None
+        after = Pointer(before.active, previous, refused)
+        if after != before:
+            self._write(after, "bundle.forget", bundle=folder.name)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a bundle's folder: by one rename it is gone, its bytes are freed after that.
+
+        Raises:
+            DiskError: it cannot be renamed.
+        """
+        self.record("bundle.remove", bundle=folder.name)
+        hidden = self.root / f"{_REMOVED}{folder.name}"
+        try:
+            folder.rename(hidden)
+            fsync_directory(self.root)
+        except OSError as error:
+            raise disk_error(folder, error) from None
+        faults.reach("bundle_hidden")
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _folder_name(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", manifest.name).strip("-").lower() or "bundle"
+    return f"{slug}-{manifest.serial}-{bundle.sha256[:8]}"
+
+
+def _contents(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
+    manifest = read_bytes(bundle.path / MANIFEST, MAX_MANIFEST)
+    if sha256(manifest) != bundle.sha256:
+        raise BundleError(f"{bundle.path}: the manifest changed while it was read")
+    for name in bundle.manifest.files:
+        yield name, bundle.read(name)
+    if (bundle.path / SIGNATURE).exists():
+        yield SIGNATURE, read_bytes(bundle.path / SIGNATURE, 64)
+    yield MANIFEST, manifest
