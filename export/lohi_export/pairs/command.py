@@ -19,6 +19,9 @@ def simulate(
     ] = None,
     heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-10",
     draws: Annotated[int, typer.Option(min=1, help="Pairs per head.")] = 4,
+    scans: Annotated[
+        int, typer.Option(min=1, help="64 mT scans of each head, settings drawn anew; labels only.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same voxels.")] = 0,
     contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
     jobs: Annotated[int, typer.Option(min=1, help="Processes; 1 GB of memory each.")] = 1,
@@ -28,7 +31,8 @@ def simulate(
 
     From label maps both scans are simulated; from real high-field volumes of the wanted contrast
     (the subject is named after the file) the 64 mT scan alone. Pairs already there and complete
-    are kept, so a stopped run continues where it was.
+    are kept, so a stopped run continues where it was. With --scans, a head that was posed once is
+    scanned several times (acq-02 and so on), which costs a third of another draw.
 
     Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
 
@@ -44,10 +48,13 @@ def simulate(
     console = Console(stderr=True)
     written = 0
     try:
+        if source == "volumes" and scans > 1:
+            raise UsageError("expected --scans with --labels only; use --draws for volumes")
         if source == "volumes" and volumes is not None and labels is None:
             work = dataset.plan_volumes(volumes, out, draws, seed, contrast)
         elif source == "labels" and labels is not None and volumes is None:
-            work = dataset.plan(labels, out, parse_heads(heads), draws, seed, contrast)
+            numbers = parse_heads(heads)
+            work = dataset.plan(labels, out, numbers, draws, seed, contrast, scans)
         else:
             raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
         dataset.write_description(out, from_labels=source == "labels")

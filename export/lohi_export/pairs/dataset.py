@@ -25,7 +25,7 @@ from lohi_edge.volume import Volume
 from lohi_export.pairs import volumes
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.ranges import ranges_for
-from lohi_export.pairs.simulate import Pair, simulate_pair
+from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
 
 SIMULATOR = 3  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
@@ -39,6 +39,7 @@ class Job:
         source: a label map, or a real high-field volume.
         subject: BIDS label of what is in it: the head's number, or a word.
         draw: counts from 0 and becomes run-(draw + 1).
+        scans: at 64 mT of the same head; the others are acq-02 and so on, for a label map only.
     """
 
     source: Path
@@ -47,15 +48,20 @@ class Job:
     draw: int
     seed: int
     contrast: str
+    scans: int = 1
 
     @property
     def from_labels(self) -> bool:
         """Whether the source is a label map."""
         return self.subject.isdecimal()
 
-    def image(self, session: str) -> Path:
-        """Path of one session's NIfTI file in the data set."""
-        name = f"sub-{self.subject}_ses-{session}_run-{self.draw + 1:02d}_{self.contrast}.nii.gz"
+    def image(self, session: str, scan: int = 1) -> Path:
+        """Path of one session's NIfTI file in the data set; `scan` counts from 1."""
+        again = f"_acq-{scan:02d}" if scan > 1 else ""
+        name = (
+            f"sub-{self.subject}_ses-{session}{again}_run-{self.draw + 1:02d}_"
+            f"{self.contrast}.nii.gz"
+        )
         return self.out / f"sub-{self.subject}" / f"ses-{session}" / "anat" / name
 
     def segmentation(self) -> Path:
@@ -63,14 +69,20 @@ class Job:
         image = self.image("3T")
         return image.with_name(image.name.replace(f"_{self.contrast}.", "_dseg."))
 
-    def sidecar(self, session: str) -> Path:
+    def sidecar(self, session: str, scan: int = 1) -> Path:
         """Path of the JSON file beside that image."""
-        image = self.image(session)
+        image = self.image(session, scan)
         return image.with_name(image.name.replace(".nii.gz", ".json"))
 
 
 def plan(
-    labels: Path, out: Path, heads: Iterable[int], draws: int, seed: int, contrast: str
+    labels: Path,
+    out: Path,
+    heads: Iterable[int],
+    draws: int,
+    seed: int,
+    contrast: str,
+    scans: int = 1,
 ) -> list[Job]:
     """One job for every head and draw.
 
@@ -83,7 +95,9 @@ def plan(
         path = labels / f"head_{head:02d}_labels.nii.gz"
         if not path.is_file():
             raise UsageError(f"expected a label map for head {head}, got no file {path}")
-        jobs += [Job(path, out, f"{head:02d}", draw, seed, contrast) for draw in range(draws)]
+        jobs += [
+            Job(path, out, f"{head:02d}", draw, seed, contrast, scans) for draw in range(draws)
+        ]
     return jobs
 
 
@@ -150,7 +164,7 @@ def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]
 
 
 def write_pair(job: Job) -> bool:
-    """Simulate and write one pair, unless it is there and complete; True if it was written.
+    """Simulate and write one pair and the head's further scans; True if something was missing.
 
     Images are written before their sidecars, so a sidecar vouches for a whole image; that of the
     3 T image for the segmentation too.
@@ -160,29 +174,47 @@ def write_pair(job: Job) -> bool:
         DiskError: the data set cannot be written.
     """
     identity = _identity(job, hashlib.sha256(job.source.read_bytes()).hexdigest())
-    if all(_is_complete(job, session, identity) for session in SESSIONS):
-        return False
-    pair = simulate_job(job)
-    vouched: dict[str, str] = {}
-    if pair.labels is not None:
-        segmentation = _label_nifti(pair.labels, pair.high.affine)
-        _write(job.segmentation(), segmentation)
-        vouched["SegmentationSHA256"] = hashlib.sha256(segmentation).hexdigest()
-    for session, volume in (("64mT", pair.low), ("3T", pair.high)):
-        image = nifti_bytes(volume, f"simulated {session} {job.contrast}")
-        _write(job.image(session), image)
-        sidecar = {
-            **_bids(job, session),
-            "Simulation": {
-                **identity,
-                "ImageSHA256": hashlib.sha256(image).hexdigest(),
-                **vouched,
-                "Drawn": pair.params,
-                "Ranges": asdict(ranges_for(job.contrast)),
-            },
-        }
-        _write(job.sidecar(session), _json(sidecar))
-    return True
+    whole = all(_is_complete(job, session, identity) for session in SESSIONS)
+    if not whole:
+        pair = simulate_job(job)
+        vouched: dict[str, str] = {}
+        if pair.labels is not None:
+            segmentation = _label_nifti(pair.labels, pair.high.affine)
+            _write(job.segmentation(), segmentation)
+            vouched["SegmentationSHA256"] = hashlib.sha256(segmentation).hexdigest()
+        for session, volume in (("64mT", pair.low), ("3T", pair.high)):
+            _write_image(job, session, 1, volume, {**identity, **vouched}, pair.params)
+    further = range(2, job.scans + 1)
+    missing = [n for n in further if not _is_complete(job, "64mT", identity, n)]
+    if missing:
+        labels, affine = read_labels(job.source)
+        ranges, seed = ranges_for(job.contrast), (job.seed, int(job.subject), job.draw)
+        for n, scan, params in scan_again(labels, affine, seed, ranges, job.contrast, missing):
+            _write_image(job, "64mT", n, scan, {**identity, "Scan": n}, params)
+    return bool(missing) or not whole
+
+
+def _write_image(
+    job: Job,
+    session: str,
+    scan: int,
+    volume: Volume,
+    stated: dict[str, Any],
+    params: dict[str, float],
+) -> None:
+    """An image, then the sidecar that vouches for it."""
+    image = nifti_bytes(volume, f"simulated {session} {job.contrast}")
+    _write(job.image(session, scan), image)
+    sidecar = {
+        **_bids(job, session),
+        "Simulation": {
+            **stated,
+            "ImageSHA256": hashlib.sha256(image).hexdigest(),
+            "Drawn": params,
+            "Ranges": asdict(ranges_for(job.contrast)),
+        },
+    }
+    _write(job.sidecar(session, scan), _json(sidecar))
 
 
 def simulate_job(job: Job) -> Pair:
@@ -240,12 +272,13 @@ def _bids(job: Job, session: str) -> dict[str, Any]:
     }
 
 
-def _is_complete(job: Job, session: str, identity: dict[str, Any]) -> bool:
-    """Whether a session's image, sidecar and segmentation are there, whole, of this very job."""
+def _is_complete(job: Job, session: str, identity: dict[str, Any], scan: int = 1) -> bool:
+    """Whether an image, its sidecar and segmentation are there, whole, of this very job."""
+    segmented = job.from_labels and scan == 1
     try:
-        stated = json.loads(job.sidecar(session).read_text())["Simulation"]
-        digest = hashlib.sha256(job.image(session).read_bytes()).hexdigest()
-        labels = job.from_labels and hashlib.sha256(job.segmentation().read_bytes()).hexdigest()
+        stated = json.loads(job.sidecar(session, scan).read_text())["Simulation"]
+        digest = hashlib.sha256(job.image(session, scan).read_bytes()).hexdigest()
+        labels = segmented and hashlib.sha256(job.segmentation().read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,12 @@ from lohi_export.pairs.ranges import Ranges
 
 FIELD_OF_VIEW = (224, 224, 160)  # mm, and voxels of the 3 T volume
 WHITE = 100.0  # white matter's intensity at the centre of the brain, both scanners
+# What is drawn for a head and its tissue, and not anew when it is scanned again at 64 mT.
+_OF_THE_HEAD = {
+    "tilt", "offset", "rise", "scale", "warp", "fill", "sulcus", "relaxation_jitter",
+    "low_jitter", "texture", "density_texture", "skin", "fat", "low_tr", "low_te", "low_ti",
+    "low_train", "low_cortex_gain",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,25 @@ class Pair:
     high: Volume
     labels: Labels | None
     params: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A head in the scanner, before any scan.
+
+    Attributes:
+        signals: on the label map's grid.
+        at: (3, X, Y, Z), where the voxels of the 1 mm grid lie in it.
+        labels: int16 (X, Y, Z), the segmentation on the label map's grid.
+        params: what was drawn.
+        field_of_view: mm along each axis.
+    """
+
+    signals: anatomy.Signals
+    at: Float32
+    labels: Labels
+    params: dict[str, float]
+    field_of_view: Shape
 
 
 def simulate_pair(
@@ -61,28 +86,82 @@ def simulate_pair(
     Raises:
         BadInput: a label map that is not 1 mm RAS+ or has no brain.
     """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
+    head = pose(labels, affine, streams[0], streams[2], ranges, contrast, field_of_view, pathology)
+    shape, low_affine = low_grid(head.params, streams[1], field_of_view)
+    _, high_affine = isotropic_grid(shape, low_affine)
+    sampled = anatomy.sample(head.signals.high, head.at)
+    high = acquisition.acquire_high(sampled, head.params, streams[3])
+    low = _scanned(head, shape, head.params, streams[4])
+    segmentation = anatomy.sample_labels(head.labels, head.at)
+    return Pair(
+        Volume(low, low_affine), Volume(high * WHITE, high_affine), segmentation, head.params
+    )
+
+
+def pose(
+    labels: Labels,
+    affine: Float64,
+    draws: np.random.Generator,
+    rng: np.random.Generator,
+    ranges: Ranges,
+    contrast: str,
+    field_of_view: Shape = FIELD_OF_VIEW,
+    pathology: Pathology | None = None,
+) -> Posed:
+    """Draw a head's parameters from `draws`, dress it, and put it into the scanner.
+
+    Raises:
+        BadInput: a label map that is not 1 mm RAS+ or has no brain.
+    """
     _check(labels, affine)
     box = _head_box(labels)
     labels = np.ascontiguousarray(labels[box])
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
-    params = ranges.draw(streams[0])
-    shape, low_affine = low_grid(params, streams[1], field_of_view)
-    high_shape, high_affine = isotropic_grid(shape, low_affine)
+    params = ranges.draw(draws)
     if pathology:
         pathology = pathology.within(box)
         labels = pathology.labels
-    dressed = anatomy.dress(labels, params, streams[2])
-    signals = anatomy.tissue_signals(dressed, params, contrast, streams[2])
+    dressed = anatomy.dress(labels, params, rng)
+    signals = anatomy.tissue_signals(dressed, params, contrast, rng)
     if pathology:
         signals = pathology.paint(signals, params, contrast)
-    at = anatomy.coordinates(labels, high_shape, params, streams[2])
-    high = acquisition.acquire_high(anatomy.sample(signals.high, at), params, streams[3])
-    distorted = distort(signals.low, at, params, streams[4])
-    low = acquisition.acquire_low(distorted, shape, params, streams[4])
-    segmentation = anatomy.sample_labels(anatomy.truth(labels, dressed, params), at)
-    return Pair(
-        Volume(low * WHITE, low_affine), Volume(high * WHITE, high_affine), segmentation, params
-    )
+    at = anatomy.coordinates(labels, field_of_view, params, rng)
+    segmentation = anatomy.truth(labels, dressed, params)
+    return Posed(signals, at, segmentation, params, field_of_view)
+
+
+def scan_again(
+    labels: Labels,
+    affine: Float64,
+    seed: Sequence[int],
+    ranges: Ranges,
+    contrast: str,
+    numbers: Iterable[int],
+) -> Iterator[tuple[int, Volume, dict[str, float]]]:
+    """64 mT scans of the head of `simulate_pair` with other settings, noise and motion.
+
+    Yields each number, its scan and what was drawn for it; a scan depends on seed and number.
+
+    Raises:
+        BadInput: a label map that is not 1 mm RAS+ or has no brain.
+    """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
+    head = pose(labels, affine, streams[0], streams[2], ranges, contrast)
+    kept = {k: v for k, v in head.params.items() if k in _OF_THE_HEAD or k.startswith("high_")}
+    for number in numbers:
+        own = [np.random.default_rng(s) for s in np.random.SeedSequence([*seed, number]).spawn(3)]
+        params = {**ranges.draw(own[0]), **kept}
+        shape, grid = low_grid(params, own[1], head.field_of_view)
+        yield number, Volume(_scanned(head, shape, params, own[2]), grid), params
+
+
+def _scanned(
+    head: Posed, shape: Shape, params: dict[str, float], rng: np.random.Generator
+) -> Float32:
+    """A 64 mT scan (X, Y, Z) of `shape`."""
+    distorted = distort(head.signals.low, head.at, params, rng)
+    scan: Float32 = acquisition.acquire_low(distorted, shape, params, rng) * np.float32(WHITE)
+    return scan
 
 
 def low_grid(

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from lohi_edge.errors import BadInput, UsageError
+from lohi_export.dataset import find_pairs
 from lohi_export.pairs import dataset, simulate
 from lohi_export.pairs.command import parse_heads
 from lohi_export.pairs.command import simulate as command
@@ -26,6 +27,7 @@ DSEG = "sub-01/ses-3T/anat/sub-01_ses-3T_run-01_dseg.nii.gz"
 @pytest.fixture(autouse=True)
 def _small_field_of_view(monkeypatch):
     monkeypatch.setattr(simulate.simulate_pair, "__defaults__", ("T1w", (64, 72, 60), None))
+    monkeypatch.setattr(simulate.pose, "__defaults__", ((64, 72, 60), None))
 
 
 def invoke(*arguments):
@@ -159,3 +161,28 @@ def test_missing_or_unreadable_label_maps_end_in_a_clear_message(label_folder, t
     bad.write_bytes(b"not a scan")
     with pytest.raises(BadInput, match="head_01_labels"):
         dataset.read_labels(bad)
+
+
+def test_a_posed_head_is_scanned_again_with_other_settings(label_folder, tmp_path):
+    arguments = (
+        "--labels", label_folder, "--out", tmp_path, "--heads", "1", "--draws", 1, "--scans", 3,
+    )  # fmt: skip
+    assert "1 written" in invoke(*arguments).output
+    anat = tmp_path / "sub-01" / "ses-64mT" / "anat"
+    scans = sorted(anat.glob("*.nii.gz"))
+    assert [p.name.split("_")[2] for p in scans] == ["acq-02", "acq-03", "run-01"]
+    drawn = [json.loads((anat / p.name.replace(".nii.gz", ".json")).read_text()) for p in scans]
+    drawn = [sidecar["Simulation"]["Drawn"] for sidecar in drawn]
+    assert len({d["warp"] for d in drawn}) == 1  # one head
+    assert len({d["low_snr"] for d in drawn}) == 3  # three scans
+    # Every scan has the head's one 3 T scan for a partner.
+    assert {pair.high.name for pair in find_pairs(tmp_path, "T1w")} == {
+        "sub-01_ses-3T_run-01_T1w.nii.gz"
+    }
+    bytes_before = scans[0].read_bytes()
+    scans[0].unlink()
+    assert "1 written" in invoke(*arguments).output
+    assert scans[0].read_bytes() == bytes_before
+    assert "0 written, 1 kept" in invoke(*arguments).output
+    refused = invoke("--from", "volumes", "--volumes", tmp_path, "--out", tmp_path, "--scans", 2)
+    assert refused.exit_code == 2
