@@ -24,6 +24,7 @@ from lohi_export.pairs.tissues import (
 
 Labels = NDArray[np.int16]
 SKIN, SOFT, OUTER_CSF, CORTEX, WHITE = 511, 507, 24, (3, 42), (2, 41)
+CEREBELLAR_CORTEX, VENTRICLES = (8, 47), (4, 43, 14)
 FAR_FROM_WHITE = 0.01  # share of white matter
 BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
 # Relative step of the finite difference that turns texture in T1 into texture in signal.
@@ -39,6 +40,28 @@ class Signals:
 
     low: Float32
     high: Float32
+
+
+def narrow(labels: Labels, params: dict[str, float]) -> Labels:
+    """A copy with fluid spaces as narrow as younger brains have them; most maps are of older ones.
+
+    Outer CSF within `narrow_sulci` mm of cortex becomes that cortex, ventricle within
+    `narrow_ventricles` mm of tissue that tissue; nothing changes where those are 0 or less.
+    """
+    inside = ndi.find_objects(np.isin(labels, CORTEX + WHITE).astype(np.int8))[0]
+    result: Labels = labels.copy()
+    part = result[inside]
+    tissue = tuple(k for k in BRAIN_LABELS if LABEL_TISSUE[k] != "CSF")
+    for fluid, wall, reach in (
+        ((OUTER_CSF,), CORTEX + CEREBELLAR_CORTEX, params["narrow_sulci"]),
+        (VENTRICLES, tissue, params["narrow_ventricles"]),
+    ):
+        if reach < 1:
+            continue
+        distance, nearest = ndi.distance_transform_edt(~np.isin(part, wall), return_indices=True)
+        taken = np.isin(part, fluid) & (distance <= reach)
+        part[taken] = part[tuple(axis[taken] for axis in nearest)]
+    return result
 
 
 def dress(labels: Labels, params: dict[str, float], rng: np.random.Generator) -> Labels:

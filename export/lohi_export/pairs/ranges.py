@@ -30,6 +30,9 @@ class Ranges:
     scale: Range = (0.92, 1.04)  # size of the head, relative to the label map
     warp: Range = (0.5, 3.0)  # standard deviation of the anatomical deformation, mm
     # Tissue
+    # mm by which outer CSF and ventricles are narrowed, in steps of a voxel; below 1 not at all
+    narrow_sulci: Range = (0.0, 4.0)
+    narrow_ventricles: Range = (0.0, 4.0)
     # share of cortex about a CSF voxel above which it becomes cortex: young brains fill their sulci
     fill: Range = (0.25, 0.75)
     sulcus: Range = (0.0, 0.8)  # share of CSF where cortex is too far from white matter
@@ -63,6 +66,7 @@ class Ranges:
     # 64 mT acquisition
     low_snr: Range = (10, 30)  # white matter signal at the brain's centre over noise sd
     low_channels: Range = (1, 2.99)  # receiver channels in the sum of squares (whole part)
+    low_floor: Range = (0, 0.2)  # magnitude of what further channels see, noise alone
     low_noise_spread: Range = (0, 1.2)  # sd of an extra smoothing of the noise, voxels
     low_edge_x: Range = (0.004, 0.35)  # gain of the reconstruction filter at the edge of k-space
     low_edge_y: Range = (0.01, 0.6)  # the same along the second axis

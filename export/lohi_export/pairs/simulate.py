@@ -22,7 +22,7 @@ WHITE = 100.0  # white matter's intensity at the centre of the brain, both scann
 _OF_THE_HEAD = {
     "tilt", "offset", "rise", "scale", "warp", "fill", "sulcus", "relaxation_jitter",
     "low_jitter", "texture", "density_texture", "skin", "fat", "low_tr", "low_te", "low_ti",
-    "low_train", "low_cortex_gain",
+    "low_train", "low_cortex_gain", "narrow_sulci", "narrow_ventricles",
 }  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def pose(
     if pathology:
         pathology = pathology.within(box)
         labels = pathology.labels
+    labels = anatomy.narrow(labels, params)
     dressed = anatomy.dress(labels, params, rng)
     signals = anatomy.tissue_signals(dressed, params, contrast, rng)
     if pathology:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import pytest
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import isotropic_grid
-from lohi_export.pairs.anatomy import groom_sulci, truth
+from lohi_export.pairs.anatomy import groom_sulci, narrow, truth
 from lohi_export.pairs.ranges import CONTRASTS, Ranges, ranges_for
 from lohi_export.pairs.simulate import simulate_pair
 from lohi_export.pairs.tissues import SULCUS
@@ -68,12 +69,28 @@ def _ends(mask, others):
 
 def test_white_matter_is_brighter_than_cortex_and_csf_dark(labels):
     still = Ranges(tilt=(0, 0), offset=(0, 0), rise=(0, 0), warp=(0, 0), scale=(1, 1))
+    still = replace(still, narrow_ventricles=(0, 0))
     pair = simulate_pair(labels, np.eye(4), 6, still, field_of_view=labels.shape)
     high = pair.high.data
     white, cortex, csf = (np.median(high[labels == k]) for k in (2, 3, 4))
     assert white == pytest.approx(100, rel=0.25)
     assert cortex < 0.8 * white
     assert csf < 0.5 * white
+
+
+def test_fluid_spaces_narrow_from_their_walls():
+    labels = np.full((30, 24, 24), 2, np.int16)
+    labels[:, :12] = 41
+    labels[12:18, 4:20, 4:20] = 43  # a ventricle 6 mm wide, right wall 41, left wall 2
+    labels[:4] = 3
+    labels[4:9] = 24  # a fissure 5 mm wide with cortex on one side alone
+    still = narrow(labels, {"narrow_sulci": 0.9, "narrow_ventricles": 0.0})
+    assert np.array_equal(still, labels)
+    narrowed = narrow(labels, {"narrow_sulci": 2.0, "narrow_ventricles": 2.2})
+    assert narrowed[:12, 12, 12].tolist() == [3] * 6 + [24] * 3 + [2] * 3
+    assert narrowed[12:18, 15, 12].tolist() == [2, 2, 43, 43, 2, 2]
+    assert narrowed[14, 4:8, 12].tolist() == [41, 41, 43, 43]
+    assert (labels[12:18, 15, 12] == 43).all()  # the map itself is left alone
 
 
 def test_sulci_are_filled_and_opened():
