@@ -17,15 +17,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
-from lohi_export.checkpoint import load_weights, read_tensors
+from lohi_edge.volume import Float32
+from lohi_export.checkpoint import load_weights, read_tensors, write_tensors
 from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
+from lohi_export.evaluation import spread
 from lohi_export.networks import build_generator
+from lohi_export.unfold import is_exported, read_exported, unfold
 
 MAX_WEIGHTS_BYTES = 1 << 30
 
@@ -112,8 +116,9 @@ def start_run(
     """Open the run in `folder` to go on with it, or begin one there.
 
     Args:
-        init: a run folder or safetensors file whose averaged weights the generator begins with.
-            They are copied: a begun run goes on whatever becomes of that file.
+        init: a run folder or safetensors file whose averaged weights the generator begins with, or
+            a bundle or ONNX file (`unfold`). They are copied: a begun run goes on whatever becomes
+            of that file.
 
     Raises:
         UsageError: the folder holds a run of another configuration or data set.
@@ -126,7 +131,7 @@ def start_run(
     if begun and source == former.get("init_from", ""):
         digest = former["config"].get("init", "")
     else:
-        digest = sha256(read_bytes(Path(source), MAX_WEIGHTS_BYTES)) if source else ""
+        digest = sha256(_read_init(Path(source))) if source else ""
     run = replace(run, config=replace(config, init=digest))
     if begun:
         _check_same(run, former)
@@ -146,14 +151,31 @@ def start_run(
 
 
 def _weights_in(init: Path) -> Path:
-    return init / "weights.safetensors" if init.is_dir() else init
+    return init / "weights.safetensors" if init.is_dir() and not is_exported(init) else init
+
+
+def _read_init(source: Path) -> bytes:
+    return read_exported(source) if is_exported(source) else read_bytes(source, MAX_WEIGHTS_BYTES)
 
 
 def _copy_weights(run: Run, source: Path) -> None:
-    generator_of(run.config, source)
+    config, content = run.config, _read_init(source)
+    if is_exported(source):
+        generator = build_generator(config.model, config.width, config.depth, config.channels)
+        weights = unfold(generator, content, _some_slices(run))
+        make_directory(run.folder)
+        write_tensors(run.init, weights, {"model": config.model})
+        return
+    generator_of(config, source)
     make_directory(run.folder)
     with atomic_write(run.init) as file:
-        file.write(read_bytes(source, MAX_WEIGHTS_BYTES))
+        file.write(content)
+
+
+def _some_slices(run: Run, pairs: int = 4, each: int = 4) -> Float32:
+    """A few training slices (n, C, H, W)."""
+    chosen = run.slices("train")[:pairs]
+    return np.concatenate([p.batch(spread(p, each), run.config.channels)[0] for p in chosen])
 
 
 def _check_same(run: Run, former: dict[str, Any]) -> None:
