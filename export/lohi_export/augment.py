@@ -15,7 +15,11 @@ from scipy import ndimage as ndi
 from lohi_edge.volume import Float32
 from lohi_export.config import TrainConfig
 
-KNOT_SPACING = 32  # pixels between the independent displacements of an elastic warp
+KNOT_SPACING = 32  # pixels between the independent displacements of a warp
+# At `levels` 1: the highest black, and the range of the logarithm of the white, relative.
+BLACK, WHITE = 0.08, (-0.5, 0.1)
+
+Knots = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,54 +30,72 @@ class Change:
         corner, size: of the window that is cut out.
         flip: left and right are swapped.
         power: the source's grey values in [0, 1] are raised to it.
+        levels: where its black and white come to lie in [0, 1]; brighter than 1 is clipped.
         held: the source's neighbours repeat its middle slice, as they do where a scan is one
             slice, or thick ones.
         warp: displacements in pixels (2, m, n) on a coarse grid over the window; None for none.
+        slip: the same, of the target alone and beside `warp`.
     """
 
     corner: tuple[int, int]
     size: tuple[int, int]
     flip: bool
     power: np.float32
+    levels: tuple[np.float32, np.float32]
     held: bool
-    warp: NDArray[np.float64] | None
+    warp: Knots | None
+    slip: Knots | None
 
     def of_source(self, image: Float32) -> Float32:
-        """(C, H, W) in [-1, 1] -> (C, h, w): contrast differs between scanners."""
+        """(C, H, W) in [-1, 1] -> (C, h, w): contrast and range differ between scanners."""
         if self.held:
             image = np.repeat(image[len(image) // 2][None], len(image), axis=0)
-        grey = (self.of_target(image) + 1) / 2
-        changed: Float32 = (2 * grey**self.power - 1).astype(np.float32, copy=False)
+        black, white = self.levels
+        grey = ((self._placed(image, self.warp) + 1) / 2) ** self.power
+        grey = np.minimum(black + (white - black) * grey, np.float32(1))
+        changed: Float32 = (2 * grey - 1).astype(np.float32, copy=False)
         return changed
 
     def of_target(self, image: Float32) -> Float32:
         """(C, H, W) -> (C, h, w), its grey values as wanted."""
+        warps = [warp for warp in (self.warp, self.slip) if warp is not None]
+        return self._placed(image, np.sum(warps, axis=0) if warps else None)
+
+    def _placed(self, image: Float32, warp: Knots | None) -> Float32:
         (x, y), (height, width) = self.corner, self.size
         image = image[:, x : x + height, y : y + width]
-        if self.warp is not None:
-            image = _warped(image, self.warp)
+        if warp is not None:
+            image = _warped(image, warp)
         return image[:, ::-1] if self.flip else image
 
 
 def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) -> Change:
-    """A random change of slices (H, W), as `crop`, `gamma`, `hold` and `elastic` have it.
+    """A random change of slices (H, W), as `crop` and the configuration's augmentation have it.
 
-    The warp is drawn at knots and smooth between them (Simard et al., ICDAR 2003; on a coarse grid
+    Warps are drawn at knots and smooth between them (Simard et al., ICDAR 2003; on a coarse grid
     as in Ronneberger et al., MICCAI 2015).
     """
-    crop, sd = config.crop, config.elastic
+    crop = config.crop
     size = (crop, crop) if crop else shape
     free = [full - part + 1 for full, part in zip(shape, size, strict=True)]
     x, y = (int(rng.integers(n)) if crop else 0 for n in free)
     flip = bool(rng.random() < 0.5)
     power = np.float32(np.exp(rng.uniform(-config.gamma, config.gamma)))
     held = bool(rng.random() < config.hold)
+    warp = _knots(size, config.elastic, rng)
+    slip = _knots(size, config.slip, rng)
+    black = np.float32(config.levels * rng.uniform(0, BLACK))
+    white = np.float32(np.exp(config.levels * rng.uniform(*WHITE)))
+    return Change((x, y), size, flip, power, (black, white), held, warp, slip)
+
+
+def _knots(size: tuple[int, int], sd: float, rng: np.random.Generator) -> Knots | None:
+    """Displacements (2, m, n) of standard deviation `sd` pixels."""
     knots = [side // KNOT_SPACING + 2 for side in size]
-    warp = rng.normal(0, sd, (2, *knots)) if sd else None
-    return Change((x, y), size, flip, power, held, warp)
+    return rng.normal(0, sd, (2, *knots)) if sd else None
 
 
-def _warped(image: Float32, warp: NDArray[np.float64]) -> Float32:
+def _warped(image: Float32, warp: Knots) -> Float32:
     """The image seen through cubic splines of the knots' displacements."""
     shape = image.shape[1:]
     grid = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in shape), indexing="ij")

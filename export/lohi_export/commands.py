@@ -52,6 +52,14 @@ def train(
     elastic: Annotated[
         float | None, typer.Option(help="Random warp of both images, in mm [default: 0].")
     ] = None,
+    slip: Annotated[
+        float | None,
+        typer.Option(help="Random warp of the 3 T image alone, in mm [default: 0]."),
+    ] = None,
+    levels: Annotated[
+        float | None,
+        typer.Option(help="How far black and white of the input wander, 0 to 1 [default: 0]."),
+    ] = None,
     amp: Annotated[bool | None, typer.Option("--amp", help="Compute in 16 bits.")] = None,
     interval: Annotated[
         int | None, typer.Option(help="Steps between checkpoints [default: 250].")
@@ -97,6 +105,8 @@ def train(
         "ssim": ssim,
         "hold": hold,
         "elastic": elastic,
+        "slip": slip,
+        "levels": levels,
         "amp": amp,
         "interval": interval,
         "seed": seed,

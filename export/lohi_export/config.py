@@ -43,6 +43,9 @@ class TrainConfig:
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
         hold: share of samples whose neighbouring slices repeat the middle one.
         elastic: standard deviation in pixels of a smooth random warp of both images.
+        slip: standard deviation in pixels of a smooth warp of the target alone. Real pairs never
+            fit to the voxel; a generator that never saw that is too sure of thin edges.
+        levels: how far black and white of the input wander, of `augment.BLACK` and `WHITE`.
         amp: mixed precision: the networks compute in 16 bits.
         interval: steps between validations and checkpoints.
         seed: decides initial weights, order and augmentation.
@@ -77,6 +80,8 @@ class TrainConfig:
     cycle: float = 0.0
     identity: float = 0.0
     elastic: float = 0.0
+    slip: float = 0.0
+    levels: float = 0.0
     amp: bool = False
     split: dict[str, list[str]] = field(default_factory=_default_split)
 
@@ -98,6 +103,11 @@ class TrainConfig:
             problems.append(f"ema {self.ema} is not within 0 to 1")
         if not 0 <= self.hold <= 1:
             problems.append(f"hold {self.hold} is not within 0 to 1")
+        problems += [
+            f"{name} {getattr(self, name)} is negative"
+            for name in ("gamma", "elastic", "slip", "levels")
+            if getattr(self, name) < 0
+        ]
         if self.channels not in range(1, 16, 2):
             problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
         if self.contrast not in CONTRASTS:

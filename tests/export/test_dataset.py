@@ -183,6 +183,33 @@ def test_flips_swap_left_and_right_not_front_and_back() -> None:
 
 @settings(deadline=None)  # no timed tests
 @given(st.integers(0, 2**32 - 1))
+def test_levels_lift_black_and_scale_white_of_the_source_alone(seed: int) -> None:
+    image = np.array([[[-1.0, 0.0, 1.0]]], np.float32)
+    config = TrainConfig(crop=0, gamma=0.0, levels=0.5)
+    change = draw((1, 3), config, np.random.default_rng(seed))
+    black, middle, white = np.sort(change.of_source(image).ravel())
+    assert -1 <= black <= -1 + 2 * 0.04 + 1e-6
+    # Half of the range of the logarithm, -0.25 to 0.05; what exceeds 1 is clipped.
+    assert 2 * np.exp(-0.25) - 1 - 1e-6 <= white <= 1
+    if white < 1:
+        assert middle == pytest.approx((black + white) / 2, abs=1e-6)
+    assert sorted(change.of_target(image).ravel()) == [-1, 0, 1]
+
+
+@settings(deadline=None)  # no timed tests
+@given(st.integers(0, 2**32 - 1))
+def test_a_slip_moves_the_target_alone(seed: int) -> None:
+    y, x = np.mgrid[:64, :80].astype(np.float32)
+    image = np.stack([y / 40 - 1, x / 40 - 1])
+    config = TrainConfig(crop=0, gamma=0.0, slip=1.0)
+    change = draw((64, 80), config, np.random.default_rng(seed))
+    still, moved = change.of_source(image), change.of_target(image)
+    assert np.array_equal(still[:, ::-1] if change.flip else still, image)
+    assert 0.05 < 40 * np.abs(moved - still)[:, 12:-12, 12:-12].max() < 6
+
+
+@settings(deadline=None)  # no timed tests
+@given(st.integers(0, 2**32 - 1))
 def test_a_warp_moves_source_and_target_alike_smoothly_and_a_little(seed: int) -> None:
     y, x = np.mgrid[:64, :80].astype(np.float32)
     image = np.stack([y / 40 - 1, x / 40 - 1])  # every pixel says where it was
