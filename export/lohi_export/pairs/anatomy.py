@@ -25,6 +25,7 @@ from lohi_export.pairs.tissues import (
 Labels = NDArray[np.int16]
 SKIN, SOFT, OUTER_CSF, CORTEX, WHITE = 511, 507, 24, (3, 42), (2, 41)
 CEREBELLAR_CORTEX, VENTRICLES = (8, 47), (4, 43, 14)
+WALLS_MM = 4  # how far from its walls a fluid space's width is looked for
 FAR_FROM_WHITE = 0.01  # share of white matter
 BRAIN_LABELS = tuple(k for k in LABEL_TISSUE if k < 100 and k != 24)
 # Relative step of the finite difference that turns texture in T1 into texture in signal.
@@ -46,7 +47,8 @@ def narrow(labels: Labels, params: dict[str, float]) -> Labels:
     """A copy with fluid spaces as narrow as younger brains have them; most maps are of older ones.
 
     Outer CSF within `narrow_sulci` mm of cortex becomes that cortex, ventricle within
-    `narrow_ventricles` mm of tissue that tissue; nothing changes where those are 0 or less.
+    `narrow_ventricles` mm of tissue that tissue, and never more than to half of the width there;
+    below 1 mm nothing changes.
     """
     inside = ndi.find_objects(np.isin(labels, CORTEX + WHITE).astype(np.int8))[0]
     result: Labels = labels.copy()
@@ -59,7 +61,8 @@ def narrow(labels: Labels, params: dict[str, float]) -> Labels:
         if reach < 1:
             continue
         distance, nearest = ndi.distance_transform_edt(~np.isin(part, wall), return_indices=True)
-        taken = np.isin(part, fluid) & (distance <= reach)
+        half_width = ndi.maximum_filter(distance, 2 * WALLS_MM + 1)
+        taken = np.isin(part, fluid) & (distance <= np.minimum(reach, half_width / 2))
         part[taken] = part[tuple(axis[taken] for axis in nearest)]
     return result
 

@@ -88,8 +88,9 @@ def test_fluid_spaces_narrow_from_their_walls():
     assert np.array_equal(still, labels)
     narrowed = narrow(labels, {"narrow_sulci": 2.0, "narrow_ventricles": 2.2})
     assert narrowed[:12, 12, 12].tolist() == [3] * 6 + [24] * 3 + [2] * 3
-    assert narrowed[12:18, 15, 12].tolist() == [2, 2, 43, 43, 2, 2]
-    assert narrowed[14, 4:8, 12].tolist() == [41, 41, 43, 43]
+    # 6 mm between two walls: the middle is 3 mm from them, so 1 mm of each side goes.
+    assert narrowed[12:18, 15, 12].tolist() == [2, 43, 43, 43, 43, 2]
+    assert narrowed[14, 4:8, 12].tolist() == [41, 43, 43, 43]
     assert (labels[12:18, 15, 12] == 43).all()  # the map itself is left alone
 
 
