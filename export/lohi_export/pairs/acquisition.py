@@ -157,11 +157,10 @@ def combine(
     """Magnitude of the channels' root sum of squares, complex noise of sd 1/snr in each.
 
     A rotation of the channels puts all signal into the first and leaves the noise as it is, so n
-    channels are one with signal and n - 1 with noise alone; one channel alone is Rician. The noise
-    of many channels adds up to a floor that hardly varies: `low_floor`.
+    channels are one with signal and n - 1 with noise alone; one channel alone is Rician.
     """
     sd = np.float32(1 / params["low_snr"])
-    power = np.full(shape, params["low_floor"] ** 2, np.float32)
+    power = np.zeros(shape, np.float32)
     for channel in range(int(params["low_channels"])):
         for part in range(2):
             noise = sd * filtered_noise(shape, params, rng)

@@ -66,7 +66,6 @@ class Ranges:
     # 64 mT acquisition
     low_snr: Range = (10, 30)  # white matter signal at the brain's centre over noise sd
     low_channels: Range = (1, 2.99)  # receiver channels in the sum of squares (whole part)
-    low_floor: Range = (0, 0.2)  # magnitude of what further channels see, noise alone
     low_noise_spread: Range = (0, 1.2)  # sd of an extra smoothing of the noise, voxels
     low_edge_x: Range = (0.004, 0.35)  # gain of the reconstruction filter at the edge of k-space
     low_edge_y: Range = (0.01, 0.6)  # the same along the second axis
