@@ -8,7 +8,6 @@ well it measures each region, and how it works: docs/reference/morphometry.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,14 @@ from lohi_edge.quality.features import (
     place_features,
     place_of,
 )
-from lohi_edge.quality.regions import CEREBELLUM, CSF, REGIONS, STRUCTURES, TOTAL
+from lohi_edge.quality.regions import CEREBELLUM, REGIONS, STRUCTURES
 from lohi_edge.quality.scan import block_mean, lay_out
+from lohi_edge.quality.segmentation import (
+    Segmentation,
+    cerebellum_bottom,
+    intracranial,
+    region_volumes,
+)
 from lohi_edge.source import says_synthetic
 from lohi_edge.volume import Float32, Float64, Volume
 
@@ -48,52 +53,6 @@ UPPER_MM = 100  # of the head below the crown, without nose and ears, that tells
 BELOW_CROWN, BEHIND, SIZE = 0.51, 0.053, (0.195, 0.232, 0.178)
 SMALLEST, LARGEST = 0.75, 1.3  # of the usual size
 SKULL_ML = (600, 2600)  # intracranial volumes of children and adults, with a margin
-CEREBELLUM_MM2 = 40  # area of cerebellum in the lowest slice that counts as inside the skull
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """Which region each voxel belongs to.
-
-    Attributes:
-        labels: int16 (X, Y, Z), keys of REGIONS, 0 elsewhere.
-        affine: float64 (4, 4), voxel index -> mm, RAS+.
-        shares: region -> mm3, sums of each voxel's shares, which are less biased than counts of
-            winners; None counts voxels.
-    """
-
-    labels: NDArray[np.int16]
-    affine: Float64
-    shares: Mapping[int, float] | None = None
-
-    @property
-    def brain(self) -> NDArray[np.bool_]:
-        """Mask (X, Y, Z) of brain and ventricles, without the CSF about them."""
-        mask: NDArray[np.bool_] = (self.labels > 0) & (self.labels != CSF)
-        return mask
-
-
-def region_volumes(segmentation: Segmentation) -> dict[str, float]:
-    """Millilitres of every region by its name, and of all together ("total intracranial")."""
-    if segmentation.shares is not None:
-        found = dict(segmentation.shares)
-    else:
-        voxel = abs(float(np.linalg.det(segmentation.affine[:3, :3])))
-        counts = np.bincount(segmentation.labels.ravel(), minlength=max(REGIONS) + 1)
-        found = {label: voxel * float(counts[label]) for label in REGIONS}
-    volumes = {name: found[label] / 1000 for label, name in REGIONS.items()}
-    return {**volumes, TOTAL: sum(volumes.values())}
-
-
-def intracranial(labels: NDArray[np.int16], slice_mm2: float = 1.0) -> NDArray[np.int16]:
-    """A copy (X, Y, Z) without what lies below the cerebellum: the skull ends there.
-
-    `slice_mm2` is the area of one voxel's axial face.
-    """
-    area = np.isin(labels, CEREBELLUM).sum(axis=(0, 1)) * slice_mm2
-    result: NDArray[np.int16] = labels.copy()
-    result[:, :, : _bottom(area)] = 0
-    return result
 
 
 class Segmenter:
@@ -135,7 +94,7 @@ class Segmenter:
         # A mirrored head gives mirrored regions, exactly.
         shares: Float32 = (answer[:-1] + other[:-1]) / np.float32(2)
         right: Float32 = (answer[-1] + np.float32(1) - other[-1]) / np.float32(2)
-        bottom = _bottom(4 * shares[_classes_of(CEREBELLUM)].sum(axis=(0, 1, 2)))
+        bottom = cerebellum_bottom(4 * shares[_classes_of(CEREBELLUM)].sum(axis=(0, 1, 2)))
         shares[1:, :, :, :bottom] = 0
         found = _sums(shares, right)
         total = sum(found.values()) / 1000
@@ -228,11 +187,6 @@ def _first_place(fine: Volume) -> tuple[Float64, Float64]:
 
 def _classes_of(labels: tuple[int, ...]) -> list[int]:
     return [n for n, (_, left, _) in enumerate(STRUCTURES, 1) if left in labels]
-
-
-def _bottom(area: NDArray[np.generic]) -> int:
-    """First slice with CEREBELLUM_MM2 of cerebellum; 0 where there is none."""
-    return int(np.argmax(np.asarray(area) >= CEREBELLUM_MM2))
 
 
 def _sums(shares: Float32, right: Float32) -> dict[int, float]:
