@@ -18,6 +18,7 @@ from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 from lohi_export.onnx_export import export_checked, infer
+from lohi_export.references import deciles
 from lohi_export.run import MAX_WEIGHTS_BYTES, Run, data_digest, read_record
 
 ONNX = "fp32.onnx"
@@ -48,6 +49,9 @@ def write_bundle(
     golden = golden_slices(model, run.slices("validation"), config.channels)
     files = {ONNX: model, GOLDEN: _npz(golden)}
     kind = "edge" if config.width < EDGE_WIDTH else "study"
+    trained = [part.pair for part in run.slices("train")]
+    reference = {config.contrast: deciles(trained, config.contract)}
+    quality = {**figures.get("quality", {}), "reference": reference}
     manifest = Manifest(
         name=name or f"{config.contrast.lower()}-{kind}",
         version=version,
@@ -56,7 +60,7 @@ def write_bundle(
         slice_contract=config.contract,
         files={},
         tolerance=TOLERANCE,
-        metrics=figures,
+        metrics={**figures, "quality": quality},
         provenance=provenance(run),
     )
     return write(out, files, manifest)

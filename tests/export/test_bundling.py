@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from lohi_edge import nifti
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.slices import SliceContract
+from lohi_edge.head import find_head
+from lohi_edge.quality import plausibility, verdict
+from lohi_edge.quality.scan import block_mean, lay_out
+from lohi_edge.slices import SliceContract, intensity_range
 from lohi_export import session
 from lohi_export.bundling import write_bundle
 from lohi_export.networks import build_generator
@@ -90,7 +94,7 @@ def test_the_device_opens_the_bundle(bundle: Path, trained: Path) -> None:
     assert (manifest.name, manifest.version, manifest.serial) == ("t1w-edge", "1.0", 3)
     assert manifest.contrasts == ("T1w",)
     assert manifest.slice_contract == open_run(trained).config.contract
-    assert set(manifest.metrics) == {"validation", "test", "macs_per_slice"}
+    assert set(manifest.metrics) == {"validation", "test", "macs_per_slice", "quality"}
     golden = opened.golden()
     assert len(golden.input) == 4
     assert np.array_equal(golden.input * 2048, np.rint(golden.input * 2048))
@@ -100,6 +104,24 @@ def test_the_device_opens_the_bundle(bundle: Path, trained: Path) -> None:
     with torch.inference_mode():
         wanted = open_run(trained).generator()(torch.from_numpy(golden.input)).numpy()
     np.testing.assert_allclose(golden.output, wanted, atol=1e-4)
+
+
+def test_the_device_learns_what_brightness_the_model_was_trained_to_produce(
+    bundle: Path, toy: Path
+) -> None:
+    manifest = load(bundle).manifest
+    limits = verdict.limits_for("T1w", manifest.metrics)
+    assert len(limits["reference"]) == 10
+    anat = toy / "sub-01/ses-64mT/anat/sub-01_ses-64mT_run-01_T1w.nii.gz"
+    low, high = nifti.read(anat), nifti.read(Path(str(anat).replace("64mT", "3T")))
+    inner = lay_out(low, low.isotropic()).inner
+    dark, bright = intensity_range(
+        high.data, find_head(high.data), load(bundle).manifest.slice_contract
+    )
+    truth = block_mean(np.clip((high.data - dark) / (bright - dark), 0, 1) * 1000, 2)
+    exact = plausibility.statistics_shift(truth, inner, limits["reference"])
+    halved = plausibility.statistics_shift(truth / 2, inner, limits["reference"])
+    assert exact < 0.05 < halved
 
 
 def test_golden_slices_are_four_different_ones_that_show_a_head(bundle: Path) -> None:
