@@ -45,7 +45,8 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
     "zipper": {"warn": [None, 50.0], "hold": [None, 150.0]},
     "repeated": {"warn": [0.1, None], "hold": [0.02, None]},
     "clipped": {"warn": [None, 0.04], "hold": [None, 0.15]},
-    "swapped": {"warn": [None, 0.97], "hold": [None, 1.2]},
+    "swapped": {"warn": [None, 0.97], "hold": [None, 1.05]},  # above 1 a swap shortens the way
+    "gap": {"warn": [None, 1.5], "hold": [None, 1.75]},  # clean: up to 1.41; a slice left out: 1.6
     "blank": {"warn": [0.68, None], "hold": [0.3, None]},
 }
 

@@ -158,6 +158,16 @@ def checkerboard(result: Float32, level: float) -> float:
     return float(np.percentile(np.abs(tiles.mean(axis=(1, 3))), 95)) / level
 
 
+def displaced(table: Float32) -> float:
+    """How much one slice, or a piece of several, lies aside of the slices about it; about 1.5 is
+    even, lower is better.
+
+    A single slice shows in `slicewise.displaced`, whose 1 is as odd as 2 of `slicewise.gap`, which
+    shows where a piece begins or ends.
+    """
+    return max(2 * slicewise.displaced(table), slicewise.gap(table))
+
+
 def statistics_shift(work: Float32, inside: Any, reference: Any) -> float:
     """Distance of the result's brightness from training's, 0 to 1; lower is better.
 
@@ -194,11 +204,7 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
         "range",
         lambda s: signal.contrast(s.work, np.full(s.work.shape, s.level, np.float32), s.scan.inner),
     ),
-    "result_displaced": (
-        "ratio",
-        "low",
-        lambda s: max(slicewise.displaced(s.table), slicewise.gap(s.table) - 0.5),
-    ),
+    "result_displaced": ("ratio", "low", lambda s: displaced(s.table)),
     "piqe_before": ("score", "low", lambda s: s.piqe[0]),
     "piqe_after": ("score", "low", lambda s: s.piqe[1]),
     "piqe_change": ("score", "low", lambda s: s.piqe[1] - s.piqe[0]),
