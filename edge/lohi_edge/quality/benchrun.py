@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write, make_directory
+from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.nifti import MAX_FILE_BYTES
 from lohi_edge.pipeline import Models
 from lohi_edge.quality import benchstats, limits, verdict
 from lohi_edge.quality.faultbench import Case, Row, cases, scan_rows
@@ -19,7 +22,8 @@ FITTED = range(1, 13)  # heads that limits of scans are set on
 # A generator has seen heads 1-10: limits of results are set on those that it has not.
 RESULTS_FITTED = range(11, 13)
 REPORTED = range(13, 17)
-FAULTY_RUNS = 1  # of each reported head and contrast; clean ones are measured in every run
+RESULT_SCANS = 3  # of a pose that are enhanced
+_NO_MEASURE = ("limits.json", "advice.py")  # changes of these change no figure
 
 Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is next
 
@@ -27,8 +31,8 @@ Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is 
 def run(data: Path, out: Path, models: Models | None, progress: Progress) -> list[dict[str, Any]]:
     """Measure every case of a data set, and say what is caught.
 
-    Writes into `out`: rows/*.json (one a case; a case there already is not measured again),
-    limits.json (set on the fitted heads, ready for --limits), summary.md and curves.svg.
+    Writes into `out`: rows/*.json (one a case; not measured again while scan, model and check are
+    the same), limits.json (set on the fitted heads, ready for --limits), summary.md and curves.svg.
 
     Args:
         data: of `lohi-export simulate`.
@@ -61,25 +65,44 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
 
 
 def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
-    """The rows of a case, from the folder or measured now."""
-    faulty = case.head in REPORTED and case.run <= FAULTY_RUNS
-    rows = _kept(
-        folder / f"{case.head:02d}-{case.run:02d}-{case.contrast}-scan.json",
-        lambda: scan_rows(case, faulty),
-    )
-    if models is not None and case.head in (*RESULTS_FITTED, *REPORTED):
+    """The rows of a case, from the folder or measured now.
+
+    The first scan of a reported head's first pose is made faulty as well.
+    """
+    key = {"scan": sha256(read_bytes(case.path, MAX_FILE_BYTES)), "check": _check_digest()}
+    faulty = case.head in REPORTED and case.run == case.scan == 1
+    rows = _kept(folder / f"{case.name}-scan.json", key, lambda: scan_rows(case, faulty))
+    enhanced = case.head in (*RESULTS_FITTED, *REPORTED) and case.scan <= RESULT_SCANS
+    if models is not None and enhanced:
+        key["bundle"] = models.get(case.contrast).bundle.sha256
         rows += _kept(
-            folder / f"{case.head:02d}-{case.run:02d}-{case.contrast}-result.json",
-            lambda: result_rows(case, models, faulty),
+            folder / f"{case.name}-result.json", key, lambda: result_rows(case, models, faulty)
         )
     return rows
 
 
-def _kept(path: Path, measure: Callable[[], Iterable[Row]]) -> list[Row]:
-    if path.is_file():
-        return [Row(**row) for row in json.loads(path.read_text())]
+@cache
+def _check_digest() -> str:
+    """sha256 over the program and the weights that measure."""
+    files = resources.files("lohi_edge.quality").iterdir()
+    parts = [
+        f.name.encode() + f.read_bytes()
+        for f in sorted(files, key=lambda f: f.name)
+        if f.is_file() and f.name not in _NO_MEASURE
+    ]
+    return sha256(b"".join(parts))
+
+
+def _kept(path: Path, key: dict[str, str], measure: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Rows of a file of this very key, else measured and written there."""
+    try:
+        kept = json.loads(path.read_text())
+        if kept["key"] == key:
+            return [Row(**row) for row in kept["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or of another version
     rows = list(measure())
-    _write(path, json.dumps([row.to_dict() for row in rows]))
+    _write(path, json.dumps({"key": key, "rows": [row.to_dict() for row in rows]}))
     return rows
 
 

@@ -20,7 +20,7 @@ from lohi_edge.quality.phantom import phantom
 from lohi_edge.volume import Volume
 
 STRENGTHS = ("weak", "middle", "strong")
-_NAME = re.compile(r"sub-(\d+)_ses-64mT_run-(\d+)_(T1w|T2w|FLAIR)\.nii\.gz")
+_NAME = re.compile(r"sub-(\d+)_ses-64mT(?:_acq-(\d+))?_run-(\d+)_(T1w|T2w|FLAIR)\.nii\.gz")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
     """One measured scan or result.
 
     Attributes:
-        head, run, contrast: which simulated scan.
+        head, run, scan, contrast: which simulated scan.
         part: "scan" or "result".
         fault: what is wrong with it; "" for a clean one.
         strength: index into STRENGTHS.
@@ -37,6 +37,7 @@ class Row:
 
     head: int
     run: int
+    scan: int
     contrast: str
     part: str
     fault: str
@@ -49,16 +50,26 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One simulated 64 mT scan of a data set."""
+    """One simulated 64 mT scan of a data set.
+
+    Attributes:
+        run: of the head, posed anew.
+        scan: of that pose, with other settings; counts from 1.
+    """
 
     head: int
     run: int
+    scan: int
     contrast: str
     path: Path
 
+    @property
+    def name(self) -> str:
+        return f"{self.head:02d}-{self.run:02d}-{self.scan:02d}-{self.contrast}"
+
     def truth(self) -> Path:
         """The simulated 3 T scan beside it."""
-        name = self.path.name.replace("ses-64mT", "ses-3T")
+        name = re.sub("ses-64mT(_acq-[0-9]+)?", "ses-3T", self.path.name)
         return self.path.parents[2] / "ses-3T" / "anat" / name
 
     def labels(self) -> Path:
@@ -67,11 +78,13 @@ class Case:
         return truth.with_name(truth.name.replace(f"_{self.contrast}.", "_dseg."))
 
     def row(self, part: str, fault: str, strength: int, values: dict[str, float | None]) -> Row:
-        return Row(self.head, self.run, self.contrast, part, fault, strength, values)
+        return Row(self.head, self.run, self.scan, self.contrast, part, fault, strength, values)
 
     def rng(self, fault: str, strength: int) -> np.random.Generator:
         """Randomness of one fault on one scan, the same every time."""
-        return np.random.default_rng([self.head, self.run, zlib.crc32(fault.encode()), strength])
+        return np.random.default_rng(
+            [self.head, self.run, self.scan, zlib.crc32(fault.encode()), strength]
+        )
 
 
 def cases(pairs: Path, heads: Iterable[int]) -> list[Case]:
@@ -84,14 +97,14 @@ def cases(pairs: Path, heads: Iterable[int]) -> list[Case]:
     found = []
     for path in pairs.rglob("*_ses-64mT_*.nii.gz"):
         match = _NAME.fullmatch(path.name)
-        if match and int(match.group(1)) in wanted:
-            found.append(Case(int(match.group(1)), int(match.group(2)), match.group(3), path))
+        if match and int(match[1]) in wanted:
+            found.append(Case(int(match[1]), int(match[3]), int(match[2] or 1), match[4], path))
     if not found:
         raise BadInput(
             f"{pairs}: expected sub-NN_ses-64mT_run-NN_T1w.nii.gz of `lohi-export simulate`, "
             "found none of the heads asked for"
         )
-    return sorted(found, key=lambda c: (c.run, c.contrast != "T1w", c.head))
+    return sorted(found, key=lambda c: (c.run, c.scan, c.contrast != "T1w", c.head))
 
 
 def measure(volume: Volume, contrast: str) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Faults that a scan or a result can have, made on purpose: what the quality check must catch.
+"""Faults that a scan can have, made on purpose: what the quality check must catch.
 
 Every function takes an image array, a strength (0 weak, 1 middle, 2 strong) and a generator, and
 returns the faulty array; nothing else is changed.
@@ -49,7 +49,7 @@ def ghosting(image: Float32, strength: int, rng: np.random.Generator) -> Float32
 def spikes(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     """One k-space point of some slices (or of the volume) is off: stripes of 5, 10 or 20 %."""
     x, y, z = image.shape
-    amplitude = (0.05, 0.1, 0.2)[strength] * _tissue(image)
+    amplitude = (0.05, 0.1, 0.2)[strength] * tissue_level(image)
     angle, radius = rng.uniform(0, np.pi), rng.uniform(0.25, 0.45)
     kx, ky = radius * np.cos(angle), radius * np.sin(angle)
     kz = rng.uniform(-0.5, 0.5)
@@ -70,7 +70,7 @@ def zipper(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     faulty = image.copy()
     at = int(rng.integers(image.shape[0] // 8, image.shape[0] * 7 // 8))
     shape = (2, *image.shape[1:])
-    level = (0.3, 0.6, 1.2)[strength] * _tissue(image)
+    level = (0.3, 0.6, 1.2)[strength] * tissue_level(image)
     faulty[at : at + 2] += (level * np.abs(rng.normal(1, 0.5, shape))).astype(np.float32)
     return faulty
 
@@ -127,14 +127,14 @@ def swapped(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
 
 def clipped(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     """The brightest 3, 8 or 20 % of the head saturate."""
-    head = image[image > 0.5 * _tissue(image)]
+    head = image[image > 0.5 * tissue_level(image)]
     top = np.percentile(head, (97, 92, 80)[strength])
     return np.minimum(image, np.float32(top))
 
 
 def cropped(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     """The crown lies 15, 30 or 50 mm outside the field of view (5 mm slices)."""
-    rows = np.flatnonzero((image > 0.4 * _tissue(image)).mean(axis=(0, 1)) > 0.02)
+    rows = np.flatnonzero((image > 0.4 * tissue_level(image)).mean(axis=(0, 1)) > 0.02)
     return image[:, :, : max(6, int(rows[-1]) + 1 - (3, 6, 10)[strength])]
 
 
@@ -184,54 +184,7 @@ MOVES_VOXELS = {
 }  # fmt: skip
 
 
-def blob(shape: tuple[int, ...], centre: Any, diameter: float, zooms: Any = (1, 1, 1)) -> Float32:
-    """A soft-edged ball (X, Y, Z), 1 inside, of a diameter in mm."""
-    grid = [
-        ((np.arange(n) - c) * z).astype(np.float32)
-        for n, c, z in zip(shape, centre, zooms, strict=True)
-    ]
-    x, y, z = np.meshgrid(*grid, indexing="ij", sparse=True)
-    distance = np.sqrt(x**2 + y**2 + z**2)
-    return np.clip(diameter / 2 + 0.5 - distance, 0, 1).astype(np.float32)
-
-
-def invented(image: Float32, centre: Any, diameter: float, change: float) -> Float32:
-    """A result with a lesion, `change` of its surroundings brighter (or darker), put in."""
-    level = _local_level(image, centre, diameter)
-    return image + np.float32(change * level) * blob(image.shape, centre, diameter)
-
-
-def slice_shifted(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
-    """Four slices of a result moved sideways by 2, 4 or 8 mm."""
-    faulty = image.copy()
-    at = int(rng.integers(image.shape[2] // 3, image.shape[2] * 2 // 3))
-    faulty[:, :, at : at + 4] = np.roll(image[:, :, at : at + 4], (2, 4, 8)[strength], axis=0)
-    return faulty
-
-
-def checkerboard(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
-    """The pattern of transposed convolutions, 2, 5 or 10 % of tissue."""
-    x, y, _ = image.shape
-    sign = (-1.0) ** (np.arange(x)[:, None] + np.arange(y))
-    return (image * (1 + (0.02, 0.05, 0.1)[strength] * sign[..., None])).astype(np.float32)
-
-
-def collapsed(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
-    """Contrast inside the head shrinks to 60, 30 or 10 %."""
-    keep = (0.6, 0.3, 0.1)[strength]
-    level = _tissue(image)
-    head = image > 0.3 * level
-    return np.where(head, level + keep * (image - level), image).astype(np.float32)
-
-
-RESULT_FAULTS: dict[str, Fault] = {
-    "slice shifted": slice_shifted,
-    "checkerboard": checkerboard,
-    "contrast collapsed": collapsed,
-}
-
-
-def _tissue(image: Float32) -> float:
+def tissue_level(image: Float32) -> float:
     """Typical brightness of the head."""
     bright = image[image > 0.25 * np.percentile(image, 98)]
     return float(np.median(bright)) if len(bright) else 1.0
@@ -241,7 +194,7 @@ def _noise_sd(image: Float32) -> float:
     """Noise of a scan's tissue (Immerkaer's mask with the median)."""
     a = image[:-2] - 2 * image[1:-1] + image[2:]
     b = a[:, :-2] - 2 * a[:, 1:-1] + a[:, 2:]
-    inside = ndi.binary_erosion(image > 0.5 * _tissue(image), iterations=3)[1:-1, 1:-1]
+    inside = ndi.binary_erosion(image > 0.5 * tissue_level(image), iterations=3)[1:-1, 1:-1]
     return float(np.median(np.abs(b[inside]))) / 0.6745 / 6
 
 
@@ -249,9 +202,3 @@ def _some_slices(image: Float32, count: int, rng: np.random.Generator) -> Any:
     """Slices well inside the head, none beside another."""
     low, high = image.shape[2] // 4, image.shape[2] * 4 // 5
     return low + 2 * rng.permutation((high - low) // 2)[:count]
-
-
-def _local_level(image: Float32, centre: Any, diameter: float) -> float:
-    reach = int(diameter)
-    box = tuple(slice(max(0, int(c) - reach), int(c) + reach + 1) for c in centre)
-    return float(np.median(image[box]))

@@ -15,7 +15,8 @@ from lohi_edge.errors import BadInput
 from lohi_edge.pipeline import Models
 from lohi_edge.quality import benchrun, benchstats, limits
 from lohi_edge.quality.faultbench import Case, Row
-from lohi_edge.quality.resultbench import enlarged, result_rows
+from lohi_edge.quality.result_faults import enlarged
+from lohi_edge.quality.resultbench import result_rows
 
 
 def test_the_area_under_a_receiver_curve_is_the_share_of_pairs_in_order():
@@ -35,7 +36,9 @@ def test_rates_resample_heads_and_not_scans():
 
 
 def row(value, head=1, fault="", strength=0):
-    return Row(head, 1, "T1w", "scan", fault, strength, {"noise": value, "blank": 1.0, "gap": None})
+    return Row(
+        head, 1, 1, "T1w", "scan", fault, strength, {"noise": value, "blank": 1.0, "gap": None}
+    )
 
 
 def test_scores_grow_towards_the_worse_side_only():
@@ -87,11 +90,16 @@ def test_a_bench_measures_each_case_once(data, tmp_path):
     assert {"", "motion", "clipped", "phantom", "wrong contrast (T1w as T2w)"} <= faults
     assert {p.name for p in out.iterdir()} == {"rows", "limits.json", "summary.md", "curves.svg"}
     # What is kept is not measured again: a figure changed by hand stays.
-    kept = out / "rows" / "13-01-T1w-scan.json"
-    rows = json.loads(kept.read_text())
-    kept.write_text(json.dumps([r for r in rows if r["fault"] in ("", "clipped")]))
+    kept = out / "rows" / "13-01-01-T1w-scan.json"
+    found = json.loads(kept.read_text())
+    found["rows"] = [r for r in found["rows"] if r["fault"] in ("", "clipped")]
+    kept.write_text(json.dumps(found))
     again = benchrun.run(data, out, None, lambda *_: None)
     assert {r["fault"] for r in again} == {"", "clipped"}
+    # Of another scan, check or model it is measured again.
+    found["key"]["check"] = "another"
+    kept.write_text(json.dumps(found))
+    assert {r["fault"] for r in benchrun.run(data, out, None, lambda *_: None)} == faults
 
 
 def test_a_bench_without_reported_heads_is_refused(data, tmp_path):
@@ -105,12 +113,16 @@ def test_a_bench_without_reported_heads_is_refused(data, tmp_path):
 @pytest.mark.slow
 def test_faulty_results_are_measured_beside_the_scan_they_came_from(data, identity_bundle):
     path = next((data / "sub-13").rglob("*.nii.gz"))
-    rows = list(result_rows(Case(13, 1, "T1w", path), Models(identity_bundle, 1), faulty=True))
+    rows = list(result_rows(Case(13, 1, 1, "T1w", path), Models(identity_bundle, 1), faulty=True))
     assert rows[0].fault == ""
-    assert {r.fault for r in rows} == {
-        "", "slice shifted", "checkerboard", "contrast collapsed", "lesion invented",
-        "lesion erased",
-    }  # fmt: skip
+    lesions = {f"lesion {what}" for what in ("invented", "erased")}
+    lesions |= {f"{name} ({mm} mm)" for name in lesions for mm in (5, 12)}
+    assert {r.fault for r in rows} == lesions | {
+        "",
+        "slice shifted",
+        "checkerboard",
+        "contrast collapsed",
+    }
     clean = rows[0].values["checkerboard"]
     assert all(r.values["checkerboard"] > clean for r in rows if r.fault == "checkerboard")
 

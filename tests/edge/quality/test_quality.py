@@ -16,6 +16,7 @@ from lohi_edge.quality import (
     fitness,
     limits,
     plausibility,
+    result_faults,
     slicewise,
     verdict,
 )
@@ -197,6 +198,14 @@ def test_swapped_neighbours_shorten_the_way_back():
     assert slicewise.swapped(table) > 1
 
 
+def test_a_slice_left_out_doubles_a_step():
+    rng = np.random.default_rng(0)
+    table = np.cumsum(rng.standard_normal((14, 4000)), axis=0).astype(np.float32)
+    # A random walk: every step is as long as any other, and two at once are sqrt(2) as long.
+    assert slicewise.gap(table) == pytest.approx(1, abs=0.05)
+    assert slicewise.gap(np.delete(table, 6, axis=0)) == pytest.approx(np.sqrt(2), abs=0.05)
+
+
 @pytest.fixture(scope="module")
 def pair():
     """A scan and a perfect result: the same head, inverted contrast, sharper."""
@@ -219,7 +228,7 @@ def test_a_faithful_result_is_consistent_whatever_its_contrast(pair):
 
 def test_an_invented_lesion_is_found_where_it_is(pair):
     centre = tuple(n // 2 for n in pair[2].shape)
-    wrong = faults.invented(pair[2], centre, 12, 0.8)
+    wrong = result_faults.invented(pair[2], centre, 12, 0.8)
     assert figures(pair, wrong)["residual_blob"] > 1.3 * figures(pair, pair[2])["residual_blob"]
 
 
@@ -232,7 +241,7 @@ def test_an_invented_lesion_is_found_where_it_is(pair):
     ],
 )
 def test_a_faulty_result_moves_its_metric(pair, fault, metric, up):
-    wrong = faults.RESULT_FAULTS[fault](pair[2], 2, np.random.default_rng(0))
+    wrong = result_faults.RESULT_FAULTS[fault](pair[2], 2, np.random.default_rng(0))
     before, after = figures(pair, pair[2])[metric], figures(pair, wrong)[metric]
     assert (after > before) if up else (after < before)
 
