@@ -30,8 +30,8 @@ FORCE:
 sbom: .venv-wheelhouse/.installed
 	mkdir -p dist/sbom
 	for lock in $(LOCKS); do \
-		$(SUPPLY)/cyclonedx-py requirements deploy/locks/$$lock.txt --pyproject pyproject.toml \
-			--output-reproducible --output-format JSON --output-file dist/sbom/$$lock.cdx.json || exit; \
+		PATH="$(CURDIR)/$(SUPPLY):$$PATH" python3 deploy/sbom.py deploy/locks/$$lock.txt \
+			dist/sbom/$$lock.cdx.json || exit; \
 	done
 
 audit: .venv-wheelhouse/.installed

@@ -29,8 +29,7 @@ for wheel in "$@"; do
     cp "$wheel" "$made/wheels/"
 done
 
-cyclonedx-py requirements "$lock" --pyproject pyproject.toml --output-reproducible \
-    --output-format JSON --output-file "$made/sbom.cdx.json"
+python3 deploy/sbom.py "$lock" "$made/sbom.cdx.json"
 cp deploy/install.sh deploy/lohi-edge.toml "$made/"
 cp -R deploy/systemd "$made/"
 printf 'target=%s\nmachine=%s\npython=%s\nglibc=2.%s\n' "$target" "$machine" "$python" "$glibc" \

@@ -37,7 +37,7 @@ def split(
     """Draw subjects at random for training, validation and test, and write the split down.
 
     A subject goes to one part with all sessions, runs and contrasts; those without a pair go to
-    none. Example: lohi-export split data --out split.json --seed 0
+    none. Example: lohi-export split pairs --out split.json --seed 0
     """
     from lohi_export import splits
     from lohi_export.config import SPLITS, write_json
@@ -67,7 +67,7 @@ def register(
     Writes a picture a pair (sub-*/figures) and registration.csv/.json; look at the pictures. A pair
     that failed is named and not written, the others are; then the exit code is 3. Pairs already
     there and complete are kept. Same scans, same result.
-    Example: lohi-export register raw --out pairs --transform rigid --jobs 4
+    Example: lohi-export register raw --out pairs --low ses-HFC --high ses-GE --jobs 4
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from documented import MAKE, ROOT, for_place
 from lohi_edge import toml
 
-ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "deploy/locks").glob("*-py*.txt"))
 UV = ROOT / ".venv-wheelhouse/bin"
 EPOCH = "1700000000"
@@ -51,6 +54,27 @@ def test_a_lock_fits_the_dependencies_and_names_every_file_by_hash(lock):
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_bill_of_materials_leads_from_our_dependencies_to_every_package(lock):
+    """The graph begins with what pyproject.toml asks for; nothing in the lock is unasked for."""
+    parts = [{"name": name, "bom-ref": f"ref-{name}"} for name, _ in _PIN.findall(lock.read_text())]
+    bare = {"metadata": {"component": {"name": "lohi-edge", "bom-ref": "us"}}, "components": parts}
+    script = runpy.run_path(str(ROOT / "deploy/sbom.py"))
+    graph = {
+        row["ref"]: row["dependsOn"]
+        for row in script["with_graph"](bare, lock.read_text())["dependencies"]
+    }
+    asked = toml.read(ROOT / "pyproject.toml")["project"]["dependencies"]
+    ours = {f"ref-{Requirement(text).name.lower()}" for text in asked}
+    assert set(graph["us"]) == ours & set(graph)
+    reached, left = set(), ["us"]
+    while left:
+        reached.add(left[-1])
+        left += [ref for ref in graph[left.pop()] if ref not in reached]
+    assert reached == set(graph)
+    assert "ref-numpy" in graph["ref-scipy"]
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -70,26 +94,64 @@ def test_an_advisory_service_that_knows_nothing_gives_no_clean_bill(tmp_path, sc
     assert "nothing was audited" in done.stderr
 
 
-@pytest.mark.slow
-def test_two_builds_are_the_same_bytes(tmp_path):
-    """From two folders, at two times, under two umasks."""
+MADE = {
+    "demo": "demo-out/before-after.png",
+    "lock": "deploy/locks/jetpack6-py3.10.txt",
+    "sbom": "dist/sbom/jetpack6-py3.10.cdx.json",
+    "wheel": "dist/lohi_edge-*.whl",
+    "wheelhouse": "dist/wheelhouse-x86-64/SHA256SUMS",
+}
+
+
+def copy_sources(source: Path) -> Path:
+    """What a build needs, in a folder of its own."""
+    source.mkdir(parents=True)
+    for part in ("edge", "calibration", "export", "deploy", "pyproject.toml", "README.md",
+                 "LICENSE", "NOTICE", "Makefile"):  # fmt: skip
+        path = ROOT / part
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(path, source / part, ignore=ignore) if path.is_dir() else shutil.copy2(
+            path, source
+        )
+    return source
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """The tools that `make` gathers and builds with."""
     made = subprocess.run(
         ["make", "-C", ROOT, ".venv-wheelhouse/.installed"], capture_output=True, check=False
     )
     if made.returncode:
         pytest.skip("needs a package index")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for page in for_place(MAKE).values() for line in page])
+def test_the_documented_targets_make_what_they_say(line, tools, tmp_path):
+    source = copy_sources(tmp_path / "lohi-edge")
+    (source / ".venv-wheelhouse").symlink_to(ROOT / ".venv-wheelhouse")
+    (source / ".venv").symlink_to(sys.prefix)
+    made = MADE[line.split()[1]]
+    for old in source.glob(made):
+        old.unlink()
+    # The environments are there; nothing is installed anew.
+    there = ("-o", ".venv/.installed", "-o", ".venv-wheelhouse/.installed")
+    done = subprocess.run(
+        [*line.split(), *there], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (first, *_) = source.glob(made)
+    if line == "make sbom":
+        assert any(row.get("dependsOn") for row in json.loads(first.read_text())["dependencies"])
+
+
+@pytest.mark.slow
+def test_two_builds_are_the_same_bytes(tools, tmp_path):
+    """From two folders, at two times, under two umasks."""
     digests = []
     for name, umask in (("one", 0o022), ("two", 0o077)):
-        source = tmp_path / name / "lohi-edge"
-        kept = ("edge", "calibration", "export", "deploy", "pyproject.toml", "README.md",
-                "LICENSE", "NOTICE")  # fmt: skip
-        source.mkdir(parents=True)
-        for part in kept:
-            path = ROOT / part
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(path, source / part, ignore=ignore) if path.is_dir() else shutil.copy2(
-                path, source
-            )
+        source = copy_sources(tmp_path / name / "lohi-edge")
         os.utime(source / "README.md", (1, 1) if name == "one" else None)
         done = subprocess.run(
             ["bash", "-c", f"umask {umask:03o}; deploy/wheel.sh out"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-DEPLOY = Path(__file__).parents[2] / "deploy" / "systemd"
+from documented import ROOT, lines
+
+DEPLOY = ROOT / "deploy" / "systemd"
 SERVICES = sorted(path.name for path in DEPLOY.glob("*.service"))
 UNITS = [*SERVICES, *sorted(path.name for path in DEPLOY.glob("*.timer"))]
 MOST_EXPOSED = 20  # tenths, as systemd-analyze's --threshold counts
@@ -112,3 +115,33 @@ def test_the_daemon_is_started_as_its_command_line_asks():
 def test_onnxruntime_is_told_to_report_to_nobody(name):
     lines = (DEPLOY / name).read_text().splitlines()
     assert "Environment=ORT_DISABLE_TELEMETRY=1" in lines
+
+
+def drop_in(page: str) -> str:
+    """The text that a page tells to put into `systemctl edit`."""
+    shown = [line for line in lines(ROOT / "docs/how-to" / page) if line]
+    begin = next(n for n, line in enumerate(shown) if line in ("[Unit]", "[Service]"))
+    kept = itertools.takewhile(re.compile(r"\[\w+\]|\w+=").match, shown[begin:])
+    return "\n".join(kept) + "\n"
+
+
+def exposure(root: Path, name: str) -> float:
+    done = run("systemd-analyze", "security", "--offline=true", f"--root={root}", name)
+    return float(re.findall(r": ([\d.]+) ", done.stdout)[-1])
+
+
+@needs_systemd
+@pytest.mark.parametrize("page", ["dicom.md", "install.md"])
+def test_what_the_docs_open_is_sound_and_keeps_the_exposure_low(root, page):
+    name = "lohi-edge-watch.service"
+    folder = root / f"etc/systemd/system/{name}.d"
+    folder.mkdir()
+    (folder / "override.conf").write_text("[Service]\nSystemCallFilter=\nPrivateUsers=no\n")
+    loosened = exposure(root, name)
+    (folder / "override.conf").unlink()
+    assert loosened > exposure(root, name)  # a drop-in counts at all
+    (folder / "override.conf").write_text(drop_in(page))
+    done = run("systemd-analyze", "verify", "--man=no", f"--root={root}", name)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert exposure(root, name) <= MOST_EXPOSED / 10
+    assert "=" in drop_in(page)

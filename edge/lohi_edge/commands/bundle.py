@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """Print what a bundle says of itself, after checking every file's sha256.
 
-    Example: lohi-edge bundle show my-bundle/
+    Example: lohi-edge bundle show t1w-edge/
     """
     from lohi_edge import bundle, console
     from lohi_edge.device import installed
@@ -66,9 +66,9 @@ def verify(
 
     Examples:
 
-      lohi-edge bundle verify my-bundle/
+      lohi-edge bundle verify t1w-edge/
 
-      lohi-edge bundle verify my-bundle.zip --key maker.pub
+      lohi-edge bundle verify t1w-edge.zip --key maker.pub
     """
     from lohi_edge import acceptance, bundle, console, signing
     from lohi_edge.device import installed

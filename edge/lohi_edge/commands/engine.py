@@ -49,7 +49,7 @@ def build(
 
       lohi-edge engine build
 
-      lohi-edge engine build my-bundle --precision fp16 --batch 1,8,16 --workspace 256
+      lohi-edge engine build t1w-edge --precision fp16 --batch 1,8,16 --workspace 256
     """
     from lohi_edge.engine import report
     from lohi_edge.engine.build import Profile

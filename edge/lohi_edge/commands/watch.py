@@ -164,7 +164,7 @@ def list_queue(
 def show(scan: Number, state: State = None, config: Config = None, as_json: Json = False) -> None:
     """Print all that the ledger knows of one scan.
 
-    Example: lohi-edge queue show 17
+    Example: lohi-edge queue show 1
     """
     from lohi_edge.console import show_mapping
     from lohi_edge.watch import queue
@@ -177,7 +177,7 @@ def show(scan: Number, state: State = None, config: Config = None, as_json: Json
 def retry(scan: Number, state: State = None, config: Config = None) -> None:
     """Try a held, failed or quarantined scan again.
 
-    Example: lohi-edge queue retry 17
+    Example: lohi-edge queue retry 2
     """
     from lohi_edge.watch import control
 
@@ -188,7 +188,7 @@ def retry(scan: Number, state: State = None, config: Config = None) -> None:
 def drop(scan: Number, state: State = None, config: Config = None) -> None:
     """Take a waiting scan out of the queue; its original stays untouched.
 
-    Example: lohi-edge queue drop 17
+    Example: lohi-edge queue drop 3
     """
     from lohi_edge.watch import control
 

@@ -83,7 +83,7 @@ def export(
 ) -> None:
     """Write a run's averaged weights as the device's ONNX file.
 
-    Example: lohi-export morphometry export runs/segmenter segmenter.onnx --errors validation.json
+    Example: lohi-export morphometry export runs/segmenter segmenter.onnx --errors errors.json
     """
     from lohi_edge.files import atomic_write
     from lohi_export.morphometry.export import export as to_onnx
