@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lohi_edge.dicom.receive import Tls
+    from lohi_edge.dicom.tls import Tls
 
 Certificate = Annotated[
     Path | None, typer.Option("--tls-cert", help="Our certificate (PEM); turns TLS on.")
@@ -140,7 +140,7 @@ def bench(
 
 
 def _tls(certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
-    from lohi_edge.dicom.receive import Tls
+    from lohi_edge.dicom.tls import Tls
     from lohi_edge.errors import UsageError
 
     if not any((certificate, key, authority)):

@@ -161,7 +161,7 @@ def _comes_back(root: Path, point: str) -> bool:
 def peers(context: Context) -> Finding:
     """Every DICOM node of the settings answers a C-ECHO."""
     from lohi_edge.dicom import send
-    from lohi_edge.dicom.receive import Tls
+    from lohi_edge.dicom.tls import Tls
 
     settings = context.settings.dicom
     files = (settings.tls_cert, settings.tls_key, settings.tls_ca)

@@ -1,19 +1,15 @@
 """A storage SCP: what a scanner sends lands in an inbox, on disk before success is answered.
 
-Names come from hashes, never from the wire; nothing is decoded or decompressed here. PDU lengths,
-message sizes and waiting times are bounded below pynetdicom, which trusts its peers
-(pynetdicom issue 1086).
+Names come from hashes, never from the wire; nothing is decoded or decompressed here. What a peer
+may make us read, and how long it may take, is bounded at the door.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import shutil
-import socket
-import ssl
-import time
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +20,15 @@ from pydicom import uid as uids
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from lohi_edge.dicom.door import FIRST_SECONDS, MAX_INSTANCE, PDU_SECONDS, Door
 from lohi_edge.dicom.instance import ENHANCED, MR_IMAGE, parse
+from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes
 
-MAX_PDU = 1 << 20  # offered are 256 KiB; a peer that ignores the offer is cut off here
 OFFERED_PDU = 256 << 10
-MAX_INSTANCE = 256 << 20
-PDU_SECONDS, IDLE_SECONDS = 30.0, 60.0
+IDLE_SECONDS = 60.0
+BACKLOG = 128  # with pynetdicom's 5, who connects in a burst tries again a second later
 SUCCESS, NO_RESOURCES, DUPLICATE = 0x0000, 0xA700, 0x0111
 MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
 SYNTAXES = [
@@ -43,43 +40,6 @@ SYNTAXES = [
 ]
 # Its messages quote what peers send.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files of a mutual TLS connection: both ends show a certificate signed by `authority`."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-
-    def context(self, server: bool) -> ssl.SSLContext:
-        """An SSL context of either end.
-
-        Raises:
-            UsageError: a file is missing or holds no certificate or key.
-        """
-        kind = _LateHandshake if server else ssl.SSLContext
-        context = kind(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context.load_verify_locations(cafile=str(self.authority))
-            context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"TLS files cannot be used: {error}; check the paths") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
-class _LateHandshake(ssl.SSLContext):
-    """Shakes hands at the first read, in the connection's own thread and within its time.
-
-    pynetdicom would do it in the thread that accepts connections, where one peer that says nothing
-    keeps out all others.
-    """
-
-    def wrap_socket(self, sock: socket.socket, *args: Any, **more: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(sock, *args, **{**more, "do_handshake_on_connect": False})
 
 
 @dataclass(frozen=True)
@@ -125,10 +85,7 @@ class Receiver:
     def __init__(self, inbox: Path, listening: Listening, log: Callable[[str], Any]) -> None:
         if not listening.callers:
             raise UsageError("expected the AE titles that may send; name them with --caller")
-        try:
-            self._peers = [ipaddress.ip_network(peer) for peer in listening.peers]
-        except ValueError as error:
-            raise UsageError(f"expected IP addresses or networks as peers: {error}") from None
+        self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
         self._server: Any = None
 
@@ -144,15 +101,16 @@ class Receiver:
         entity = AE(listening.title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(listening.callers)
-        entity.maximum_associations = listening.associations
+        entity.maximum_associations = sys.maxsize  # it would count the silent; the door does not
         entity.maximum_pdu_size = OFFERED_PDU
         entity.network_timeout = IDLE_SECONDS
-        entity.acse_timeout = entity.dimse_timeout = PDU_SECONDS
+        entity.acse_timeout, entity.dimse_timeout = FIRST_SECONDS, PDU_SECONDS
         entity.add_supported_context(Verification)
         for sop_class in (MR_IMAGE, *ENHANCED):
             entity.add_supported_context(sop_class, SYNTAXES)
         handlers: Any = [
-            (evt.EVT_CONN_OPEN, self._guard),
+            (evt.EVT_CONN_OPEN, self._door.opened),
+            (evt.EVT_REQUESTED, self._door.requested),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_REJECTED, lambda event: self._log("an association was rejected")),
         ]
@@ -164,6 +122,7 @@ class Receiver:
             )
         except OSError as error:
             raise UsageError(f"cannot listen on {address}: {error.strerror}") from None
+        self._server.socket.listen(BACKLOG)
         return self
 
     def __exit__(
@@ -173,16 +132,6 @@ class Receiver:
         trace: TracebackType | None,
     ) -> None:
         self._server.shutdown()
-
-    def _guard(self, event: Any) -> None:
-        """Bound what the connection may make us read, before its first byte is read."""
-        connection = event.assoc.dul.socket
-        address = ipaddress.ip_address(event.address[0])
-        if self._peers and not any(address in peer for peer in self._peers):
-            self._log("a connection from an address that is not allowed was closed")
-            connection.recv = Bounded(connection, allowed=False)
-            return
-        connection.recv = Bounded(connection)
 
     def _store(self, event: Any) -> int:
         event.assoc.dul.socket.recv.restart()
@@ -217,45 +166,6 @@ class Receiver:
     def _refuse(self, status: int, why: str) -> int:
         self._log(f"refused an instance (0x{status:04X}): {why}")
         return status
-
-
-class Bounded:
-    """`AssociationSocket.recv` with bounds on size and time.
-
-    Raises:
-        OSError: a PDU or message is too large; pynetdicom then closes the connection.
-        TimeoutError: a PDU takes too long.
-    """
-
-    def __init__(self, connection: Any, allowed: bool = True) -> None:
-        self._connection, self._allowed = connection, allowed
-        self._socket = connection.socket
-        self._message = 0
-
-    def restart(self) -> None:
-        """A whole message has been received."""
-        self._message = 0
-
-    def __call__(self, size: int) -> bytearray:
-        self._message += size
-        if not self._allowed or size > MAX_PDU or self._message > MAX_INSTANCE:
-            # pynetdicom takes it that the peer has closed the connection, and leaves it open.
-            self._connection.socket = None
-            self._socket.close()
-            raise OSError("an address that is not allowed, or more bytes than a head scan needs")
-        deadline = time.monotonic() + PDU_SECONDS
-        data = bytearray()
-        while len(data) < size:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("a PDU takes too long")
-            self._socket.settimeout(left)
-            chunk = self._socket.recv(min(size - len(data), 1 << 16))
-            if not chunk:
-                break
-            data += chunk
-        self._socket.settimeout(PDU_SECONDS)
-        return data
 
 
 def _token(uid: str) -> str:

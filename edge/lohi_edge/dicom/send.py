@@ -17,7 +17,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
-from lohi_edge.dicom.receive import Tls
+from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.dicom.receive import Listening, Receiver, Tls
+from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import Queue
+from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import LohiError
 from lohi_edge.watch import process
 from lohi_edge.watch.process import Send

@@ -16,13 +16,15 @@ import threading
 import pydicom
 import pytest
 from pydicom import uid as uids
+from pynetdicom import AE
 
 from dicom_series import PHANTOM, save, slices, write
 from lohi_edge import dicom
-from lohi_edge.dicom import receive
+from lohi_edge.dicom import door, receive
 from lohi_edge.dicom.instance import parse
-from lohi_edge.dicom.receive import Listening, Receiver, Tls
+from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import NetworkError, Node, Queue, echo, send
+from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, UsageError
 from orthanc import free_port
 
@@ -128,7 +130,7 @@ def test_giant_pdus_and_messages_are_cut_off(receiver, tmp_path, monkeypatch):
             peer.sendall(struct.pack(">BBI", kind, 0, 0xFFFFFFF0) + bytes(1000))
             assert read_to_end(peer) <= 20  # an abort, or nothing: closed
     assert echo(node) > 0
-    monkeypatch.setattr(receive, "MAX_INSTANCE", 1000)
+    monkeypatch.setattr(door, "MAX_INSTANCE", 1000)
     with pytest.raises(NetworkError):
         send([save(tmp_path / "a", slices())], node)
     assert not list(inbox.rglob("*.dcm"))
@@ -205,20 +207,72 @@ def test_tls_lets_in_whom_the_authority_signed(receiver, tmp_path):
         Tls(inbox, inbox, inbox).context(server=True)
 
 
-def test_a_silent_peer_keeps_nobody_out(receiver, tmp_path):
-    """With TLS as without: who connects and says nothing holds up no thread but its own."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    good = certificate(tmp_path, "good")
-    for tls in (None, good):
-        _, node, _, _ = receiver(tls=tls)
-        node = Node(node.title, "localhost", node.port, node.caller)
-        silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(3)]
-        try:
-            assert echo(node, tls) > 0
-        finally:
-            for one in silent:
-                one.close()
+@contextlib.contextmanager
+def crowd(node, addresses, said=b""):
+    """Connections from addresses of the loopback network, which say this and no more."""
+    with contextlib.ExitStack() as stack:
+        peers = []
+        for address in addresses:
+            peer = socket.create_connection((node.host, node.port), 60, (address, 0))
+            peers.append(stack.enter_context(peer))
+            peer.sendall(said)
+        yield peers
+
+
+class TestSilentPeers:
+    """Who connects and says nothing holds up nobody."""
+
+    @pytest.mark.parametrize(
+        ("addresses", "said"),
+        [
+            (["127.0.0.1"] * 20, struct.pack(">BBI", 1, 0, 200) + bytes(20)),  # half a PDU
+            ([f"127.0.1.{n + 1}" for n in range(door.WAITING + 5)], b""),
+        ],
+        ids=["one address", "many addresses"],
+    )
+    def test_the_longest_waiting_go(self, receiver, addresses, said):
+        _, node, _, log = receiver()
+        with crowd(node, addresses, said) as peers:
+            assert echo(node) > 0
+            assert any("to make room" in line for line in log)
+            assert read_to_end(peers[0]) <= 20  # it was closed: at most an abort was said
+            peers[-1].setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peers[-1].recv(1)  # the last are still there
+
+    def test_a_crowd_at_one_address_costs_others_nothing(self, receiver):
+        _, node, _, _ = receiver()
+        with crowd(node, ["127.0.0.2", *["127.0.0.1"] * 20]) as peers:
+            assert echo(node) > 0
+            peers[0].setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peers[0].recv(1)
+
+    def test_with_tls_as_without(self, receiver, tmp_path):
+        if not shutil.which("openssl"):
+            pytest.skip("openssl is not installed")
+        good = certificate(tmp_path, "good")
+        _, node, _, _ = receiver(tls=good)
+        with crowd(node, ["127.0.0.1"] * 12, b"\x16\x03\x01"):
+            node = Node(node.title, "localhost", node.port, node.caller)
+            assert echo(node, good) > 0
+
+    def test_silence_ends_the_connection(self, receiver, monkeypatch):
+        monkeypatch.setattr(receive, "FIRST_SECONDS", 0.3)
+        _, node, _, _ = receiver()
+        with crowd(node, ["127.0.0.1"]) as (peer,):
+            assert read_to_end(peer) <= 20
+
+    def test_associations_are_bounded_as_before(self, receiver):
+        _, node, _, log = receiver(associations=1)
+        entity = AE("SCANNER")
+        entity.add_requested_context("1.2.840.10008.1.1")
+        first = entity.associate(node.host, node.port, ae_title=node.title)
+        assert first.is_established
+        with pytest.raises(NetworkError, match="refuses the association"):
+            echo(node)
+        assert "too many at a time" in log[-1]
+        first.release()
 
 
 def certificate(folder, name):
