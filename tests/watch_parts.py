@@ -14,8 +14,9 @@ from helpers import small_head
 from lohi_edge.settings import Settings
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
-from lohi_edge.watch.inbox import Found, Inbox
+from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.log import Log
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from lohi_edge.dicom.places import Part
 from lohi_edge.dicom.read import only, read
 from lohi_edge.dicom.series import Found, Series, arrived, find, is_dicom
 from lohi_edge.dicom.sheet import write_sheet
@@ -14,6 +15,7 @@ from lohi_edge.dicom.write import folder_digest, write
 
 __all__ = [
     "Found",
+    "Part",
     "Series",
     "arrived",
     "find",

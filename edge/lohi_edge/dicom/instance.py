@@ -33,7 +33,6 @@ DIRECTORY = uids.MediaStorageDirectoryStorage
 SYNTHETIC_TYPE = "SYNTHETIC"  # a value of ImageType in every instance this package writes
 SYNTHETIC_PREFIX = "SYN 3T-like"  # of SeriesDescription
 MAKER = "lohi-edge"  # ManufacturerModelName of the equipment that computed an instance
-_LOCALIZER = re.compile(r"locali[sz]er|scout|survey|3[- ]?plane|(?<![a-z])loc(?![a-z])", re.I)
 # pydicom logs the values it finds wrong, and those may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -70,6 +69,11 @@ class Instance:
         return text(self.header, "SeriesInstanceUID")
 
 
+def is_uid(found: str) -> bool:
+    """Whether a text is a UID (PS3.5 9.1), as far as a path or a name depends on it."""
+    return bool(_UID.fullmatch(found)) and len(found) <= 64
+
+
 def looks_like_dicom(start: bytes) -> bool:
     """Whether a file beginning with `start` (132 bytes or more) may be DICOM, preamble or none."""
     if start[128:132] == b"DICM":
@@ -97,7 +101,7 @@ def parse(stored: bytes) -> Instance:
     if at >= MAX_HEADER:
         raise BadInput(f"expected a header of at most {MAX_HEADER:,} bytes; this is no head scan")
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not _UID.fullmatch(found := text(header, keyword)) or len(found) > 64:
+        if not is_uid(text(header, keyword)):
             if "DirectoryRecordSequence" in header:
                 raise BadInput("a DICOMDIR, not an image; name the folder it stands in")
             raise BadInput(f"expected a valid {keyword}, found none; export the scan again")
@@ -197,33 +201,6 @@ def items(item: Dataset, keyword: str) -> list[Dataset]:
         if found is None:
             return []
         return [one for one in found if isinstance(one, Dataset)]
-
-
-def is_synthetic(instance: Instance) -> bool:
-    """Whether this package computed the instance, even after a PACS has edited its attributes."""
-    header = instance.header
-    return (
-        SYNTHETIC_TYPE in texts(header, "ImageType")
-        or text(header, "SeriesDescription").startswith(SYNTHETIC_PREFIX)
-        or any(
-            text(item, "ManufacturerModelName") == MAKER
-            for item in (header, *items(header, "ContributingEquipmentSequence"))
-        )
-    )
-
-
-def is_localizer(instance: Instance) -> bool:
-    """Whether an instance calls itself a localizer."""
-    header = instance.header
-    return "LOCALIZER" in texts(header, "ImageType") or bool(
-        _LOCALIZER.search(text(header, "SeriesDescription"))
-    )
-
-
-def patient_key(instance: Instance) -> tuple[str, str]:
-    """Identifies the patient within one folder: ID and name, spelling of the name levelled."""
-    name = re.sub(r"[\W_]+", " ", text(instance.header, "PatientName")).strip().casefold()
-    return text(instance.header, "PatientID").strip(), name
 
 
 def _guess(header: Dataset) -> uids.UID:

@@ -19,6 +19,10 @@ MAX_FILES = 20_000
 MAX_FILE_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 4 << 30
 
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Part:
@@ -64,7 +68,10 @@ def contents(parts: Sequence[Part]) -> Iterator[bytes]:
                 data = read_bytes(part.path, MAX_FILE_BYTES)
             else:
                 archive = archive or zipfile.ZipFile(part.path)
-                data = _member(archive, archive.infolist()[part.member])
+                entry = archive.infolist()[part.member]
+                data = _member(archive, entry, MAX_FILE_BYTES + 1)
+                if len(data) > MAX_FILE_BYTES:
+                    raise BadInput(f"expected files of at most {MAX_FILE_BYTES:,} bytes in it")
             total += len(data)
             if total > MAX_TOTAL_BYTES:
                 raise BadInput(f"more than {MAX_TOTAL_BYTES:,} bytes; name one series' folder")
@@ -74,6 +81,26 @@ def contents(parts: Sequence[Part]) -> Iterator[bytes]:
     finally:
         if archive:
             archive.close()
+
+
+def start_of(part: Part, size: int, archive: zipfile.ZipFile | None) -> tuple[bytes, bool]:
+    """The first `size` bytes of a part, and whether they are all of it.
+
+    Args:
+        archive: the open archive of a member.
+
+    Raises:
+        OSError: the file cannot be read.
+        BadInput: the member cannot be unpacked.
+    """
+    if part.member is None:
+        fd = os.open(part.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
+            data = file.read(size + 1)
+    else:
+        assert archive
+        data = _member(archive, archive.infolist()[part.member], size + 1)
+    return data[:size], len(data) <= size
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -105,17 +132,22 @@ def _zip_parts(path: Path) -> list[Part]:
     return [Part(path, i) for i in wanted]
 
 
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
+    """At most `size` bytes of a member."""
     if entry.flag_bits & 1:
         raise BadInput("the zip archive is encrypted; unpack it first")
     try:
         with archive.open(entry) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+            return file.read(size)
+    except (
+        zlib.error,
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ):
         raise BadInput("damaged zip archive; copy it again") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise BadInput(f"expected files of at most {MAX_FILE_BYTES:,} bytes in the zip archive")
-    return data
 
 
 def _listed(path: Path) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lohi_edge.clock import Clock
 from lohi_edge.dicom.geometry import Frame, affine, describe
 from lohi_edge.dicom.instance import Instance, inflated, number, text
 from lohi_edge.dicom.pixels import MAX_VOXELS, decode
-from lohi_edge.dicom.places import contents
+from lohi_edge.dicom.places import Part, contents
 from lohi_edge.dicom.series import Series, find
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
@@ -92,13 +93,16 @@ def digest(series: Series) -> str:
     return hashlib.sha256("".join(i.sha256 for i in ordered).encode()).hexdigest()
 
 
-def only(path: Path) -> Series:
+def only(path: Path, parts: Sequence[Part] | None = None) -> Series:
     """The one series to enhance in a place.
+
+    Args:
+        parts: of the place; None for all of it.
 
     Raises:
         BadInput: none, or several.
     """
-    found = find(path)
+    found = find(path, parts)
     if len(found.series) > 1:
         names = ", ".join(series.name for series in found.series)
         raise BadInput(f"{path}: expected one series to enhance, found {names}; name one folder")

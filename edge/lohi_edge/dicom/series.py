@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydicom import uid as uids
-
+from lohi_edge.dicom import glance
 from lohi_edge.dicom.geometry import Frame, frames, stack
-from lohi_edge.dicom.instance import (
-    DIRECTORY,
-    ENHANCED,
-    MR_IMAGE,
-    Instance,
-    is_localizer,
-    is_synthetic,
-    looks_like_dicom,
-    parse,
-    patient_key,
-    text,
-    texts,
-)
+from lohi_edge.dicom.glance import Glance
+from lohi_edge.dicom.instance import DIRECTORY, Instance, looks_like_dicom, parse
 from lohi_edge.dicom.places import Part, contents, parts_of
 from lohi_edge.errors import BadInput
 
@@ -80,18 +68,21 @@ def is_dicom(path: Path) -> bool:
     return looks_like_dicom(start) or start[:4] == b"PK\x03\x04"
 
 
-def find(path: str | Path) -> Found:
+def find(path: str | Path, parts: Sequence[Part] | None = None) -> Found:
     """The series of one patient in a folder (with its subfolders), zip, DICOMDIR or single file.
 
     Files that are not DICOM are passed over. Localizers, secondary captures, other modalities and
     this package's own results are skipped and named in `skipped`.
+
+    Args:
+        parts: of the place, the only ones to look at; None for all of it.
 
     Raises:
         BadInput: nothing to enhance, several patients, or a damaged file; says which.
     """
     path = Path(path)
     try:
-        return _find(path)
+        return _sorted(path, parts_of(path) if parts is None else parts)
     except BadInput as error:
         text_ = str(error)
         raise BadInput(text_ if text_.startswith(str(path)) else f"{path}: {text_}") from None
@@ -116,32 +107,28 @@ def arrived(folder: str | Path) -> tuple[Series, ...]:
     return found.series
 
 
-def _find(path: Path) -> Found:
-    parts = parts_of(path)
-    groups: dict[str, list[tuple[Part, Instance]]] = {}
-    patients = set()
+def _sorted(path: Path, parts: Sequence[Part]) -> Found:
+    groups: dict[str, list[tuple[Part, Instance, Glance]]] = {}
     for part, data in zip(parts, contents(parts), strict=False):
         if not looks_like_dicom(data[:132]):
             continue
         if (instance := _image(data, alone=len(parts) == 1)) is None:
             continue
-        groups.setdefault(instance.series_uid, []).append((part, instance))
-        patients.add(patient_key(instance))
+        seen = glance.of(instance.header)
+        groups.setdefault(seen.series_uid, []).append((part, instance, seen))
     if not groups:
         raise BadInput("expected DICOM images here, found none")
-    if len({key[0] for key in patients}) > 1 or len({key[1] for key in patients}) > 1:
-        raise BadInput(
-            f"images of {len(patients)} patients in one place; separate them before anything is "
-            "computed"
-        )
+    count = glance.patients([seen for group in groups.values() for _, _, seen in group])
+    if count > 1:
+        raise BadInput(glance.several_patients(count))
     series, skipped = [], []
-    for uid, group in sorted(groups.items(), key=lambda entry: _order(entry[1][0][1])):
-        label = f"series {text(group[0][1].header, 'SeriesNumber') or '?'} ({len(group)} files)"
-        reason = _unfit([instance for _, instance in group])
+    for group in sorted(groups.values(), key=lambda group: _order(group[0][2])):
+        reason = glance.unfit([seen for _, _, seen in group])
         if reason:
+            label = f"series {group[0][2].number or '?'} ({len(group)} files)"
             skipped.append(f"{label}: {reason}")
         else:
-            series.append(_series(path, uid, group))
+            series.append(_series(path, group))
     if not series:
         raise BadInput("nothing to enhance: " + "; ".join(skipped))
     return Found(tuple(series), tuple(skipped))
@@ -157,40 +144,21 @@ def _image(data: bytes, alone: bool) -> Instance | None:
         raise
 
 
-def _series(path: Path, uid: str, group: list[tuple[Part, Instance]]) -> Series:
+def _series(path: Path, group: list[tuple[Part, Instance, Glance]]) -> Series:
     kept: dict[tuple[str, str], tuple[Part, Instance]] = {}
-    for part, instance in group:
+    for part, instance, _ in group:
         kept.setdefault((instance.sop_uid, instance.sha256), (part, instance))
-    digits = "".join(c for c in text(group[0][1].header, "SeriesNumber") if c.isdigit())[:8]
-    token = hashlib.sha256(uid.encode()).hexdigest()[:8]
+    first = group[0][2]
     return Series(
         path=path,
-        name=f"series-{digits or '0'}-{token}",
-        uid=uid,
+        name=first.name,
+        uid=first.series_uid,
         parts=tuple(part for part, _ in kept.values()),
         instances=tuple(instance for _, instance in kept.values()),
         repeats=len(group) - len(kept),
     )
 
 
-def _unfit(instances: list[Instance]) -> str | None:
-    """Why a series is not for enhancing, or None."""
-    if any(is_synthetic(instance) for instance in instances):
-        return "computed by lohi-edge already; the acquired series is what to enhance"
-    first = instances[0]
-    modality = text(first.header, "Modality")
-    if first.sop_class.startswith(uids.SecondaryCaptureImageStorage):
-        return "a secondary capture, not a scan"
-    if modality != "MR" or first.sop_class not in (MR_IMAGE, *ENHANCED):
-        kind = modality if modality.isalpha() and len(modality) <= 8 else "something else"
-        return f"not an MR image ({kind}, {uids.UID(first.sop_class).name[:40]})"
-    if any(is_localizer(instance) for instance in instances):
-        return "a localizer"
-    if all("PHASE MAP" in texts(i.header, "ImageType") for i in instances):
-        return "phase images, not magnitude"
-    return None
-
-
-def _order(instance: Instance) -> tuple[int, str]:
-    digits = text(instance.header, "SeriesNumber")
-    return (int(digits) if digits.isdigit() and len(digits) < 10 else 0), instance.series_uid
+def _order(first: Glance) -> tuple[int, str]:
+    number = first.number
+    return (int(number) if number.isdecimal() and len(number) < 10 else 0), first.series_uid

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import acceptance, contrast, delivery, nifti, report, source
+from lohi_edge import acceptance, contrast, delivery, dicom, nifti, report, source
 from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
@@ -116,11 +116,11 @@ class Child:
             except LohiError as error:
                 self._failed(task["id"], error)
 
-    def _read(self, id: int, path: str) -> None:
+    def _read(self, id: int, path: str, files: list[tuple[str, int | None]] | None) -> None:
         faults.reach("worker_read", Path(path).name)
         clock = Clock()
         with clock("read"):
-            scan = source.resolve(path)
+            scan = source.resolve(path) if files is None else _series(Path(path), files)
         volume = source.read(scan, self._options["prefer"], clock)
         self._volumes[id] = (volume, clock.seconds())
         self._send("loaded", id=id)
@@ -205,6 +205,11 @@ class Child:
                 self._send("progress", id=id, done=done, total=total)
 
         return report
+
+
+def _series(place: Path, files: list[tuple[str, int | None]]) -> dicom.Series:
+    """The series of these files (or members of archives) in a place, whatever else lies there."""
+    return dicom.only(place, [dicom.Part(Path(file), member) for file, member in files])
 
 
 def main() -> None:

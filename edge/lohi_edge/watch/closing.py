@@ -14,14 +14,17 @@ from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
-from lohi_edge.watch.inbox import Inbox, sidecar_of
+from lohi_edge.watch.inbox import Inbox
+from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable, without_names
-from lohi_edge.watch.names import clean_name
+from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
+from lohi_edge.watch.series import place_of
 
 _ADVICE = {
     "held": "Look at the scan; acquire it again if it is as bad as the reason says.",
@@ -45,6 +48,9 @@ class Closing:
     settings: Settings
     outgoing: Outgoing
 
+    def __post_init__(self) -> None:
+        self.leaving = Leaving(self.root, self.inbox.listing, self.outbox, self.ledger)
+
     def stamp(self, scan: Scan, identity: str) -> dict[str, Any]:
         """What a receipt must say so that a lost ledger can be rebuilt from it."""
         return {
@@ -62,7 +68,11 @@ class Closing:
         policy = self.settings.watch.originals
         if policy == "delete":
             return printable(Path(scan.path).name)
-        home = self.root / scan.path if policy == "keep" else self.moved(scan, "originals")
+        # A series is not a file of its own: what holds it is kept, and an archive goes as a whole.
+        place = place_of(scan.path)
+        held = place is not None and (policy == "keep" or (self.root / place).is_file())
+        path = str(place) if held else scan.path
+        home = self.root / path if policy == "keep" else moved(self.outbox.root, path, "originals")
         return printable(receipt.relative(home, self.outbox.root / folder))
 
     def deliver(self, scan: Scan, folder: str, done: dict[str, Any]) -> None:
@@ -115,8 +125,8 @@ class Closing:
             DiskError: the reason could not be written; the scan is where it was.
         """
         keeps = self.settings.watch.originals == "keep"
-        target = self.moved(scan, state)
-        home = self.root / scan.path if keeps else target
+        path = place_of(scan.path) or scan.path
+        home = self.root / path if keeps else moved(self.outbox.root, scan.path, state)
         text = (
             f"Scan: {printable(scan.path)}\nState: {state}\nWhy: {reason}\n"
             f"What to do: {_ADVICE[state].format(id=scan.id)}\n"
@@ -132,6 +142,9 @@ class Closing:
         """Move or delete the original, once the ledger knows what became of the scan."""
         if scan.original != "pending":
             return
+        if place_of(scan.path) is not None:
+            self._settle_series(scan)
+            return
         # None: a power cut came between the scan and its sidecar, which is then settled now.
         if self.inbox.mark(scan.path) in (scan.mark, None):
             try:
@@ -145,6 +158,29 @@ class Closing:
         self.ledger.set_original(scan.id, outcome)
         faults.reach("after_closed", scan.path)
 
+    def settle_pending(self) -> None:
+        """Settle every original that could not be settled when its scan was closed."""
+        for scan in self.ledger.select("original = 'pending'"):
+            self.settle_original(self.ledger.get(scan.id))
+
+    def _settle_series(self, scan: Scan) -> None:
+        """A series leaves together with those beside it."""
+        siblings = self.leaving.siblings(scan)
+        try:
+            if not self.leaving.settle(scan, self.settings):
+                return
+        except DiskError:
+            self.log("original.kept", scan=scan.id, why="it cannot be moved or deleted")
+            return
+        faults.reach("after_original", scan.path)
+        deletes = self.settings.watch.originals == "delete"
+        for one in siblings:
+            gone = "deleted" if deletes and one.state == "done" else "moved"
+            latest = self.ledger.latest(one.path)
+            replaced = latest is not None and latest.id != one.id
+            self.ledger.set_original(one.id, "kept" if replaced else gone)
+        faults.reach("after_closed", scan.path)
+
     def _dispose(self, scan: Scan, original: Path) -> str:
         # The scan first: without its sidecar it might pass for another contrast.
         files = [p for p in (original, sidecar_of(original)) if os.path.lexists(p)]
@@ -152,19 +188,14 @@ class Closing:
             for file in files:
                 self.outbox.destroy(file)
             return "deleted"
-        home = self.moved(scan, "originals" if scan.state == "done" else scan.state)
+        kind = "originals" if scan.state == "done" else scan.state
+        home = moved(self.outbox.root, scan.path, kind)
         for file in files:
             self.outbox.take(file, home.with_name(clean_name(file.name)))
         return "moved"
 
     def _intended(self, scan: Scan) -> str:
         return "kept" if self.settings.watch.originals == "keep" else "pending"
-
-    def moved(self, scan: Scan, kind: str) -> Path:
-        pure = Path(scan.path)
-        return self.outbox.root.joinpath(
-            kind, *(clean_name(part) for part in pure.parent.parts), clean_name(pure.name)
-        )
 
     def _say(self, scan: Scan, event: str, **facts: Any) -> None:
         facts = {key: value for key, value in facts.items() if value is not None}

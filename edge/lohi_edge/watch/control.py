@@ -19,12 +19,15 @@ from lohi_edge.settings import Settings
 from lohi_edge.watch import localfs
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
-from lohi_edge.watch.inbox import Inbox, sidecar_of
+from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable
+from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.schema import FINAL, Scan
+from lohi_edge.watch.series import place_of
 
 FOLDER = "control"
 ANSWER_S = 15.0
@@ -132,10 +135,9 @@ def _retry(parts: Closing, scan: Scan) -> str:
         raise UsageError(
             f"expected a scan that was held, failed or quarantined, scan {scan.id} is {scan.state}"
         )
-    original = parts.root / scan.path
     # "pending": the daemon died after moving it and before the ledger knew.
-    if scan.original in ("moved", "pending") and not os.path.lexists(original):
-        _bring_back(parts, scan, original)
+    if scan.original in ("moved", "pending") and parts.inbox.mark(scan.path) is None:
+        _bring_back(parts, scan)
     mark = parts.inbox.mark(scan.path)
     if mark is None:
         raise UsageError(
@@ -149,17 +151,37 @@ def _retry(parts: Closing, scan: Scan) -> str:
     return f"scan {scan.id} is in the queue again"
 
 
-def _bring_back(parts: Closing, scan: Scan, original: Path) -> None:
-    moved = parts.moved(scan, scan.state)
-    if os.path.lexists(original) or not os.path.lexists(moved):
-        raise UsageError(
-            f"expected to move {printable(str(moved))} back to the inbox, "
-            "but it is gone or its place is taken"
-        )
+def _bring_back(parts: Closing, scan: Scan) -> None:
+    """Move an original from the outbox into the inbox again.
+
+    Raises:
+        UsageError: it is gone, or its place is taken.
+        BadInput: the inbox cannot be written.
+    """
+    place = place_of(scan.path)
+    at = moved(parts.outbox.root, scan.path, scan.state)
+    if place is not None and not at.is_dir():  # an archive
+        at, original = moved(parts.outbox.root, place, "originals"), parts.root / place
+    elif place is not None:
+        original = parts.root / place
+    else:
+        original = parts.root / scan.path
+    ways = [(at, original)]
+    if place is not None and at.is_dir():
+        ways = [(file, original / file.name) for file in sorted(at.iterdir())]
+    elif (beside := sidecar_of(at)).is_file():
+        ways.insert(0, (beside, sidecar_of(original)))
+    for source, target in ways:
+        if os.path.lexists(target) or not os.path.lexists(source):
+            raise UsageError(
+                f"expected to move {printable(str(source))} back to the inbox, "
+                "but it is gone or its place is taken"
+            )
     try:
         original.parent.mkdir(parents=True, exist_ok=True)
-        if (beside := sidecar_of(moved)).is_file():
-            parts.outbox.take(beside, sidecar_of(original))
-        parts.outbox.take(moved, original)
+        for source, target in ways:
+            parts.outbox.take(source, target)
+        if place is not None and at.is_dir():
+            at.rmdir()
     except OSError as error:
         raise BadInput(f"{printable(str(original))}: {error.strerror}") from None

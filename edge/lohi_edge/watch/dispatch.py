@@ -18,6 +18,7 @@ from lohi_edge.watch.gate import Gate
 from lohi_edge.watch.inbox import Look
 from lohi_edge.watch.jobs import Job
 from lohi_edge.watch.schema import Scan
+from lohi_edge.watch.series import place_of
 
 _VERDICTS = {"Held": "held"}
 
@@ -55,7 +56,7 @@ class Dispatcher:
     # Intake.
 
     def intake(self, look: Look) -> None:
-        """Receive what is ready; links out of the inbox are refused."""
+        """Receive what is ready."""
         self._present = look.present
         busy = {job.scan.path for job in self.jobs.values()}
         ready = [found for found in look.ready if found.path not in busy]
@@ -65,10 +66,6 @@ class Dispatcher:
         ids = self.parts.ledger.receive(ready)
         self.parts.log("scans.received", count=len(ids), first=ids[0], last=ids[-1])
         faults.reach("after_received")
-        for found, scan in zip(ready, ids, strict=True):
-            if found.link:
-                reason = "a symbolic link that leaves the inbox; put the file itself there"
-                self._ends.close(self.parts.ledger.get(scan), "failed", reason)
 
     # What the worker says.
 
@@ -222,13 +219,19 @@ class Dispatcher:
         return None
 
     def _take(self, scan: Scan) -> None:
-        if self._changed(scan):
+        found = self.parts.inbox.find(scan.path)
+        if found is None or found.mark != scan.mark:
             self._present.pop(scan.path, None)
+            return
+        if found.refused:
+            self._ends.close(scan, "failed", found.refused)
             return
         self.parts.ledger.begin(scan.id)
         faults.reach("after_begun", scan.path)
         self.jobs[scan.id] = Job(self.parts.ledger.get(scan.id))
-        self.crew.send("read", id=scan.id, path=str(self.parts.root / scan.path))
+        files = found.parts and [[str(part.path), part.member] for part in found.parts]
+        path = place_of(scan.path) if files else scan.path
+        self.crew.send("read", id=scan.id, path=str(self.parts.root / str(path)), files=files)
         self.parts.log("scan.begun", scan=scan.id, attempt=scan.attempts + 1)
 
     def _changed(self, scan: Scan) -> bool:

@@ -6,37 +6,18 @@ A file is ready once nothing about it changed between two looks and its content 
 from __future__ import annotations
 
 import json
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
-from lohi_edge.watch import content, series
+from lohi_edge.watch import content
+from lohi_edge.watch.listing import Found, Listing, sidecar_of
 
 SETTLE_S = 0.1  # between the two looks, at least
-_UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A scan's file as one look saw it.
-
-    Attributes:
-        path: relative to the inbox; bytes that are no UTF-8 as surrogate escapes.
-        mark: changes whenever the file, or the sidecar beside it, does.
-        size: bytes.
-        link: it is a symbolic link that leaves the inbox.
-    """
-
-    path: str
-    mark: str
-    size: int
-    link: bool = False
-    series: bool = False  # a folder of DICOM slices
 
 
 @dataclass
@@ -47,23 +28,8 @@ class Look:
     waiting: dict[str, str] = field(default_factory=dict)  # path -> why
     present: dict[str, str] = field(default_factory=dict)  # path -> mark
     troubles: list[str] = field(default_factory=list)  # folders that cannot be listed
+    skipped: dict[str, str] = field(default_factory=dict)  # series that are no scans -> why
     settling: bool = False  # some file only needs its second look
-
-
-def is_candidate(name: str) -> bool:
-    """Whether a file name is a scan's: never a dotfile, an unfinished copy or a result of ours."""
-    return (
-        name.lower().endswith((*nifti.SUFFIXES, ".zip"))
-        and not name.startswith(".")
-        and not name.lower().endswith(_UNFINISHED)
-        and not nifti.names_result(name)
-    )
-
-
-def mark_of(status: os.stat_result, stable: bool) -> str:
-    """(device, inode,) size, mtime and ctime; the first two only where they are `stable`."""
-    first = f"{status.st_dev}:{status.st_ino}:" if stable else ""
-    return f"{first}{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 class Inbox:
@@ -87,7 +53,7 @@ class Inbox:
     ) -> None:
         self._root = root
         self._known = known
-        self._stable = stable_inodes
+        self.listing = Listing(root, stable_inodes)
         self.incomplete_s = incomplete_s
         self.series_quiet_s = series_quiet_s
         self._done: dict[str, str] = {}  # present paths the ledger knows: path -> mark
@@ -104,7 +70,7 @@ class Inbox:
         seen: dict[str, tuple[str, float]] = {}
         done: dict[str, str] = {}
         lacks: dict[str, tuple[str, str | None]] = {}
-        for found in _walk(self._root, self._stable, look.troubles):
+        for found in self.listing.walk():
             look.present[found.path] = found.mark
             if self._done.get(found.path) == found.mark or self._known(found.path) == found.mark:
                 done[found.path] = found.mark
@@ -115,7 +81,7 @@ class Inbox:
             if now - since < SETTLE_S:
                 look.settling = True
                 continue
-            if found.series and now - since < self.series_quiet_s:
+            if found.grows and now - since < self.series_quiet_s:
                 look.waiting[found.path] = "more slices may come"
                 continue
             why = self._missing(found, lacks)
@@ -124,119 +90,42 @@ class Inbox:
             else:
                 look.waiting[found.path] = why
         self._seen, self._done, self._lacks = seen, done, lacks
+        look.troubles, look.skipped = self.listing.troubles, self.listing.skipped
+        look.waiting |= self.listing.waiting
+        look.settling |= self.listing.hurried
         return look
 
     def forget(self, path: str) -> None:
         """Ask the ledger about this path again at the next look."""
         self._done.pop(path, None)
 
+    def find(self, path: str) -> Found | None:
+        """What a path is now; None when it is gone."""
+        return self.listing.find(path)
+
     def mark(self, path: str) -> str | None:
         """The mark a path has now; None when it is gone."""
-        full = self._root / path
-        try:
-            status = full.lstat()
-            if stat.S_ISDIR(status.st_mode):
-                with os.scandir(full) as entries:
-                    return _series_mark(_slices(_by_name(entries)), self._stable)
-        except OSError:
-            return None
-        return mark_of(status, self._stable) + _sidecar_mark(full, self._stable)
+        found = self.listing.find(path)
+        return found.mark if found else None
 
     def _missing(self, found: Found, lacks: dict[str, tuple[str, str | None]]) -> str | None:
         before = self._lacks.get(found.path)
         if before and before[0] == found.mark:
             lacks[found.path] = before
             return before[1]
-        if found.link or found.series:
+        if found.refused or found.parts is not None:
             return None
         path = self._root / found.path
         try:
             if path.suffix.lower() == ".zip":
-                why = series.missing_of_zip(path)
+                # Its directory is written last.
+                why = None if zipfile.is_zipfile(path) else "zip archive not at its end"
             else:
                 why = content.missing(path) or _missing_sidecar(path)
         except OSError as error:
             return (error.strerror or "unreadable").lower()  # may change without a mark: not kept
         lacks[found.path] = (found.mark, why)
         return why
-
-
-def _walk(root: Path, stable: bool, troubles: list[str]) -> Iterator[Found]:
-    real = os.path.realpath(root)
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root / folder) as entries:
-                listed = _by_name(entries)
-        except OSError as error:
-            if not folder:
-                raise
-            troubles.append(f"{folder}: {(error.strerror or '').lower()}")
-            continue
-        if folder and (scan := _series(root, folder, listed, stable)):
-            yield scan
-        names = {entry.name for entry in listed}
-        for entry in listed:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    if not entry.name.startswith(".") and not nifti.names_result(entry.name):
-                        pending.append(path)
-                elif is_candidate(entry.name) and (found := _found(entry, path, real, stable)):
-                    beside = nifti.stem(Path(entry.name)) + ".json"
-                    if beside in names:
-                        sidecar = _sidecar_mark(root / path, stable)
-                        found = Found(found.path, found.mark + sidecar, found.size, found.link)
-                    yield found
-            except FileNotFoundError:
-                continue  # gone between listing and looking
-
-
-def _by_name(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    return sorted(entries, key=lambda entry: entry.name)
-
-
-def _slices(listed: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    return [e for e in listed if series.is_slice_name(e.name) and not e.is_dir()]
-
-
-def _series_mark(slices: list[os.DirEntry[str]], stable: bool) -> str:
-    return series.mark_of(slices, lambda status: mark_of(status, stable))
-
-
-def _series(root: Path, folder: str, listed: list[os.DirEntry[str]], stable: bool) -> Found | None:
-    slices = _slices(listed)
-    if not slices or not series.is_series(root / folder, [e.name for e in slices]):
-        return None
-    try:
-        mark = _series_mark(slices, stable)
-    except FileNotFoundError:
-        return None  # a slice went between listing and looking
-    return Found(folder, mark, 0, link=any(e.is_symlink() for e in slices), series=True)
-
-
-def _found(entry: os.DirEntry[str], path: str, real: str, stable: bool) -> Found | None:
-    status = entry.stat(follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        target = os.path.realpath(entry.path)
-        if target.startswith(real + "/"):
-            return None  # what it points to is found by its own name
-        return Found(path, mark_of(status, stable), status.st_size, link=True)
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return Found(path, mark_of(status, stable), status.st_size)
-
-
-def sidecar_of(path: Path) -> Path:
-    return path.with_name(nifti.stem(path) + ".json")
-
-
-def _sidecar_mark(path: Path, stable: bool) -> str:
-    try:
-        return "+" + mark_of(sidecar_of(path).lstat(), stable)
-    except OSError:
-        return ""
 
 
 def _missing_sidecar(path: Path) -> str | None:

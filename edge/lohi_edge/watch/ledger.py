@@ -15,7 +15,7 @@ from typing import Any
 
 from lohi_edge.errors import DiskError, UsageError
 from lohi_edge.watch.clock import ServiceClock, wall
-from lohi_edge.watch.inbox import Found
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.schema import FINAL, MIGRATIONS, STATES, Scan
 
 FILE = "ledger.sqlite"
@@ -142,7 +142,13 @@ class Ledger:
         """`new` turned out to be the file that `old` stands for already."""
         with self.transaction():
             self._db.execute("DELETE FROM scans WHERE id = ?", (new.id,))
-            self._update(old, {"mark": new.mark})
+            # Later attempts too: the last of them says what is known of the path. But not those
+            # whose original is still to go, which is known by its mark.
+            self._db.execute(
+                "UPDATE scans SET mark = ? WHERE path = ? "
+                "AND (id = ? OR coalesce(original, '') <> 'pending')",
+                (new.mark, os.fsencode(new.path), old),
+            )
 
     def remark(self, scan: int, mark: str) -> None:
         self._change(scan, mark=mark)
@@ -178,6 +184,11 @@ class Ledger:
             "SELECT mark FROM scans WHERE path = ? ORDER BY id DESC LIMIT 1", (os.fsencode(path),)
         ).fetchone()
         return row[0] if row else None
+
+    def latest(self, path: str) -> Scan | None:
+        """The last attempt at a path."""
+        order = "id DESC LIMIT 1"
+        return next(self.select("path = ?", os.fsencode(path), order=order), None)
 
     def select(self, where: str, *values: Any, order: str = "turn, id") -> Iterator[Scan]:
         """Rows by a condition written in this package, never taken from outside."""

@@ -43,6 +43,13 @@ def result_names(path: str, identity: str) -> Iterator[str]:
         yield "/".join((*parents, f"{stem}-{identity[:8]}-{number}"))
 
 
+def moved(root: Path, path: str, kind: str) -> Path:
+    """Where in the outbox `root` the original of inbox `path` goes: "originals", "failed", ..."""
+    pure = PurePath(path)
+    parents = (clean_name(part) for part in pure.parent.parts)
+    return root.joinpath(kind, *parents, clean_name(pure.name))
+
+
 def remove(path: Path) -> None:
     """A file or a whole folder; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():

@@ -184,4 +184,8 @@ def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> str:
         how += f" Inbox: {trouble}."
     waiting = counts["received"] + counts["running"]
     arriving = said.get("waiting_count", 0)
-    return f"{how} {waiting} in the queue, {arriving} still arriving, {counts['done']} done."
+    how += f" {waiting} in the queue, {arriving} still arriving, {counts['done']} done."
+    skipped = sorted(set((said.get("skipped") or {}).values()))
+    if skipped:
+        how += f" {said['skipped_count']} DICOM series skipped: {'; '.join(skipped)}."
+    return how

@@ -23,8 +23,13 @@ class Placed:
     record: dict[str, Any]  # the receipt; record["watch"] is the daemon's stamp
 
     def files(self) -> list[Path]:
-        """What retention may remove: all that was delivered but the receipt."""
-        return [path for path in self.receipt.parent.iterdir() if path != self.receipt]
+        """What retention may remove: all that was delivered but the receipt.
+
+        Results of other scans may lie in the same folder, where the inbox had a folder of its name.
+        """
+        ours = self.receipt.stem
+        beside = self.receipt.parent.iterdir()
+        return [path for path in beside if path != self.receipt and path.name.startswith(ours)]
 
     @property
     def bytes(self) -> int:

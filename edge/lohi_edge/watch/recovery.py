@@ -24,8 +24,7 @@ def recover(parts: Closing) -> None:
         else:
             parts.ledger.put_back(scan.id)
             parts.log("scan.interrupted", scan=scan.id, attempts=scan.attempts)
-    for scan in parts.ledger.select("original = 'pending'"):
-        parts.settle_original(scan)
+    parts.settle_pending()
 
 
 def seconds_of_last(parts: Closing, count: int) -> list[float]:

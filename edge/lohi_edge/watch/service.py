@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from lohi_edge.device import machine
@@ -87,6 +88,7 @@ class Daemon:
         self._bundles = Library()
         self._bundles_stamp = self._bundles.stamp()
         self.look = Look()
+        self._skipped: dict[str, str] = {}
         self.inbox_trouble: str | None = None
         self.phase = "starting"
         self._bell = Bell()
@@ -165,8 +167,11 @@ class Daemon:
             # Names of folders may name patients: the status tells them, the log does not.
             self.log("inbox.trouble" if trouble else "inbox.fine", folders=len(self.look.troubles))
             self.inbox_trouble = trouble
+        self._tell_skipped()
         self._follow_bundles()
         self.dispatcher.intake(self.look)
+        if self.parts.leaving.more:
+            self.parts.settle_pending()
         control.obey(self.state, self.parts)
         cost = time.monotonic() - begin
         interval = self.settings.watch.interval_s
@@ -177,6 +182,12 @@ class Daemon:
         self._next_look = time.monotonic() + pause
         self._woken = False
         self._keep_events(now)
+
+    def _tell_skipped(self) -> None:
+        new = self.look.skipped.items() - self._skipped.items()
+        for why, count in Counter(why for _, why in new).items():
+            self.log("series.skipped", why=why, count=count)
+        self._skipped = self.look.skipped
 
     def _follow_bundles(self) -> None:
         """Another bundle was activated: the worker is started anew, after the scan it computes."""
@@ -295,6 +306,7 @@ class Daemon:
         if now - self._kept > HOUSEKEEPING_S and self._recovered:
             self._kept = now
             disk.retain(self.parts)
+            self.parts.settle_pending()
             with self.ledger.transaction():
                 pass  # saves the service clock
         said = status.snapshot(self)

@@ -28,7 +28,7 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
     """Everything that only the running process knows."""
     dispatcher = daemon.dispatcher
     worker = dispatcher.crew.process
-    waiting = daemon.look.waiting
+    waiting, skipped = daemon.look.waiting, daemon.look.skipped
     return {
         "phase": daemon.phase,
         "paused": dispatcher.gate.why,
@@ -41,6 +41,8 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
         ],
         "waiting": {printable(p): waiting[p] for p in sorted(waiting)[:_SHOWN]},
         "waiting_count": len(waiting),
+        "skipped": {printable(p): skipped[p] for p in sorted(skipped)[:_SHOWN]},
+        "skipped_count": len(skipped),
         "inbox_trouble": daemon.inbox_trouble and printable(daemon.inbox_trouble),
         "events": daemon.events,
         "folders": {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lohi_edge.files import is_directory
 from lohi_edge.watch.bell import EVENT
-from lohi_edge.watch.inbox import is_candidate
+from lohi_edge.watch.listing import is_candidate
 
 _GROUP_MS = 200  # events within so long of one another wake once
 _STEP_MS = 20

@@ -15,7 +15,7 @@ import pytest
 
 from dicom_series import save, slices
 from helpers import small_head
-from lohi_edge import delivery
+from lohi_edge import delivery, dicom
 
 
 def test_every_way_a_file_can_arrive(box):
@@ -393,7 +393,12 @@ def test_dicom_series_in_a_folder_and_in_a_zip(box, originals):
     assert box.stop() == 0
     assert box.leftovers() == []
     receipts = box.receipts()
-    assert {path.rpartition("/")[0] for path in receipts} == {"study/ser 1", "packed"}
+    series = dicom.find(other).series[0].name
+    folders = {path.rpartition("/")[0] for path in receipts}
+    assert f"packed.zip/{series}" in folders
+    assert [f.startswith("study/ser 1/series-1-") for f in folders - {f"packed.zip/{series}"}] == [
+        True
+    ]
     for path, receipt in receipts.items():
         result = (box.outbox / path).parent / receipt["result"]["path"]
         assert len(list(result.iterdir())) == len(made)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lohi_edge.watch import content
-from lohi_edge.watch.inbox import SETTLE_S, Inbox, is_candidate, mark_of
+from lohi_edge.watch.inbox import SETTLE_S, Inbox
+from lohi_edge.watch.listing import is_candidate, mark_of
 
 
 def nifti_bytes(order="<", size=348, voxels=1000) -> bytes:

@@ -11,8 +11,8 @@ import pytest
 from lohi_edge.errors import UsageError
 from lohi_edge.watch import clock, localfs, state
 from lohi_edge.watch.clock import ServiceClock
-from lohi_edge.watch.inbox import Found
 from lohi_edge.watch.ledger import FILE, Ledger
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.log import Log, printable, without_names
 from lohi_edge.watch.schema import MIGRATIONS
 

@@ -122,21 +122,6 @@ def test_the_network_process_is_started_again_and_the_daemon_goes_on(box, tmp_pa
     assert box.stop() == 0
 
 
-def test_late_slices_start_a_new_attempt(box):
-    """A gap is never closed silently: the series fails, and is whole with its late slice."""
-    box.settings["watch"]["series_quiet_s"] = 0.5
-    made = ball()
-    save(box.inbox / "ser", made[:5] + made[6:])
-    box.start()
-    box.wait_states(failed=1)
-    assert "1 slice(s) missing" in (box.outbox / "failed/ser.reason.txt").read_text()
-    save(box.inbox / "ser", [made[5]], prefix="late")
-    box.wait_states(failed=1, done=1)
-    assert box.stop() == 0
-    (receipt,) = box.receipts().values()
-    assert receipt["source"]["shape"][2] == len(made)
-
-
 class TestOutgoing:
     @pytest.fixture
     def sending(self, parts, tmp_path):

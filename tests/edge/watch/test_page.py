@@ -13,7 +13,7 @@ from chromium import MISSING
 from chromium import Page as Browser
 from lohi_edge.errors import UsageError
 from lohi_edge.watch import web
-from lohi_edge.watch.inbox import Found
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.page import Page
 from watch_parts import deliver
 
@@ -69,7 +69,11 @@ def test_it_tells_what_is_done_what_waits_and_who_is_needed(page):
     assert [(r["verdict"], r["report"], r["picture"]) for r in told["done"]] == [
         ("pass", True, True)
     ] * 2
-    assert told["state"] == "The daemon is ready. 1 in the queue, 0 still arriving, 2 done."
+    said = "The daemon is ready. 1 in the queue, 0 still arriving, 2 done."
+    assert told["state"] == said
+    page.tell({**SAID, "skipped": {"w/series-9-00000000": "a localizer"}, "skipped_count": 1})
+    told = json.loads(get(page, "/scans.json")[2])
+    assert told["state"] == f"{said} 1 DICOM series skipped: a localizer."
 
 
 def test_trouble_that_was_mended_is_no_trouble(page, parts):

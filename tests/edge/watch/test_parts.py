@@ -14,8 +14,8 @@ from lohi_edge.settings import Settings, load
 from lohi_edge.watch import audit, disk, queue, recovery, status
 from lohi_edge.watch.audit import Audit, Head
 from lohi_edge.watch.health import Health, metrics
-from lohi_edge.watch.inbox import Found
 from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.names import clean_name
 from watch_parts import deliver
 
@@ -126,6 +126,16 @@ class TestRetention:
         assert all((f / "image.json").exists() for f in folders)
         assert disk.retain(parts) == 0
         assert parts.ledger.counts()["done"] == 5
+
+    def test_results_in_a_folder_of_the_same_name_stay(self, parts):
+        """`ward.nii` and `ward/a.nii` lie in one another."""
+        outer = deliver(parts, "ward.nii", "1" * 64, size=400)
+        inner = deliver(parts, "ward/a.nii", "2" * 64, size=400)
+        assert inner.parent == outer
+        parts.settings = load(environ={}, overrides={"disk": {"keep_gb": 500e-9}})
+        assert disk.retain(parts) == 1
+        assert not (outer / "image.nii.gz").exists()
+        assert len(list(inner.iterdir())) == 2
 
     def test_age_counts_running_time_and_not_the_wall_clock(self, parts, monkeypatch):
         folder = deliver(parts, "a.nii", "1" * 64)

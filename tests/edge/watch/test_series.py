@@ -1,0 +1,361 @@
+"""Several series in one place of the inbox: each a scan of its own, the place a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_series import enhanced, save, slices
+from helpers import small_head
+from lohi_edge.errors import DiskError
+from lohi_edge.settings import load
+from lohi_edge.watch import series
+from lohi_edge.watch.inbox import SETTLE_S, Inbox
+from lohi_edge.watch.leaving import Leaving
+from lohi_edge.watch.series import UNREADABLE
+
+DISC = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests"
+
+
+def ball(series=1, **more):
+    """A small series that the identity bundle takes."""
+    return slices(small_head(series), (2.0, 2.0), 2.0, series=series, **more)
+
+
+def localizer(series=9):
+    return slices(small_head(0)[:, :, :3], series=series, SeriesDescription="3-plane loc")
+
+
+def study(folder):
+    """Two series to enhance and one to skip, their files side by side."""
+    for made in (ball(1), ball(2), localizer()):
+        save(folder, made, prefix=f"s{made[0].SeriesNumber}-")
+    return folder
+
+
+def number(path):
+    """SeriesNumber in the name of a series."""
+    return path.rpartition("/")[2].split("-")[1]
+
+
+class TestInbox:
+    @pytest.fixture
+    def root(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        return tmp_path / "in"
+
+    def ready(self, inbox, at=0.0):
+        inbox.look(at)
+        return inbox.look(at + 10)
+
+    def test_a_folder_is_sorted_into_series_and_says_what_it_skips(self, root):
+        study(root / "ward")
+        (root / "ward/notes").write_text("no DICOM")
+        look = self.ready(Inbox(root, lambda path: None))
+        assert [(number(f.path), len(f.parts)) for f in look.ready] == [("1", 24), ("2", 24)]
+        assert all(f.path.startswith("ward/series-") and not f.refused for f in look.ready)
+        assert list(look.skipped.values()) == ["a localizer"]
+
+    def test_a_late_slice_changes_its_own_series_only(self, root):
+        *made, late = ball(1)
+        folder = save(root / "ward", made)
+        save(folder, ball(2), prefix="two")
+        inbox = Inbox(root, lambda path: None)
+        before = {number(p): mark for p, mark in inbox.look(0).present.items()}
+        save(folder, [late], prefix="late")
+        after = {number(p): mark for p, mark in inbox.look(1).present.items()}
+        assert before["2"] == after["2"]
+        assert before["1"] != after["1"]
+
+    def test_two_patients_in_a_folder_are_refused_and_in_the_inbox_itself_are_not(self, root):
+        for folder in (root, root / "ward"):
+            save(folder, ball(1), prefix="a")
+            save(folder, ball(2, patient_id="OTHER"), prefix="b")
+        look = self.ready(Inbox(root, lambda path: None))
+        assert [(f.path.count("/"), bool(f.refused)) for f in look.ready] == [
+            (0, False), (0, False), (1, True), (1, True),
+        ]  # fmt: skip
+        assert "2 patients" in look.ready[-1].refused
+
+    def test_a_damaged_file_could_be_of_any_series_of_its_folder(self, root):
+        save(root / "ward", ball(1))
+        whole = (root / "ward/z00000").read_bytes()
+        (root / "ward/cut").write_bytes(whole[:300])
+        (root / "cut").write_bytes(whole[:300])
+        save(root, ball(2))
+        inbox = Inbox(root, lambda path: None)
+        look = self.ready(inbox)
+        refused = {f.path: bool(f.refused) for f in look.ready}
+        assert len(refused) == 4
+        assert refused[UNREADABLE] is True
+        assert [r for p, r in refused.items() if p.startswith("ward/")] == [True, True]
+        before = look.present
+        (root / "ward/cut").unlink()
+        after = inbox.look(20).present
+        (mended,) = (p for p in after if p.startswith("ward/"))
+        assert after[mended] != before[mended]  # so that it is tried again
+
+    def test_links_out_of_the_inbox_are_refused_and_never_followed(self, root, tmp_path):
+        save(root / "ward", ball(1))
+        outside = save(tmp_path / "away", ball(2)) / "z00000"
+        (root / "ward/link").symlink_to(outside)
+        look = self.ready(Inbox(root, lambda path: None))
+        assert [number(f.path) for f in look.ready if not f.path.endswith(UNREADABLE)] == ["1"]
+        assert all("symbolic link" in f.refused for f in look.ready)
+
+    def test_archives_hold_series_too(self, root, tmp_path):
+        shutil.make_archive(str(root / "packed"), "zip", study(tmp_path / "away"))
+        look = self.ready(Inbox(root, lambda path: None))
+        assert [number(f.path) for f in look.ready] == ["1", "2"]
+        assert all(f.path.startswith("packed.zip/") for f in look.ready)
+
+    def test_an_unlimited_folder_takes_several_looks(self, root, monkeypatch):
+        study(root / "ward")
+        inbox = Inbox(root, lambda path: None)
+        monkeypatch.setattr(series, "BUDGET_S", -1.0)
+        look = inbox.look(0)
+        assert (look.present, look.settling) == ({}, True)
+        assert look.waiting == {"ward": "not looked into yet"}
+        monkeypatch.setattr(series, "BUDGET_S", 60.0)
+        assert len(inbox.look(SETTLE_S).present) == 2
+
+    def test_a_header_longer_than_the_first_look_is_read_on(self, root):
+        made = ball(1)
+        for ds in made:
+            ds.add_new(0x00090010, "LO", "MAKER")
+            ds.add_new(0x00091001, "OB", bytes(200_000))
+        save(root / "ward", made)
+        (found,) = self.ready(Inbox(root, lambda path: None)).ready
+        assert (len(found.parts), found.refused) == (24, None)
+
+    def test_a_disc_is_the_folders_on_it(self, root):
+        """The DICOMDIR beside them is no scan."""
+        shutil.copytree(DISC / "98892003/MR700", root / "disc/MR700")
+        shutil.copy(DISC / "DICOMDIR", root / "disc/DICOMDIR")
+        look = self.ready(Inbox(root, lambda path: None))
+        assert {f.path.rpartition("/")[0] for f in look.ready} == {"disc/MR700"}
+        assert {f.refused for f in look.ready} == {None}
+
+
+class TestLeaving:
+    """Originals go when all beside them is closed, each where its outcome says."""
+
+    @pytest.fixture
+    def closing(self, parts):
+        parts.settings = load(environ={}, overrides={"watch": {"originals": "move"}})
+        return parts
+
+    def receive(self, parts):
+        parts.inbox.look(0)
+        ready = parts.inbox.look(10).ready
+        return {number(f.path): parts.ledger.receive([f])[0] for f in ready}
+
+    def close(self, parts, scan, state="done"):
+        parts.ledger.begin(scan)
+        parts.ledger.finish(scan, state, original="pending")
+        parts.settle_original(parts.ledger.get(scan))
+
+    def left(self, folder):
+        return sorted(
+            str(p.relative_to(folder)).replace(p.name, "") for p in folder.rglob("*") if p.is_file()
+        )
+
+    def test_together_and_by_outcome(self, closing):
+        folder = study(closing.root / "ward")
+        (folder / "notes").write_text("mine")
+        scans = self.receive(closing)
+        self.close(closing, scans["1"])
+        assert len(list(folder.iterdir())) == 52
+        self.close(closing, scans["2"], "failed")
+        assert [p.name for p in folder.iterdir()] == ["notes"]
+        paths = {n: closing.ledger.get(scan).path for n, scan in scans.items()}
+        out = closing.outbox.root
+        assert len(list((out / "originals" / paths["1"]).iterdir())) == 24
+        assert len(list((out / "failed" / paths["2"]).iterdir())) == 24
+        assert sum(p.is_file() for p in (out / "originals/ward").iterdir()) == 3  # the localizer
+        assert {closing.ledger.get(n).original for n in scans.values()} == {"moved"}
+
+    def test_nothing_without_a_result_is_deleted(self, closing):
+        closing.settings = load(environ={}, overrides={"watch": {"originals": "delete"}})
+        folder = study(closing.root / "ward")
+        scans = self.receive(closing)
+        self.close(closing, scans["1"])
+        self.close(closing, scans["2"], "held")
+        assert not folder.exists()
+        kept = [pydicom.dcmread(p).SeriesNumber for p in closing.outbox.root.rglob("s*-*")
+                if p.is_file()]  # fmt: skip
+        assert sorted(set(kept)) == [2, 9]
+        assert len(kept) == 27
+        assert [closing.ledger.get(scans[n]).original for n in "12"] == ["deleted", "moved"]
+
+    def test_what_lies_in_the_inbox_itself_goes_by_itself(self, closing):
+        study(closing.root)
+        scans = self.receive(closing)
+        self.close(closing, scans["1"])
+        left = {pydicom.dcmread(p).SeriesNumber for p in closing.root.iterdir()}
+        assert left == {2, 9}
+
+    def test_scans_in_a_folder_below_stay(self, closing):
+        save(closing.root / "ward", ball(1))
+        save(closing.root / "ward/below", ball(2))
+        scans = self.receive(closing)
+        self.close(closing, scans["1"])
+        assert [p.name for p in (closing.root / "ward").iterdir()] == ["below"]
+
+    @pytest.mark.parametrize(("states", "kept"), [(("done", "done"), False), (("done", "held"), 1)])
+    def test_an_archive_goes_as_a_whole(self, closing, tmp_path, states, kept):
+        closing.settings = load(environ={}, overrides={"watch": {"originals": "delete"}})
+        for n in (1, 2):
+            save(tmp_path / "away", ball(n), prefix=f"s{n}")
+        shutil.make_archive(str(closing.root / "packed"), "zip", tmp_path / "away")
+        scans = self.receive(closing)
+        self.close(closing, scans["1"], states[0])
+        assert (closing.root / "packed.zip").is_file()
+        self.close(closing, scans["2"], states[1])
+        assert not list(closing.root.iterdir())
+        assert (closing.outbox.root / "originals/packed.zip").is_file() is bool(kept)
+
+    def test_what_cannot_go_is_not_taken_for_a_series(self, closing, monkeypatch):
+        """Half of a series has left when the disk fails: the rest is not seen, and goes later."""
+        save(closing.root / "ward", ball(1))
+        scans = self.receive(closing)
+        whole, count = closing.outbox.take, iter(range(100))
+
+        def failing(original, target):
+            if next(count) >= 10:
+                raise DiskError("the disk is full")
+            return whole(original, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(closing.outbox, "take", failing)
+            self.close(closing, scans["1"])
+        assert len(list((closing.root / "ward").iterdir())) == 14
+        assert closing.inbox.look(20).present == {}
+        # The process dies; another one goes on.
+        closing.leaving = Leaving(closing.root, closing.inbox.listing, closing.outbox,
+                                  closing.ledger)  # fmt: skip
+        assert closing.inbox.look(21).present == {}
+        closing.settle_pending()
+        assert not (closing.root / "ward").exists()
+        assert closing.ledger.get(scans["1"]).original == "moved"
+
+    def test_a_new_file_under_a_name_that_left_stays(self, closing, monkeypatch):
+        save(closing.root / "ward", ball(1))
+        scans = self.receive(closing)
+        with monkeypatch.context() as patch:
+            patch.setattr("lohi_edge.watch.leaving.GO_S", -1.0)  # no time for any of it
+            self.close(closing, scans["1"])
+        assert closing.leaving.more
+        save(closing.root / "ward", ball(2)[:1])  # over the first file
+        closing.settle_pending()
+        (left,) = (closing.root / "ward").iterdir()
+        assert pydicom.dcmread(left).SeriesNumber == 2
+
+
+def test_each_series_of_a_folder_is_enhanced_and_late_slices_concern_one(box):
+    """One is whole, one has a gap; its late slice touches only itself."""
+    box.settings["watch"].update(series_quiet_s=0.5, originals="move")
+    one, two = ball(1), ball(2)
+    folder = save(box.inbox / "ward", one, prefix="a")
+    save(folder, two[:5] + two[6:], prefix="b")
+    save(folder, localizer(), prefix="c")
+    box.settings["watch"]["originals"] = "keep"
+    box.start()
+    box.wait_states(done=1, failed=1)
+    (reason,) = (box.outbox / "failed/ward").iterdir()
+    assert "1 slice(s) missing" in reason.read_text()
+    assert list(box.status()["skipped"].values()) == ["a localizer"]
+    save(folder, [two[5]], prefix="late")
+    box.wait_states(done=2, failed=1)
+    assert box.stop() == 0
+    assert box.read_log().count("series.skipped") == 1
+    rows = [(number(os.fsdecode(row["path"])), row["state"]) for row in box.rows()]
+    assert sorted(rows) == [("1", "done"), ("2", "done"), ("2", "failed")]
+    assert box.leftovers() == []
+    receipts = box.receipts()
+    assert {path.split("/")[0] for path in receipts} == {"ward"}
+    assert {r["source"]["path"] for r in receipts.values()} == {"../../../in/ward"}
+
+
+def test_slices_in_the_inbox_itself_and_the_mark_in_every_image(box):
+    """An enhanced instance and a classic series of another patient, side by side; burnt-in mark."""
+    box.settings["watch"].update(series_quiet_s=0.5, originals="delete")
+    box.settings["enhance"] = {"mark": "true", "contrast": "T1w"}
+    save(box.inbox, [enhanced(small_head(3), (2.0, 2.0), 2.0, series=3)], prefix="multi")
+    save(box.inbox, ball(1, patient_id="OTHER"), prefix="classic")
+    box.start()
+    box.wait_states(done=2)
+    box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
+    assert box.stop() == 0
+    receipts = box.receipts()
+    assert sorted(number(path.split("/")[0]) for path in receipts) == ["1", "3"]
+    for path, receipt in receipts.items():
+        assert receipt["result"]["marked"] is True
+        images = [pydicom.dcmread(p) for p in
+                  ((box.outbox / path).parent / receipt["result"]["path"]).iterdir()]  # fmt: skip
+        assert {ds.BurnedInAnnotation for ds in images} == {"YES"}
+        corners = [ds.pixel_array[:10, :12] for ds in images]
+        peak = max(int(ds.pixel_array.max()) for ds in images)
+        marks = np.array([corner == peak for corner in corners])
+        assert marks[0].any()
+        assert (marks == marks[0]).all()  # the same letters, brighter than anything else
+
+
+@pytest.mark.slow
+def test_two_patients_are_refused_until_they_are_separated(box):
+    box.settings["watch"]["series_quiet_s"] = 0.5
+    save(box.inbox / "ward", ball(1), prefix="a")
+    other = save(box.inbox.parent / "other", ball(2, patient_id="OTHER"), prefix="b")
+    for file in other.iterdir():
+        shutil.copy(file, box.inbox / "ward" / file.name)
+    box.start()
+    box.wait_states(failed=2)
+    assert "2 patients" in next((box.outbox / "failed/ward").iterdir()).read_text()
+    (box.inbox / "elsewhere").mkdir()
+    for file in (box.inbox / "ward").glob("b*"):
+        file.rename(box.inbox / "elsewhere" / file.name)
+    box.wait_states(failed=2, done=2)
+    assert box.stop() == 0
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_of_a_folder_that_leaves(box):
+    """Each daemon dies at the next point; the folder is enhanced once, and nothing left behind."""
+    box.settings["watch"].update(series_quiet_s=0.3, originals="move")
+    points = ("after_ledger:2", "after_slice_left:7", "after_slice_left:30", "after_original")
+    for count, point in enumerate(points):
+        for one in (2 * count + 1, 2 * count + 2):
+            save(box.inbox / f"ward{count}", ball(one), prefix=f"s{one}-")
+        box.start(fault=point)
+        box.wait_killed()
+    box.start()
+    box.wait_states(done=2 * len(points))
+    box.wait(lambda: {row["original"] for row in box.rows()} == {"moved"}, "gone")
+    assert box.stop() == 0
+    assert box.leftovers() == []
+    assert len(box.receipts()) == 2 * len(points)
+    assert not list(box.inbox.iterdir())
+    kept = [p.name for p in (box.outbox / "originals").rglob("*") if p.is_file()]
+    assert len(kept) == len(set(kept)) == 48 * len(points)
+
+
+@pytest.mark.slow
+def test_a_failed_series_that_was_moved_can_be_tried_again(box):
+    box.settings["watch"].update(series_quiet_s=0.3, originals="move")
+    box.settings["worker"]["attempts"] = 1
+    save(box.inbox / "ward", ball(1))
+    box.start(fault="worker_compute")
+    box.wait_states(quarantined=1)
+    box.wait(lambda: not (box.inbox / "ward").exists(), "the originals gone")
+    box.kill()
+    assert "again" in box.cli("queue", "retry", "1").stdout
+    assert len(list((box.inbox / "ward").iterdir())) == 24
+    assert not [p for p in (box.outbox / "quarantined").rglob("*") if p.is_file()]
+    box.start()
+    box.wait_states(done=1)
+    assert box.stop() == 0
