@@ -119,16 +119,21 @@ def bench(
       lohi-edge bench-watch small.nii --soak 2000
     """
     from lohi_edge import demo
-    from lohi_edge.console import show_mapping
+    from lohi_edge.console import bar, show_mapping
     from lohi_edge.watch import bench as benchmark
 
     scan = scan or demo.SCAN
-    found = (
-        benchmark.soak(scan, bundle, soak)
-        if soak
-        else benchmark.measure(scan, bundle, threads, runs)
-    )
+    with bar("scans" if soak else "steps") as progress:
+        found = (
+            benchmark.soak(scan, bundle, soak, progress)
+            if soak
+            else benchmark.measure(scan, bundle, threads, runs, progress, _tell)
+        )
     _print_json(found) if as_json else show_mapping(found)
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")  # above the progress bar, where there is one
 
 
 def status(state: State = None, config: Config = None, as_json: Json = False) -> None:

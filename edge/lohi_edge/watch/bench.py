@@ -3,142 +3,64 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from lohi_edge.errors import LohiError
 from lohi_edge.pipeline import Models, enhance
-from lohi_edge.watch.ledger import FILE
-from lohi_edge.watch.status import said
+from lohi_edge.watch.benchrig import BEGUN, CLOSED, Progress, Running, Scans, Steps
 
 BACKLOG = 10_000
-BEGUN, CLOSED = "attempts > 0", "finished_at IS NOT NULL"
-_WAIT_S = 3600.0
+IDLE_S = 60.0
+REACTIONS = 10
+BARE, BATCH = 3, 10
 
 
-class Running:
-    """A daemon on folders of its own, as a context manager.
+def measure(
+    scan: Path,
+    bundle: Path | None,
+    threads: int | None,
+    rounds: int,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Every figure but memory.
 
     Args:
-        base: an empty folder.
-        bundle, threads: of the worker.
-        environ: settings, as environment variables.
+        progress: called with (steps done, steps in all, what is being measured).
+        say: told how long the longest part will take, as soon as that is known.
     """
-
-    def __init__(
-        self, base: Path, bundle: Path | None, threads: int | None, **environ: str
-    ) -> None:
-        self.inbox, self.outbox, self.state = (base / n for n in ("in", "out", "state"))
-        self.away = base / "away"
-        for folder in (self.inbox, self.outbox, self.away):
-            folder.mkdir(parents=True)
-        self._command: list[str | Path] = [sys.executable, "-m", "lohi_edge", "watch"]
-        self._command += [self.inbox, self.outbox, "--state", self.state]
-        self._command += ["--bundle", bundle] if bundle else []
-        self._environ = {**os.environ, "LOHI_EDGE_DISK_RESERVE_GB": "0", **environ}
-        if threads:
-            self._environ["LOHI_EDGE_ENHANCE_THREADS"] = str(threads)
-
-    def __enter__(self) -> Running:
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(self._command, env=self._environ, stderr=quiet)
-        self.wait(lambda: (said(self.state) or {}).get("phase") == "ready")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    @property
-    def pids(self) -> tuple[int, int]:
-        """Of daemon and worker."""
-        status = said(self.state) or {}
-        return int(status["pid"]), int(status["worker_pid"])
-
-    def count(self, where: str) -> int:
-        """Rows of the ledger."""
-        with sqlite3.connect(f"file:{self.state / FILE}?mode=ro", uri=True) as db:
-            (count,) = db.execute(f"SELECT count(*) FROM scans WHERE {where}").fetchone()
-        db.close()
-        return int(count)
-
-    def wait(self, done: Callable[[], bool], step_s: float = 0.005) -> float:
-        """Seconds until `done()`.
-
-        Raises:
-            LohiError: the daemon ended.
-        """
-        begin = time.perf_counter()
-        while not done():
-            if self._process.poll() is not None or time.perf_counter() - begin > _WAIT_S:
-                raise LohiError("the daemon of the measurement ended; run `lohi-edge watch`")
-            time.sleep(step_s)
-        return time.perf_counter() - begin
-
-    def wait_for(self, where: str, count: int, step_s: float = 0.005) -> float:
-        """Seconds until so many rows of the ledger meet a condition."""
-        return self.wait(lambda: self.count(where) >= count, step_s)
-
-    def drop(self, files: list[Path]) -> None:
-        """Let finished files appear in the inbox."""
-        for file in files:
-            file.rename(self.inbox / file.name)
-
-
-class Scans:
-    """Copies of a scan that differ in a byte, so that each is another scan."""
-
-    def __init__(self, scan: Path) -> None:
-        image = nib.Nifti1Image.from_filename(scan)
-        self._data, self._image = np.asanyarray(image.dataobj), image
-        self._made = 0
-
-    def make(self, folder: Path, count: int) -> list[Path]:
-        files = []
-        for _ in range(count):
-            self._made += 1
-            header = self._image.header.copy()
-            header["descrip"] = f"bench {self._made}"
-            path = folder / f"bench-{self._made:06d}_T1w.nii"
-            nib.save(nib.Nifti1Image(self._data, self._image.affine, header), path)
-            files.append(path)
-        return files
-
-
-def measure(scan: Path, bundle: Path | None, threads: int | None, rounds: int) -> dict[str, Any]:
-    """Every figure but memory."""
+    total = (rounds + 1) * (BARE + 1 + BATCH) + 2 * REACTIONS + int(IDLE_S) + 1
+    steps = Steps(total, progress, say)
     return {
-        "throughput": throughput(scan, bundle, threads, rounds),
-        "reaction": reaction(scan, bundle),
-        "idle": idle(bundle),
-        "backlog": backlog(scan, bundle),
+        "throughput": throughput(scan, bundle, threads, rounds, steps=steps),
+        "reaction": reaction(scan, bundle, steps=steps),
+        "idle": idle(bundle, steps=steps),
+        "backlog": backlog(scan, bundle, steps=steps),
     }
 
 
 def throughput(
-    scan: Path, bundle: Path | None, threads: int | None, rounds: int, batch: int = 10
+    scan: Path,
+    bundle: Path | None,
+    threads: int | None,
+    rounds: int,
+    batch: int = BATCH,
+    steps: Steps | None = None,
 ) -> dict[str, Any]:
     """Bare `enhance` against the daemon: one at a time, and `batch` at once; interleaved rounds.
+
+    The first round, which is not counted, warms caches and arenas.
 
     Returns:
         Medians: seconds, and seconds of processor time (`cpu`), which other work on the machine
         disturbs less. `overhead` is per scan of a batch, over bare.
     """
+    steps = steps or Steps()
     scans, models = Scans(scan), Models(bundle, threads)
     times: dict[str, list[float]] = {n: [] for n in ("bare", "single", "many", "cpu", "cpu_many")}
     with (
@@ -147,20 +69,26 @@ def throughput(
     ):
         out = Path(base) / "bare"
         for number in range(rounds + 1):
-            for path in scans.make(daemon.away, 3):
+            what = f"throughput, round {number} of {rounds}"
+            for path in scans.make(daemon.away, BARE):
                 begin, used = time.perf_counter(), time.process_time()
                 enhance(path, out=out, bundle=models)
                 times["bare"].append(time.perf_counter() - begin)
                 times["cpu"].append(time.process_time() - used)
-            before = daemon.count(CLOSED) + 1
+                steps.step(f"{what}: bare enhance")
+            if number == 0:
+                count = (rounds + 1) * (BARE + 1 + batch)
+                minutes = count * min(times["bare"]) / 60
+                steps.say(f"throughput takes about {minutes:.0f} minutes: {count} scans")
+            before = daemon.count(CLOSED)
             daemon.drop(scans.make(daemon.away, 1))
-            times["single"].append(daemon.wait_for(CLOSED, before, 0.02))
+            times["single"].append(daemon.close(before, 1, steps, f"{what}: one"))
             files, used = scans.make(daemon.away, batch), sum(map(_cpu_s, daemon.pids))
             daemon.drop(files)
-            daemon.wait_for(BEGUN, before + 1, 0.02)
-            times["many"].append(daemon.wait_for(CLOSED, before + batch, 0.02))
+            daemon.wait_for(BEGUN, before + 2, 0.02)
+            times["many"].append(daemon.close(before + 1, batch, steps, f"{what}: {batch} at once"))
             times["cpu_many"].append(sum(map(_cpu_s, daemon.pids)) - used)
-            if number == 0:  # caches and arenas are warm from now on
+            if number == 0:
                 times = {name: [] for name in times}
     bare, one, many, cpu, cpu_many = (float(np.median(values)) for values in times.values())
     return {
@@ -175,8 +103,11 @@ def throughput(
     }
 
 
-def reaction(scan: Path, bundle: Path | None, runs: int = 10) -> dict[str, Any]:
+def reaction(
+    scan: Path, bundle: Path | None, runs: int = REACTIONS, steps: Steps | None = None
+) -> dict[str, Any]:
     """Seconds from a complete file to the start of its work, with events and without."""
+    steps = steps or Steps()
     found = {}
     for name, events in (("with_events_s", "true"), ("without_events_s", "false")):
         times = []
@@ -190,23 +121,31 @@ def reaction(scan: Path, bundle: Path | None, runs: int = 10) -> dict[str, Any]:
                 daemon.drop(scans.make(daemon.away, 1))
                 times.append(daemon.wait_for(BEGUN, number + 1))
                 daemon.wait_for(CLOSED, number + 1)
+                steps.step("reaction")
         found[name] = {"median": round(float(np.median(times)), 3), "max": round(max(times), 3)}
     return found
 
 
-def idle(bundle: Path | None, seconds: float = 60.0) -> dict[str, Any]:
+def idle(
+    bundle: Path | None, seconds: float = IDLE_S, steps: Steps | None = None
+) -> dict[str, Any]:
     """Share of one core that a daemon without work uses, worker included."""
+    steps = steps or Steps()
     with (
         tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as base,
         Running(Path(base), bundle, None) as daemon,
     ):
         time.sleep(5)
         before = sum(map(_cpu_s, daemon.pids))
-        time.sleep(seconds)
+        for _ in range(int(seconds)):
+            time.sleep(1.0)
+            steps.step("idling")
         return {"core_share": round((sum(map(_cpu_s, daemon.pids)) - before) / seconds, 5)}
 
 
-def backlog(scan: Path, bundle: Path | None, files: int = BACKLOG) -> dict[str, Any]:
+def backlog(
+    scan: Path, bundle: Path | None, files: int = BACKLOG, steps: Steps | None = None
+) -> dict[str, Any]:
     """Seconds until a folder of `files` scans that appears at once is listed, and started."""
     with (
         tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as base,
@@ -222,6 +161,7 @@ def backlog(scan: Path, bundle: Path | None, files: int = BACKLOG) -> dict[str, 
         listed = daemon.wait_for("1", files, 0.05)
         used = _cpu_s(daemon.pids[0]) - used
         started = listed + daemon.wait_for(BEGUN, 1)
+    (steps or Steps()).step("backlog")
     return {
         "files": files,
         "listed_s": round(listed, 2),
@@ -230,9 +170,14 @@ def backlog(scan: Path, bundle: Path | None, files: int = BACKLOG) -> dict[str, 
     }
 
 
-def soak(scan: Path, bundle: Path | None, volumes: int) -> dict[str, Any]:
+def soak(
+    scan: Path,
+    bundle: Path | None,
+    volumes: int,
+    progress: Progress = lambda done, total, what: None,
+) -> dict[str, Any]:
     """Memory of daemon and worker over many scans: MB after a tenth of them, at the end, slope."""
-    scans, samples = Scans(scan), []
+    scans, samples, steps = Scans(scan), [], Steps(volumes, progress)
     with (
         tempfile.TemporaryDirectory(prefix="lohi-edge-bench-") as base,
         Running(Path(base), bundle, 1, LOHI_EDGE_DISK_KEEP_GB="0.05") as daemon,
@@ -243,6 +188,7 @@ def soak(scan: Path, bundle: Path | None, volumes: int) -> dict[str, Any]:
             for path in daemon.inbox.iterdir():
                 path.unlink()
             samples.append((done + 10, *map(_rss_mb, daemon.pids)))
+            steps.step("memory", 10)
     table = np.array(samples)
     steady = table[len(table) // 10 :]
     return {

@@ -6,6 +6,7 @@ import pytest
 
 from lohi_edge.dicom import bench as dicom_bench
 from lohi_edge.watch import bench
+from lohi_edge.watch.benchrig import Steps
 from watch_parts import save_scan
 
 
@@ -13,7 +14,12 @@ from watch_parts import save_scan
 def test_every_figure_of_the_daemon_is_measured(tmp_path, identity_bundle, monkeypatch):
     monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "cache"))
     scan = save_scan(tmp_path / "a_T1w.nii")
-    found = bench.throughput(scan, identity_bundle, 1, rounds=1, batch=2)
+    told, said = [], []
+    steps = Steps(12, lambda *step: told.append(step), said.append)
+    found = bench.throughput(scan, identity_bundle, 1, rounds=1, batch=2, steps=steps)
+    assert [done for done, _, _ in told] == list(range(1, 13))  # each scan is a step
+    assert {total for _, total, _ in told} == {12}
+    assert said == ["throughput takes about 0 minutes: 12 scans"]
     assert found["overhead"] > -1
     assert found["daemon_2_s"] > 0
     times = bench.reaction(scan, identity_bundle, runs=1)
