@@ -16,6 +16,7 @@ from lohi_edge.commands import device as device_commands
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import quality as quality_commands
+from lohi_edge.commands import queue as queue_commands
 from lohi_edge.commands import volumes as volumes_commands
 from lohi_edge.commands import watch as watch_commands
 from lohi_edge.errors import LohiError
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(bundle_commands.app, name="bundle")
 device_commands.register(app)
 watch_commands.register(app)
+queue_commands.register(app)
 quality_commands.register(app)
 app.command()(volumes_commands.volumes)
 app.add_typer(engine.app, name="engine")

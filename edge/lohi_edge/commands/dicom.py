@@ -93,12 +93,13 @@ def send(
     Example: lohi-edge send results/series-3-1a2b3c4d_desc-synthetic --to PACS@10.0.0.5:104
     """
     from lohi_edge.dicom import send as scu
+    from lohi_edge.dicom.sendqueue import Queue
 
     node, tls = scu.Node.parse(to, title), _tls(tls_cert, tls_key, tls_ca)
     if queue is None:
         _say(f"{node}: stored {scu.send(paths, node, tls)} instances")
         return
-    jobs = scu.Queue(queue, tls)
+    jobs = Queue(queue, tls)
     jobs.add(paths, node)
     failed = jobs.run()
     for line in failed:

@@ -1,4 +1,4 @@
-"""Commands of the daemon: watch, status, queue, audit."""
+"""Commands of the daemon: watch, status, bench-watch; queue and audit stand in `queue`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-queue_app = typer.Typer(help="Look at the daemon's queue and change it.", no_args_is_help=True)
-audit_app = typer.Typer(help="The daemon's audit log.", no_args_is_help=True)
 
 State = Annotated[
     Path | None,
@@ -29,7 +26,6 @@ Config = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Number = Annotated[int, typer.Argument(metavar="SCAN", help="Number from `queue list`.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +33,6 @@ def register(app: typer.Typer) -> None:
     app.command()(watch)
     app.command()(status)
     app.command(name="bench-watch")(bench)
-    app.add_typer(queue_app, name="queue")
-    app.add_typer(audit_app, name="audit")
 
 
 def watch(
@@ -129,7 +123,7 @@ def bench(
             if soak
             else benchmark.measure(scan, bundle, threads, runs, progress, _tell)
         )
-    _print_json(found) if as_json else show_mapping(found)
+    print_json(found) if as_json else show_mapping(found)
 
 
 def _tell(line: str) -> None:
@@ -144,84 +138,8 @@ def status(state: State = None, config: Config = None, as_json: Json = False) ->
     from lohi_edge.console import show_mapping
     from lohi_edge.watch import status as reading
 
-    found = reading.read(_state(state, config))
-    _print_json(found) if as_json else show_mapping(_readable(found))
-
-
-@queue_app.command(name="list")
-def list_queue(
-    state: State = None,
-    config: Config = None,
-    every: Annotated[bool, typer.Option("--all", help="Delivered scans too.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List the scans that wait, run, or need somebody.
-
-    Example: lohi-edge queue list --all
-    """
-    from lohi_edge.watch import queue
-
-    rows = queue.rows(_state(state, config), every)
-    _print_json(rows) if as_json else queue.show(rows)
-
-
-@queue_app.command()
-def show(scan: Number, state: State = None, config: Config = None, as_json: Json = False) -> None:
-    """Print all that the ledger knows of one scan.
-
-    Example: lohi-edge queue show 1
-    """
-    from lohi_edge.console import show_mapping
-    from lohi_edge.watch import queue
-
-    found = queue.one(_state(state, config), scan)
-    _print_json(found) if as_json else show_mapping(found)
-
-
-@queue_app.command()
-def retry(scan: Number, state: State = None, config: Config = None) -> None:
-    """Try a held, failed or quarantined scan again.
-
-    Example: lohi-edge queue retry 2
-    """
-    from lohi_edge.watch import control
-
-    sys.stdout.write(control.ask(_state(state, config), "retry", scan) + "\n")
-
-
-@queue_app.command()
-def drop(scan: Number, state: State = None, config: Config = None) -> None:
-    """Take a waiting scan out of the queue; its original stays untouched.
-
-    Example: lohi-edge queue drop 3
-    """
-    from lohi_edge.watch import control
-
-    sys.stdout.write(control.ask(_state(state, config), "drop", scan) + "\n")
-
-
-@audit_app.command()
-def verify(state: State = None, config: Config = None, as_json: Json = False) -> None:
-    """Check the audit log against its own chain, the ledger and the receipts; exit 3 on a fault.
-
-    The log of installed bundles, beside them, is checked against its own chain as well.
-
-    Finds any edit, removal or reorder before the last line that ledger or receipts know. It cannot
-    find that later lines were cut off.
-
-    Example: lohi-edge audit verify
-    """
-    from lohi_edge.watch import queue
-
-    found = queue.verify_audit(_state(state, config))
-    if as_json:
-        _print_json(found)
-    else:
-        for fault in found["faults"]:
-            sys.stdout.write(f"fault: {fault}\n")
-        sys.stdout.write(f"{found['lines']} lines, {found['anchors']} known heads, ")
-        sys.stdout.write("no fault\n" if not found["faults"] else "NOT intact\n")
-    raise typer.Exit(3 if found["faults"] else 0)
+    found = reading.read(state_of(state, config))
+    print_json(found) if as_json else show_mapping(_readable(found))
 
 
 def default_state() -> Path:
@@ -241,7 +159,12 @@ def with_state(settings: Any) -> Any:
     return replace(settings, watch=replace(settings.watch, state=str(default_state())))
 
 
-def _state(state: Path | None, config: Path | None) -> Path:
+def state_of(state: Path | None, config: Path | None) -> Path:
+    """The state folder that is meant.
+
+    Raises:
+        UsageError: there is none.
+    """
     from lohi_edge.settings import load
     from lohi_edge.watch.status import require
 
@@ -257,5 +180,6 @@ def _readable(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "last": last}
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+from lohi_edge.dicom.folder import folder_digest
 from lohi_edge.dicom.places import Part
 from lohi_edge.dicom.read import only, read
 from lohi_edge.dicom.series import Found, Series, arrived, find, is_dicom
 from lohi_edge.dicom.sheet import write_sheet
-from lohi_edge.dicom.write import folder_digest, write
+from lohi_edge.dicom.write import write
 
 __all__ = [
     "Found",

@@ -14,9 +14,9 @@ from pydicom.filewriter import dcmwrite
 
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.attributes import identify, of_study, source_images
+from lohi_edge.dicom.folder import encoded
 from lohi_edge.dicom.instance import SYNTHETIC_PREFIX
 from lohi_edge.dicom.read import Acquired
-from lohi_edge.dicom.write import encoded
 from lohi_edge.files import atomic_write, sha256
 from lohi_edge.volume import Volume
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +12,18 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pydicom import dcmwrite
-from pydicom import uid as dicom_uids
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.attributes import KEPT_PER_SLICE, common, copy_keyword, source_images
+from lohi_edge.dicom.folder import encoded, write_folder
 from lohi_edge.dicom.geometry import Frame
-from lohi_edge.dicom.instance import text
 from lohi_edge.dicom.read import Acquired
-from lohi_edge.errors import DiskError, UsageError
-from lohi_edge.files import disk_error, fsync_directory
 from lohi_edge.nifti_write import Grid, as_stored
 from lohi_edge.volume import Float64, Volume
 
 INT16_MAX = 32767
 MARK = "SYN"
-_WRITERS = 16  # files fsynced at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +83,7 @@ def write(
         instances = [
             _instance(shared, acquired, planes, k, values[k], identity) for k in range(len(values))
         ]
-        _write_folder(folder, instances)
+        write_folder(folder, instances)
     return {
         "format": "dicom",
         "files": len(instances),
@@ -200,82 +191,8 @@ def _instance(
     return encoded(ds)
 
 
-def encoded(ds: Dataset) -> Dataset:
-    """An instance made ready to be written in explicit little endian."""
-    # With the encoding and character set it is going to be written in, raw elements stay raw.
-    ds.set_original_encoding(False, True, ds._character_set)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = dicom_uids.ExplicitVRLittleEndian
-    meta.ImplementationClassUID = uids.IMPLEMENTATION
-    meta.ImplementationVersionName = "LOHI_EDGE"
-    ds.file_meta = meta
-    return ds
-
-
-def _write_folder(folder: Path, instances: list[Dataset]) -> None:
-    """Every instance fsynced under a temporary folder, which then takes its name."""
-    temporary: Path | None = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
-        places = [temporary / f"{text(ds, 'InstanceNumber'):0>5}.dcm" for ds in instances]
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            list(pool.map(_write_file, places, instances))
-        temporary.chmod(0o777 & ~_umask())
-        fsync_directory(temporary)
-        if folder.exists():
-            _refuse_foreign(folder)
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-        temporary = None
-        fsync_directory(folder.parent)
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if any(entry.suffix != ".dcm" or not entry.stem.isdigit() for entry in folder.iterdir()):
-        raise UsageError(
-            f"{folder}: expected nothing but a derived series to replace, found other files; "
-            "move them or choose another folder with -o"
-        )
-
-
-def _write_file(path: Path, instance: Dataset) -> None:
-    with path.open("xb") as file:
-        dcmwrite(file, instance, enforce_file_format=True)  # a preamble of zeros
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over the names and contents of a derived series' files.
-
-    Raises:
-        DiskError: a file cannot be read back.
-    """
-    whole = hashlib.sha256()
-    try:
-        for file in sorted(folder.iterdir()):
-            whole.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    except OSError as error:
-        raise DiskError(f"{folder}: cannot be read back: {error.strerror}") from None
-    return whole.hexdigest()
-
-
 def _ds(value: Any) -> str:
     """A decimal string (PS3.5 6.2: at most 16 characters), as exact as fits."""
     number = float(value) + 0.0  # -0 becomes 0
     # pydicom's own formatter writes 17 characters for some negative numbers.
     return next(t for digits in range(16, 0, -1) if len(t := f"{number:.{digits}g}") <= 16)
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it; mkdtemp's 0700 would hide results from their reader.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

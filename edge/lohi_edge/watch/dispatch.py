@@ -15,6 +15,7 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import Crew
 from lohi_edge.watch.endings import Endings
 from lohi_edge.watch.gate import Gate
+from lohi_edge.watch.hands import Hands
 from lohi_edge.watch.inbox import Look
 from lohi_edge.watch.jobs import Job
 from lohi_edge.watch.schema import Scan
@@ -35,8 +36,8 @@ class Dispatcher:
         self.parts = parts
         self.crew = Crew(state)
         self.gate = Gate(parts)
-        self._ends = Endings(parts, self.gate, self._drop, delivered)
-        self.jobs: dict[int, Job] = {}
+        self.hands = Hands(parts, self.crew)
+        self._ends = Endings(parts, self.gate, self.hands.drop, delivered)
         self._present: dict[str, str] = {}
         self._renew = False
         self.delivered = 0
@@ -44,21 +45,16 @@ class Dispatcher:
         self.contract = Contract(*latency.budget(parts.settings.latency))
 
     @property
-    def finishing(self) -> bool:
-        """Whether a scan is being computed or written."""
-        return any(job.finishing for job in self.jobs.values())
-
-    @property
     def busy(self) -> bool:
         """Whether something may need attention before the next look at the inbox."""
-        return not self.crew.ready or bool(self.jobs) or self.gate.why is not None
+        return not self.crew.ready or bool(self.hands.jobs) or self.gate.why is not None
 
     # Intake.
 
     def intake(self, look: Look) -> None:
         """Receive what is ready."""
         self._present = look.present
-        busy = {job.scan.path for job in self.jobs.values()}
+        busy = {job.scan.path for job in self.hands.jobs.values()}
         ready = [found for found in look.ready if found.path not in busy]
         if not ready:
             return
@@ -74,11 +70,8 @@ class Dispatcher:
         passed, settings = self.crew.passed(), self.parts.settings
         if not self.crew.keep(settings, passed):
             self._lost("no model after worker.start_timeout_s")
-        for job in self.jobs.values():
-            job.spent_s += passed if job.at_work else 0.0
-        late = [j for j in self.jobs.values() if j.spent_s > settings.worker.timeout_s]
-        if late:
-            self._lost(f"took longer than {settings.worker.timeout_s:g} s", late[0])
+        if late := self.hands.late(passed, settings.worker.timeout_s):
+            self._lost(f"took longer than {settings.worker.timeout_s:g} s", late)
 
     def listen(self) -> None:
         """Take in what the worker has to say.
@@ -99,7 +92,7 @@ class Dispatcher:
         self.parts.audit.append("model.accepted", models=models)
 
     def _on_refused(self, message: str, exit_code: int) -> None:
-        self.stop_worker()
+        self.hands.stop()
         from lohi_edge.device import installed
 
         own = exit_code == BundleError.exit_code and not self.parts.settings.enhance.bundle
@@ -110,24 +103,24 @@ class Dispatcher:
         self.parts.audit.append("bundle.rolled_back", active=now)
 
     def _on_progress(self, id: int, done: int, total: int) -> None:
-        if job := self.jobs.get(id):
+        if job := self.hands.jobs.get(id):
             job.done, job.total = done, total
 
     def _on_loaded(self, id: int) -> None:
-        if job := self.jobs.get(id):
+        if job := self.hands.jobs.get(id):
             job.enter("loaded")
 
     def _on_read(self, id: int, **facts: Any) -> None:
-        if job := self.jobs.get(id):
+        if job := self.hands.jobs.get(id):
             job.phase, job.facts = "read", facts
             faults.reach("after_read", job.scan.path)
 
     def _on_computed(self, id: int) -> None:
-        if job := self.jobs.get(id):
+        if job := self.hands.jobs.get(id):
             job.enter("writing")
 
     def _on_done(self, id: int, **done: Any) -> None:
-        job = self.jobs.pop(id, None)
+        job = self.hands.jobs.pop(id, None)
         if job is None:
             return
         faults.reach("after_computed", job.scan.path)
@@ -139,7 +132,7 @@ class Dispatcher:
             self.parts.audit.append("latency.breached", **breach)
 
     def _on_failed(self, id: int, kind: str, message: str) -> None:
-        job = self.jobs.pop(id, None)
+        job = self.hands.jobs.pop(id, None)
         if job is None:
             return
         self.parts.outbox.discard(id)
@@ -150,63 +143,30 @@ class Dispatcher:
         else:
             self._ends.close(job.scan, _VERDICTS.get(kind, "failed"), message)
 
-    # When it fails.
+    # When it ends.
 
     def _lost(self, why: str, culprit: Job | None = None) -> None:
-        """The worker died or hangs: that costs an attempt of the scan it was working on."""
-        how, words = self.crew.bury()
-        reason = why or f"the worker {how}" + (f" ({words})" if words else "")
-        jobs, self.jobs = list(self.jobs.values()), {}
-        working = [job for job in jobs if job.at_work]
-        culprit = culprit or next((j for j in working if j.phase == "computing"), None)
-        culprit = culprit or (working[0] if working else None)
-        self.parts.log("worker.lost", how=how, scan=culprit.scan.id if culprit else None)
-        for job in jobs:
-            self.parts.outbox.discard(job.scan.id)
-            if job is culprit:
-                self._ends.strike(job.scan, reason, alone=len(working) > 1)
-            else:
-                # Which of them brought it down is unknown: each is tried by itself.
-                self.parts.ledger.put_back(job.scan.id, last=False, alone=job in working)
-
-    def stop_worker(self) -> None:
-        """End the worker; what it had in hand is received again, in its old place."""
-        self.crew.dismiss()
-        jobs, self.jobs = self.jobs, {}
-        for scan in jobs:
-            self.parts.outbox.discard(scan)
-            self.parts.ledger.put_back(scan, last=False)
+        self.hands.lost(why, culprit, self._ends.strike)
 
     def renew_worker(self) -> None:
         """Start another worker with new settings, after the scans that are being finished."""
         self._renew = True
 
-    def abandon(self) -> None:
-        """The ledger cannot be written: forget what is in hand, as a power cut would."""
-        self.crew.dismiss()
-        self.jobs = {}
-
-    def release(self) -> None:
-        """Put back whatever is neither computed nor written yet."""
-        for id in [id for id, job in self.jobs.items() if not job.finishing]:
-            del self.jobs[id]
-            self.parts.ledger.put_back(id, last=False)
-
     # Work.
 
     def feed(self) -> None:
         """Give the worker its next step, as far as disk and pause allow."""
-        if self._renew and not self.finishing:
+        if self._renew and not self.hands.finishing:
             self._renew = False
-            self.stop_worker()
-        if not self.crew.ready or self._renew or not self.gate.opens(idle=not self.jobs):
+            self.hands.stop()
+        if not self.crew.ready or self._renew or not self.gate.opens(idle=not self.hands.jobs):
             return
-        phases = [job.phase for job in self.jobs.values()]
+        phases = [job.phase for job in self.hands.jobs.values()]
         # Where writing is slower than computing, the results of two are in memory, and no more.
         if "computing" not in phases and phases.count("writing") < 2 and "read" in phases:
-            self._decide(next(job for job in self.jobs.values() if job.phase == "read"))
-        alone = any(job.scan.alone for job in self.jobs.values())
-        waiting = sum(not job.finishing for job in self.jobs.values())
+            self._decide(next(job for job in self.hands.jobs.values() if job.phase == "read"))
+        alone = any(job.scan.alone for job in self.hands.jobs.values())
+        waiting = sum(not job.finishing for job in self.hands.jobs.values())
         if not alone and not waiting and (scan := self._next()):
             self._take(scan)
 
@@ -215,7 +175,7 @@ class Dispatcher:
             # Not there, or not as it was received: the next look decides.
             if self._present.get(scan.path) != scan.mark:
                 continue
-            return None if scan.alone and self.jobs else scan
+            return None if scan.alone and self.hands.jobs else scan
         return None
 
     def _take(self, scan: Scan) -> None:
@@ -228,7 +188,7 @@ class Dispatcher:
             return
         self.parts.ledger.begin(scan.id)
         faults.reach("after_begun", scan.path)
-        self.jobs[scan.id] = Job(self.parts.ledger.get(scan.id))
+        self.hands.jobs[scan.id] = Job(self.parts.ledger.get(scan.id))
         files = found.parts and [[str(part.path), part.member] for part in found.parts]
         path = place_of(scan.path) if files else scan.path
         self.crew.send("read", id=scan.id, path=str(self.parts.root / str(path)), files=files)
@@ -242,26 +202,26 @@ class Dispatcher:
         scan, facts, parts = job.scan, job.facts, self.parts
         assert facts
         if self._changed(scan):
-            self._drop(scan.id)
+            self.hands.drop(scan.id)
             parts.ledger.put_back(scan.id, last=False)
             self._present.pop(scan.path, None)
             parts.log("scan.changed", scan=scan.id)
             return
         identity = identify(facts, parts.settings.enhance.digest())
-        others = [other for other in self.jobs.values() if other.phase == "writing"]
+        others = [other for other in self.hands.jobs.values() if other.phase == "writing"]
         if any(other.scan.identity == identity for other in others):
             return  # the same scan under another name is about to be done
         if repeats.same_file(parts, scan, identity):
-            self._drop(scan.id)
+            self.hands.drop(scan.id)
             return
         parts.ledger.identify(scan.id, identity, facts["sha256"], facts["contrast"])
         scan = job.scan = parts.ledger.get(scan.id)
         expected = sum(j.facts["expected_bytes"] for j in (job, *others) if j.facts)
         if placed := parts.outbox.find_near(scan.path, identity):
-            self._drop(scan.id)
+            self.hands.drop(scan.id)
             self._ends.guarded(scan, lambda: parts.adopt(scan, placed))
         elif first := parts.ledger.with_identity(identity):
-            self._drop(scan.id)
+            self.hands.drop(scan.id)
             self._ends.guarded(scan, lambda: repeats.deliver(parts, scan, first))
         elif self.gate.has_room(expected):
             self._ends.guarded(scan, lambda: self._compute(job, identity, others))
@@ -279,10 +239,6 @@ class Dispatcher:
             home=parts.source(scan, job.folder),
             stamp=parts.stamp(scan, identity),
         )
-
-    def _drop(self, scan: int) -> None:
-        if self.jobs.pop(scan, None):
-            self.crew.send("forget", id=scan)
 
 
 def identify(facts: dict[str, Any], settings: str) -> str:

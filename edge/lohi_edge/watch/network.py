@@ -62,7 +62,8 @@ class Outgoing:
         dicom, result = self.settings.dicom, placed.record.get("result") or {}
         if not dicom.send or result.get("format") != "dicom":
             return 0
-        from lohi_edge.dicom.send import Node, Queue
+        from lohi_edge.dicom.send import Node
+        from lohi_edge.dicom.sendqueue import Queue
 
         queue, folder = Queue(self._folder), placed.receipt.parent
         parts = [folder / result["path"]]

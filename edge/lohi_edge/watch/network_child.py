@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.dicom.receive import Listening, Receiver
-from lohi_edge.dicom.send import Queue
+from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import LohiError
 from lohi_edge.watch import process

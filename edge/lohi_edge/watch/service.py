@@ -7,10 +7,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable
 
-from lohi_edge.device import machine
 from lohi_edge.device.latency import WINDOW
 from lohi_edge.device.library import Library
 from lohi_edge.errors import DiskError, UsageError
@@ -22,23 +20,19 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import TICK_S
 from lohi_edge.watch.dispatch import Dispatcher
 from lohi_edge.watch.folders import claim, folders
-from lohi_edge.watch.health import Health
+from lohi_edge.watch.herald import HEARTBEAT_S, Herald
 from lohi_edge.watch.hook import Hooks
-from lohi_edge.watch.inbox import SETTLE_S, Inbox, Look
+from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.log import Log
+from lohi_edge.watch.lookout import Lookout
 from lohi_edge.watch.network import Network, Outgoing
 from lohi_edge.watch.notify import notify, watchdog_s
 from lohi_edge.watch.outbox import Outbox
-from lohi_edge.watch.page import Page
 from lohi_edge.watch.schema import Scan
-from lohi_edge.watch.wake import Waker
 
 STOP_S = 8.0  # for the scan that is computing at SIGTERM; the promise is 10
 HOUSEKEEPING_S = 600.0
-HEARTBEAT_S = 30.0
 TROUBLE_S = 5.0
-EVENTS_RETRY_S = 30.0
-_LOOK_SHARE = 20  # where nothing changes, looking takes one part in so many of the time
 
 
 class Daemon:
@@ -78,26 +72,17 @@ class Daemon:
         )  # fmt: skip
         self.network = Network(root, home, settings, self.log)
         self.hooks = Hooks(self.log)
-        self._publisher = status.Publisher(home)
-        self._servers: list[Health | Page] = []
-        if settings.http.port:
-            self._servers.append(Health(settings.http.port))
-        if settings.http.page:
-            self._servers.append(Page(home, self.outbox, settings.http.page))
+        self.herald = Herald(home, self.outbox, settings.http)
         self.dispatcher = Dispatcher(self.parts, home, self._delivered)
         self._bundles = Library()
         self._bundles_stamp = self._bundles.stamp()
-        self.look = Look()
-        self._skipped: dict[str, str] = {}
-        self.inbox_trouble: str | None = None
+        self.lookout = Lookout(root, self.inbox, self.log)
         self.phase = "starting"
         self._bell = Bell()
-        self._waker: Waker | None = None
-        self._next_look = self._waker_at = self._beat = self._kept = 0.0
+        self._kept = 0.0
         self._stop_at: float | None = None
         self._recovered = False
         self._not_before = 0.0
-        self._woken = False
 
     # Life.
 
@@ -123,7 +108,7 @@ class Daemon:
             self._step()
         except (DiskError, sqlite3.OperationalError) as error:
             self.log("state.trouble", why=type(error).__name__)
-            self.dispatcher.abandon()
+            self.dispatcher.hands.abandon()
             self.dispatcher.gate.close("the state folder cannot be written: check its disk")
             self._recovered = False
             self._not_before = time.monotonic() + TROUBLE_S
@@ -135,7 +120,7 @@ class Daemon:
         self.dispatcher.listen()
         now = time.monotonic()
         if self._recovered and self._stop_at is None:
-            if now >= self._next_look:
+            if now >= self.lookout.next:
                 self._look(now)
             self.dispatcher.feed()
         self.hooks.tick()
@@ -158,36 +143,13 @@ class Daemon:
 
     def _look(self, now: float) -> None:
         begin = time.monotonic()
-        try:
-            self.look = self.inbox.look(now)
-            trouble = "; ".join(self.look.troubles) or None
-        except OSError as error:
-            self.look, trouble = Look(), f"cannot be listed: {(error.strerror or '').lower()}"
-        if trouble != self.inbox_trouble:
-            # Names of folders may name patients: the status tells them, the log does not.
-            self.log("inbox.trouble" if trouble else "inbox.fine", folders=len(self.look.troubles))
-            self.inbox_trouble = trouble
-        self._tell_skipped()
+        look = self.lookout.see(now)
         self._follow_bundles()
-        self.dispatcher.intake(self.look)
+        self.dispatcher.intake(look)
         if self.parts.leaving.more:
             self.parts.settle_pending()
         control.obey(self.state, self.parts)
-        cost = time.monotonic() - begin
-        interval = self.settings.watch.interval_s
-        if self.look.settling:
-            pause = max(SETTLE_S if self._woken else interval, cost)
-        else:
-            pause = max(interval, _LOOK_SHARE * cost)
-        self._next_look = time.monotonic() + pause
-        self._woken = False
-        self._keep_events(now)
-
-    def _tell_skipped(self) -> None:
-        new = self.look.skipped.items() - self._skipped.items()
-        for why, count in Counter(why for _, why in new).items():
-            self.log("series.skipped", why=why, count=count)
-        self._skipped = self.look.skipped
+        self.lookout.plan(begin, self.settings.watch, self._bell.rope)
 
     def _follow_bundles(self) -> None:
         """Another bundle was activated: the worker is started anew, after the scan it computes."""
@@ -198,43 +160,17 @@ class Daemon:
                 self.log("bundle.switched")
                 self.dispatcher.renew_worker()
 
-    @property
-    def events(self) -> bool:
-        """Whether file events wake the daemon; without them it looks once per interval."""
-        return bool(self._waker and self._waker.alive)
-
-    @property
-    def http_port(self) -> int:
-        """Of health and metrics; 0 where no socket is open."""
-        return next((s.port for s in self._servers if isinstance(s, Health)), 0)
-
-    @property
-    def page_port(self) -> int:
-        """Of the web page; 0 where there is none."""
-        return next((s.port for s in self._servers if isinstance(s, Page)), 0)
-
-    def _keep_events(self, now: float) -> None:
-        if not self.settings.watch.events or self.events:
-            return
-        if now < self._waker_at or self.inbox_trouble:
-            return
-        if self._waker and self._waker.trouble:
-            self.log("events.lost", why=self._waker.trouble)
-        self._waker_at = now + EVENTS_RETRY_S
-        self._waker = Waker(self.parts.root, self._bell.rope)
-
     def _wait(self) -> None:
-        until = [self._beat + HEARTBEAT_S]
+        until = [self.herald.beat + HEARTBEAT_S]
         if self._stop_at is None:
-            until.append(self._next_look if self._recovered else self._not_before)
+            until.append(self.lookout.next if self._recovered else self._not_before)
         if self.dispatcher.busy or self.hooks.busy or self._stop_at is not None:
             until.append(time.monotonic() + TICK_S)
         if dog := watchdog_s():
             until.append(time.monotonic() + dog / 3)
         children = (self.dispatcher.crew.process, self.network.process)
         if self._bell.wait(min(until), [child for child in children if child]):
-            self._woken = True
-            self._next_look = min(self._next_look, time.monotonic())
+            self.lookout.wake()
 
     # Signals.
 
@@ -245,7 +181,7 @@ class Daemon:
             self.log("service.stopping")
             self._stop_at = time.monotonic() + STOP_S
             self.phase = "stopping"
-            self.dispatcher.release()
+            self.dispatcher.hands.release()
         if signal.SIGHUP in signals:
             self._reload_settings()
 
@@ -272,21 +208,19 @@ class Daemon:
     def _finished(self) -> bool:
         if self._stop_at is None:
             return False
-        return not self.dispatcher.finishing or time.monotonic() > self._stop_at
+        return not self.dispatcher.hands.finishing or time.monotonic() > self._stop_at
 
     def _close(self) -> None:
-        if self._waker:
-            self._waker.stop()
-        for server in self._servers:
-            server.stop()
-        self.dispatcher.stop_worker()
+        self.lookout.stop()
+        self.herald.stop()
+        self.dispatcher.hands.stop()
         self.hooks.stop()
         self.network.stop()
         self.outbox.close()
         with contextlib.suppress(DiskError):  # a full disk; the ledger is what counts
             self.audit.append("service.stopped")
         self.phase = "stopped"
-        self._publisher.publish(status.snapshot(self), beat=True)
+        self.herald.tell(time.monotonic(), status.snapshot(self))
         self.audit.close()
         self.ledger.close()
         self.log("service.stopped")
@@ -299,25 +233,14 @@ class Daemon:
         if self.phase == "starting" and self.dispatcher.crew.ready and self._recovered:
             self.phase = "ready"
             notify("READY=1")
-        elif self.phase == "starting":
-            # Building an engine takes minutes; every step of this loop asks for some more time.
-            notify("EXTEND_TIMEOUT_USEC=30000000")
-        notify("WATCHDOG=1")
+        self.herald.alive(self.phase == "starting")
         if now - self._kept > HOUSEKEEPING_S and self._recovered:
             self._kept = now
             disk.retain(self.parts)
             self.parts.settle_pending()
             with self.ledger.transaction():
                 pass  # saves the service clock
-        said = status.snapshot(self)
-        due = now - self._beat > HEARTBEAT_S
-        if self._publisher.publish(said, beat=due):
-            self._beat = now
-            if self._servers:
-                free = disk.free_bytes(self.outbox.root)
-                heat = machine.heat()["temperature_c"]
-                for server in self._servers:
-                    server.tell({**said, "outbox_free": free, "heat": heat})
+        self.herald.tell(now, status.snapshot(self))
 
     def _delivered(self, scan: Scan, folder: str) -> None:
         watch = self.settings.watch

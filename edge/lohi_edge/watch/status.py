@@ -28,7 +28,7 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
     """Everything that only the running process knows."""
     dispatcher = daemon.dispatcher
     worker = dispatcher.crew.process
-    waiting, skipped = daemon.look.waiting, daemon.look.skipped
+    waiting, skipped = daemon.lookout.look.waiting, daemon.lookout.look.skipped
     return {
         "phase": daemon.phase,
         "paused": dispatcher.gate.why,
@@ -37,14 +37,14 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
         "worker_pid": worker.pid if worker else None,
         "jobs": [
             {"scan": job.scan.id, "phase": job.phase, "slices": [job.done, job.total]}
-            for job in dispatcher.jobs.values()
+            for job in dispatcher.hands.jobs.values()
         ],
         "waiting": {printable(p): waiting[p] for p in sorted(waiting)[:_SHOWN]},
         "waiting_count": len(waiting),
         "skipped": {printable(p): skipped[p] for p in sorted(skipped)[:_SHOWN]},
         "skipped_count": len(skipped),
-        "inbox_trouble": daemon.inbox_trouble and printable(daemon.inbox_trouble),
-        "events": daemon.events,
+        "inbox_trouble": daemon.lookout.trouble and printable(daemon.lookout.trouble),
+        "events": daemon.lookout.events,
         "folders": {
             "inbox": str(daemon.parts.root),
             "outbox": str(daemon.outbox.root),
@@ -57,8 +57,8 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
             "lost": dispatcher.crew.lost,
         },
         "latency": dispatcher.contract.status(),
-        "http_port": daemon.http_port,
-        "page_port": daemon.page_port,
+        "http_port": daemon.herald.http_port,
+        "page_port": daemon.herald.page_port,
         "dicom": daemon.network.wanted
         and {
             "port": daemon.network.port,

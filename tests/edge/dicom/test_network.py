@@ -23,7 +23,8 @@ from lohi_edge import dicom
 from lohi_edge.dicom import door, receive
 from lohi_edge.dicom.instance import parse
 from lohi_edge.dicom.receive import Listening, Receiver
-from lohi_edge.dicom.send import NetworkError, Node, Queue, echo, send
+from lohi_edge.dicom.send import NetworkError, Node, echo, send
+from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, UsageError
 from orthanc import free_port

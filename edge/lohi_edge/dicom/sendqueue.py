@@ -1,0 +1,105 @@
+"""What is to be sent, on disk: a queue that outlives crashes and outages."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.dicom.send import NetworkError, Node, send
+from lohi_edge.dicom.tls import Tls
+from lohi_edge.errors import BadInput
+from lohi_edge.files import atomic_write, make_directory, read_bytes
+
+MAX_JOB = 16 << 20
+FIRST_WAIT, LONGEST_WAIT = 5.0, 3600.0  # seconds before another attempt; doubled each time
+
+
+class Queue:
+    """Jobs as files: each says what to send where, how often that was tried, and when to again.
+
+    A job disappears when the node has acknowledged every instance. Sending an instance twice does
+    no harm (its UID is the same), so a crash between the two costs nothing but time.
+
+    Args:
+        folder: of the job files.
+        tls: for every node; None is no TLS.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, folder: Path, tls: Tls | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder, self._tls, self._clock = folder, tls, clock
+        make_directory(folder)
+
+    def add(self, paths: Iterable[Path], node: Node, name: str | None = None) -> Path:
+        """Queue files and folders; on disk when this returns.
+
+        Args:
+            name: of the job, digits first; another one of that name is replaced.
+        """
+        job = {
+            "paths": [str(path.resolve()) for path in paths],
+            "node": asdict(node),
+            "attempts": 0,
+            "due": self._clock(),
+        }
+        name = name or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        return self._save(self._folder / f"{name}.json", job)
+
+    def pending(self) -> list[Path]:
+        """Job files, oldest first."""
+        return sorted(self._folder.glob("[0-9]*.json"))
+
+    def run(self, sent: Callable[[str], Any] = lambda name: None) -> list[str]:
+        """Try every job that is due, once.
+
+        Args:
+            sent: called with the name of each job that is done.
+
+        Returns:
+            One line per job that was tried and is still there, or was set aside.
+
+        Raises:
+            DiskError: a job's state could not be written.
+        """
+        failed = []
+        for file in self.pending():
+            try:
+                job = json.loads(read_bytes(file, MAX_JOB))
+                node = Node(**job["node"])
+                paths, due, attempts = job["paths"], float(job["due"]), int(job["attempts"])
+            except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+                failed.append(self._set_aside(file, "it is damaged"))
+                continue
+            # Further away than any wait: the clock was set back since.
+            if 0 < due - self._clock() <= LONGEST_WAIT:
+                continue
+            # Counted and put off first, so that a job that kills us is not tried in a circle.
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
+            self._save(file, {**job, "attempts": attempts + 1, "due": self._clock() + wait})
+            try:
+                send([Path(path) for path in paths], node, self._tls)
+            except NetworkError as error:
+                failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
+            except BadInput as error:
+                failed.append(self._set_aside(file, str(error)))
+            else:
+                file.unlink()
+                sent(file.stem)
+        return failed
+
+    def _save(self, file: Path, job: dict[str, Any]) -> Path:
+        with atomic_write(file) as out:
+            out.write(json.dumps(job, indent=2).encode())
+        return file
+
+    def _set_aside(self, file: Path, why: str) -> str:
+        aside = file.with_name(f"failed-{file.name}")
+        file.replace(aside)
+        return f"{aside.name}: set aside: {why}"
