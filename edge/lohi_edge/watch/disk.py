@@ -52,7 +52,7 @@ def retain(parts: Closing) -> int:
         assert scan.finished_at is not None
         old = settings.keep_days and now - scan.finished_at > settings.keep_days * _DAY_S
         large = settings.keep_gb and total > settings.keep_gb * _GB
-        if (old or large) and scan.id not in unsent:
+        if (old or large) and not parts.outgoing.waits(scan, unsent):
             _expire(parts, scan)
             removed += 1
     return removed

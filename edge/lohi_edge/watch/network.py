@@ -70,12 +70,24 @@ class Outgoing:
         parts += [folder / result["sheet"]["path"]] if "sheet" in result else []
         jobs = [(node, part) for node in dicom.send for part in parts]
         for number, (node, part) in enumerate(jobs):
-            queue.add([part], Node.parse(node, dicom.title), f"{scan.id:012d}-{number}")
+            name = f"{scan.id:012d}-{_token(scan)}-{number}"
+            queue.add([part], Node.parse(node, dicom.title), name)
         return len(jobs)
 
-    def unsent(self) -> set[int]:
-        """Scans whose results some destination has not acknowledged."""
-        return {int(job.name.partition("-")[0]) for job in self._folder.glob("[0-9]*.json")}
+    def waits(self, scan: Scan, unsent: set[str]) -> bool:
+        """Whether a scan's result is among `unsent`."""
+        return bool(scan.identity) and _token(scan) in unsent
+
+    def unsent(self) -> set[str]:
+        """What stands for results that some destination has not acknowledged."""
+        names = (job.stem.split("-") for job in self._folder.glob("[0-9]*-*-*.json"))
+        return {token for _, token, *_ in names}
+
+
+def _token(scan: Scan) -> str:
+    """Of a scan's identity, which outlives its number where the ledger has to be rebuilt."""
+    assert scan.identity
+    return scan.identity[:16]
 
 
 class Network:

@@ -17,6 +17,7 @@ from lohi_edge.dicom.send import Node, send
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import load
 from lohi_edge.watch import disk, network
+from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.network import Outgoing
 from orthanc import MISSING, Archive, free_port, storescu
 from watch_parts import deliver
@@ -137,7 +138,17 @@ class TestOutgoing:
         scan = sending.ledger.get(1)
         sending.outgoing.add(scan, sending.outbox.find(scan.result, scan.identity))
         assert sorted((tmp_path / "state/send").iterdir()) == jobs
-        assert sending.outgoing.unsent() == {1}
+        assert sending.outgoing.unsent() == {"1" * 16}
+
+    def test_a_rebuilt_ledger_loses_no_job(self, sending, tmp_path):
+        """Numbers begin again there: another scan of the same number replaces no job."""
+        deliver(sending, "ser", "1" * 64, format="dicom")
+        old, sending.ledger = sending.ledger, Ledger(tmp_path / "in")
+        deliver(sending, "other", "2" * 64, format="dicom")
+        assert sending.ledger.get(1).path == "other"
+        assert len(list((tmp_path / "state/send").iterdir())) == 4
+        sending.ledger.close()
+        sending.ledger = old
 
     def test_retention_spares_what_is_not_sent(self, sending, tmp_path):
         folder = deliver(sending, "ser", "1" * 64, format="dicom")
