@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +193,7 @@ class Listing:
             return  # where a link points to within the inbox is found by its own name
         full = Path(entry.path)
         mark = mark_of(status, self.stable)
-        if not link and full.suffix.lower() == _ZIP and zipfile.is_zipfile(full):
+        if not link and full.suffix.lower() == _ZIP:
             try:
                 groups = self._sorter.archive(path, mark)
             except Unfinished as why:

@@ -74,6 +74,7 @@ class Sorter:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._known: dict[str, dict[str, _Seen]] = {}
+        self._archives: dict[str, tuple[str, list[Group]]] = {}
         self._visited: set[str] = set()
         self._until = math.inf
         self.late = False
@@ -88,6 +89,7 @@ class Sorter:
         """It has ended: places that are gone are forgotten."""
         self._until = math.inf
         self._known = {k: v for k, v in self._known.items() if k in self._visited}
+        self._archives = {k: v for k, v in self._archives.items() if k in self._visited}
 
     def folder(self, place: str, marks: Mapping[str, str | None]) -> list[Group]:
         """The series among the files of a folder.
@@ -115,6 +117,13 @@ class Sorter:
         Raises:
             Unfinished: there was no time yet.
         """
+        self._visited.add(place)
+        before = self._archives.get(place)
+        if before is None or before[0] != mark:
+            before = self._archives[place] = (mark, self._unpacked(place, mark))
+        return before[1]
+
+    def _unpacked(self, place: str, mark: str) -> list[Group]:
         path = self._root / place
         try:
             members = {str(part.member): part for part in parts_of(path)}

@@ -43,6 +43,12 @@ def number(path):
     return path.rpartition("/")[2].split("-")[1]
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """A busy machine does not make a look here end early."""
+    monkeypatch.setattr(series, "BUDGET_S", 60.0)
+
+
 class TestInbox:
     @pytest.fixture
     def root(self, tmp_path):
@@ -113,6 +119,18 @@ class TestInbox:
         look = self.ready(Inbox(root, lambda path: None))
         assert [number(f.path) for f in look.ready] == ["1", "2"]
         assert all(f.path.startswith("packed.zip/") for f in look.ready)
+
+    def test_archives_that_are_cut_off_or_hold_no_scan_are_files(self, root, tmp_path):
+        """Which wait for their end, or fail with a reason when they are read."""
+        packed = shutil.make_archive(str(tmp_path / "packed"), "zip", study(tmp_path / "away"))
+        whole = Path(packed).read_bytes()
+        (root / "cut.zip").write_bytes(whole[:-300])
+        (root / "text.zip").write_text("no archive")
+        inbox = Inbox(root, lambda path: None)
+        look = self.ready(inbox)
+        assert set(look.present) == set(look.waiting) == {"cut.zip", "text.zip"}
+        (root / "cut.zip").write_bytes(whole)
+        assert [number(p) for p in inbox.look(11).present if p.startswith("cut.zip/")] == ["1", "2"]
 
     def test_an_unlimited_folder_takes_several_looks(self, root, monkeypatch):
         study(root / "ward")
