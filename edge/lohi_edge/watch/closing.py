@@ -68,11 +68,7 @@ class Closing:
         policy = self.settings.watch.originals
         if policy == "delete":
             return printable(Path(scan.path).name)
-        # A series is not a file of its own: what holds it is kept, and an archive goes as a whole.
-        place = place_of(scan.path)
-        held = place is not None and (policy == "keep" or (self.root / place).is_file())
-        path = str(place) if held else scan.path
-        home = self.root / path if policy == "keep" else moved(self.outbox.root, path, "originals")
+        home = self._home(scan, "originals")
         return printable(receipt.relative(home, self.outbox.root / folder))
 
     def deliver(self, scan: Scan, folder: str, done: dict[str, Any]) -> None:
@@ -124,9 +120,7 @@ class Closing:
         Raises:
             DiskError: the reason could not be written; the scan is where it was.
         """
-        keeps = self.settings.watch.originals == "keep"
-        path = place_of(scan.path) or scan.path
-        home = self.root / path if keeps else moved(self.outbox.root, scan.path, state)
+        home = self._home(scan, state)
         text = (
             f"Scan: {printable(scan.path)}\nState: {state}\nWhy: {reason}\n"
             f"What to do: {_ADVICE[state].format(id=scan.id)}\n"
@@ -193,6 +187,16 @@ class Closing:
         for file in files:
             self.outbox.take(file, home.with_name(clean_name(file.name)))
         return "moved"
+
+    def _home(self, scan: Scan, kind: str) -> Path:
+        """Where the original will be; of a series, the folder or archive that holds it."""
+        place = place_of(scan.path)
+        holder = scan.path if place is None else place
+        if self.settings.watch.originals == "keep":
+            return self.root / holder
+        if place is not None and (self.root / place).is_file():
+            return moved(self.outbox.root, place, "originals")  # an archive goes as a whole
+        return moved(self.outbox.root, scan.path, kind)
 
     def _intended(self, scan: Scan) -> str:
         return "kept" if self.settings.watch.originals == "keep" else "pending"

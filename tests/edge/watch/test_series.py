@@ -14,7 +14,7 @@ from dicom_series import enhanced, save, slices
 from helpers import small_head
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import load
-from lohi_edge.watch import series
+from lohi_edge.watch import control, series
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.series import UNREADABLE
@@ -237,6 +237,11 @@ class TestLeaving:
         self.close(closing, scans["2"], states[1])
         assert not list(closing.root.iterdir())
         assert (closing.outbox.root / "originals/packed.zip").is_file() is bool(kept)
+        if kept:
+            closing.ledger.set_original(scans["2"], "moved")
+            assert "again" in control._do(closing, "retry", scans["2"])
+            assert (closing.root / "packed.zip").is_file()
+            assert closing.ledger.get(scans["2"]).state == "received"
 
     def test_what_cannot_go_is_not_taken_for_a_series(self, closing, monkeypatch):
         """Half of a series has left when the disk fails: the rest is not seen, and goes later."""
