@@ -158,19 +158,7 @@ def _bring_back(parts: Closing, scan: Scan) -> None:
         UsageError: it is gone, or its place is taken.
         BadInput: the inbox cannot be written.
     """
-    place = place_of(scan.path)
-    at = moved(parts.outbox.root, scan.path, scan.state)
-    if place is not None and not at.is_dir():  # an archive
-        at, original = moved(parts.outbox.root, place, "originals"), parts.root / place
-    elif place is not None:
-        original = parts.root / place
-    else:
-        original = parts.root / scan.path
-    ways = [(at, original)]
-    if place is not None and at.is_dir():
-        ways = [(file, original / file.name) for file in sorted(at.iterdir())]
-    elif (beside := sidecar_of(at)).is_file():
-        ways.insert(0, (beside, sidecar_of(original)))
+    ways = _ways_back(parts, scan)
     for source, target in ways:
         if os.path.lexists(target) or not os.path.lexists(source):
             raise UsageError(
@@ -178,10 +166,23 @@ def _bring_back(parts: Closing, scan: Scan) -> None:
                 "but it is gone or its place is taken"
             )
     try:
-        original.parent.mkdir(parents=True, exist_ok=True)
         for source, target in ways:
+            target.parent.mkdir(parents=True, exist_ok=True)
             parts.outbox.take(source, target)
-        if place is not None and at.is_dir():
-            at.rmdir()
     except OSError as error:
-        raise BadInput(f"{printable(str(original))}: {error.strerror}") from None
+        raise BadInput(f"{printable(str(target))}: {error.strerror}") from None
+
+
+def _ways_back(parts: Closing, scan: Scan) -> list[tuple[Path, Path]]:
+    """What to move where, for an original to be in the inbox again."""
+    root, place = parts.root, place_of(scan.path)
+    at = moved(parts.outbox.root, scan.path, scan.state)
+    if place is None:
+        beside, original = sidecar_of(at), root / scan.path
+        sidecar = [(beside, sidecar_of(original))] if beside.is_file() else []
+        return [*sidecar, (at, original)]
+    if not at.is_dir():  # an archive
+        return [(moved(parts.outbox.root, place, "originals"), root / place)]
+    if not os.path.lexists(root / place):
+        return [(at, root / place)]  # by one rename, so that no look sees half of it
+    return [(file, root / place / file.name) for file in sorted(at.iterdir())]

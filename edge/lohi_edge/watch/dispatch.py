@@ -167,8 +167,9 @@ class Dispatcher:
             self._decide(next(job for job in self.hands.jobs.values() if job.phase == "read"))
         alone = any(job.scan.alone for job in self.hands.jobs.values())
         waiting = sum(not job.finishing for job in self.hands.jobs.values())
-        if not alone and not waiting and (scan := self._next()):
-            self._take(scan)
+        while not alone and not waiting and (scan := self._next()):
+            if self._take(scan):
+                break
 
     def _next(self) -> Scan | None:
         for scan in self.parts.ledger.due():
@@ -178,14 +179,15 @@ class Dispatcher:
             return None if scan.alone and self.hands.jobs else scan
         return None
 
-    def _take(self, scan: Scan) -> None:
+    def _take(self, scan: Scan) -> bool:
+        """Have a scan read; False where it is not, and another may be."""
         found = self.parts.inbox.find(scan.path)
         if found is None or found.mark != scan.mark:
             self._present.pop(scan.path, None)
-            return
+            return False
         if found.refused:
             self._ends.close(scan, "failed", found.refused)
-            return
+            return self.gate.why is not None  # it may be put back, for a disk's sake
         self.parts.ledger.begin(scan.id)
         faults.reach("after_begun", scan.path)
         self.hands.jobs[scan.id] = Job(self.parts.ledger.get(scan.id))
@@ -193,6 +195,7 @@ class Dispatcher:
         path = place_of(scan.path) if files else scan.path
         self.crew.send("read", id=scan.id, path=str(self.parts.root / str(path)), files=files)
         self.parts.log("scan.begun", scan=scan.id, attempt=scan.attempts + 1)
+        return True
 
     def _changed(self, scan: Scan) -> bool:
         return self.parts.inbox.mark(scan.path) != scan.mark
