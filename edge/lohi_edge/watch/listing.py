@@ -191,9 +191,8 @@ class Listing:
         link = stat.S_ISLNK(status.st_mode)
         if not (stat.S_ISREG(status.st_mode) or (link and self._leaves(entry.path))):
             return  # where a link points to within the inbox is found by its own name
-        full = Path(entry.path)
         mark = mark_of(status, self.stable)
-        if not link and full.suffix.lower() == _ZIP:
+        if not link and entry.name.lower().endswith(_ZIP):
             try:
                 groups = self._sorter.archive(path, mark)
             except Unfinished as why:
@@ -202,8 +201,8 @@ class Listing:
             if groups:
                 yield from self._fit(groups, grows=False)
                 return
-        if sidecar_of(full).name in names:
-            mark += self._sidecar_mark(full)
+        if nifti.stem(Path(entry.name)) + ".json" in names:
+            mark += self._sidecar_mark(Path(entry.path))
         yield Found(path, mark, status.st_size, LINK if link else None)
 
     def _leaves(self, path: str) -> bool:

@@ -23,7 +23,7 @@ from lohi_edge.errors import BadInput
 
 BUDGET_S = 0.5  # of one look at the inbox, for files never looked into before
 UNREADABLE = "series-unreadable"  # stands for the files that cannot be told apart
-_SUFFIXES = ("", ".dcm", ".ima", ".dicom")
+_SUFFIXES = ("", "dcm", "ima", "dicom")
 LINK = "a symbolic link that leaves the inbox; put the file itself there"
 _Seen = tuple[str, Glance | str | None]  # a file's mark, and its glance or what is wrong with it
 
@@ -54,8 +54,13 @@ class Group:
 
 
 def is_slice_name(name: str) -> bool:
-    """Whether a file's name may be a DICOM image's: many scanners give it no suffix at all."""
-    return not name.startswith(".") and Path(name).suffix.lower() in (*_SUFFIXES, *_numbers(name))
+    """Whether a file's name may be a DICOM image's: many scanners give it no suffix at all.
+
+    UIDs and slice numbers look like suffixes: 1.2.840.7 ends in ".7".
+    """
+    stem, _, end = name.rpartition(".")
+    suffix = end.lower() if stem else ""
+    return not name.startswith(".") and (suffix in _SUFFIXES or suffix.isdigit())
 
 
 def place_of(path: str) -> str | None:
@@ -243,9 +248,3 @@ def _order(group: tuple[str, Any]) -> tuple[int, str]:
     """By SeriesNumber."""
     number = group[0].split("-")[1]
     return (int(number) if number.isdigit() else 0), group[0]
-
-
-def _numbers(name: str) -> tuple[str, ...]:
-    """UIDs and slice numbers look like suffixes: 1.2.840.7 ends in ".7"."""
-    suffix = Path(name).suffix
-    return (suffix,) if suffix[1:].isdigit() else ()

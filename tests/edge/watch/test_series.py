@@ -43,6 +43,15 @@ def number(path):
     return path.rpartition("/")[2].split("-")[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("IM0001", True), ("1.2.840.7", True), ("a.DCM", True), ("a.ima", True), ("a.", True),
+     ("a.nii", False), ("a.nii.gz", False), (".dcm", False), (".1.dcm", False), ("a.txt", False)],
+)  # fmt: skip
+def test_which_names_may_be_slices(name, wanted):
+    assert series.is_slice_name(name) is wanted
+
+
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """A busy machine does not make a look here end early."""
