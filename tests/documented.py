@@ -1,10 +1,11 @@
 """The commands that README, docs and help texts show, and where tests run each of them.
 
 Shown are the lines of code blocks that begin with one of PROGRAMS, and the examples in the
-generated reference. Each is run as it stands, in a folder where the names it uses are real, by
-`tests/docs/test_run.py` (DEVICE), `tests/export/test_documented.py` (STATION),
-`tests/deploy/test_device.py` (BOOTED, on a machine of its own) or `tests/deploy/test_supply.py`
-(MAKE). What no test can run stands in NOT_RUN with the reason, what takes hours in SHORTER.
+generated reference. Those for a device (DEVICE) are run as they stand by
+`tests/docs/test_run.py`, in a folder where the names they use are real, and MAKE by
+`tests/deploy/test_supply.py`. Those for a workstation (STATION) and for an installed machine
+(BOOTED) are parsed; `tests/deploy/test_device.py` gives the main ones of BOOTED. What no test can
+run stands in NOT_RUN, what takes hours in SHORTER.
 """
 
 from __future__ import annotations

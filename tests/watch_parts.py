@@ -23,17 +23,17 @@ from lohi_edge.watch.outbox import Outbox
 
 
 @contextmanager
-def opened(tmp_path):
+def opened(tmp_path, inbox="in", outbox="out"):
     """Ledger, outbox and the rest, without a daemon."""
-    for name in ("in", "out", "state"):
+    for name in (inbox, outbox, "state"):
         (tmp_path / name).mkdir()
     ledger = Ledger(tmp_path / "state")
-    outbox = Outbox(tmp_path / "out")
-    outbox.clear()
+    placed = Outbox(tmp_path / outbox)
+    placed.clear()
     made = Closing(
-        tmp_path / "in",
-        Inbox(tmp_path / "in", ledger.mark),
-        outbox,
+        tmp_path / inbox,
+        Inbox(tmp_path / inbox, ledger.mark),
+        placed,
         ledger,
         Audit(tmp_path / "state"),
         Log(stream=open(os.devnull, "w")),  # noqa: SIM115, PTH123

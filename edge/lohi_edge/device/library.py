@@ -254,17 +254,17 @@ class Library:
         """Remove a bundle's folder: by one rename it is gone, its bytes are freed after that.
 
         Raises:
-            DiskError: it cannot be renamed.
+            DiskError: it cannot be renamed, or not all of its bytes can be freed.
         """
         self.record("bundle.remove", bundle=folder.name)
         hidden = self.root / f"{_REMOVED}{folder.name}"
         try:
             folder.rename(hidden)
             fsync_directory(self.root)
+            faults.reach("bundle_hidden")
+            shutil.rmtree(hidden)
         except OSError as error:
             raise disk_error(folder, error) from None
-        faults.reach("bundle_hidden")
-        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _folder_name(bundle: Bundle) -> str:
