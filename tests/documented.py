@@ -2,8 +2,8 @@
 
 Shown are the lines of code blocks that begin with one of PROGRAMS, and the examples in the
 generated reference. Those for a device (DEVICE) are run as they stand by
-`tests/docs/test_run.py`, in a folder where the names they use are real, and MAKE by
-`tests/deploy/test_supply.py`. Those for a workstation (STATION) and for an installed machine
+`tests/docs/test_run.py`, in a folder where the names they use are real. MAKE's targets exist.
+Those for a workstation (STATION) and for an installed machine
 (BOOTED) are parsed; `tests/deploy/test_device.py` gives the main ones of BOOTED. What no test can
 run stands in NOT_RUN, what takes hours in SHORTER.
 """
