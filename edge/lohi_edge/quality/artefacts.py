@@ -98,16 +98,37 @@ def zipper(slices: Float32) -> float:
     """Strongest line along an in-plane axis, in robust standard deviations; lower is better.
 
     A radio-frequency leak draws a line through the whole field of view at one position (Zhuo and
-    Gullapalli 2006). Taken from the lower quartile across each line, which the head cannot lift.
+    Gullapalli 2006). Taken from the lower quartile across each line, which the head cannot lift,
+    where at least half of the line is not masked: the edge of a mask over a noise floor would be a
+    line of its own.
 
     Args:
         slices: (x, y, s).
     """
     strongest = 0.0
     for axis in range(2):
-        profile = np.quantile(slices[:, :, ::2], 0.25, axis=axis).mean(axis=1)
+        profile = _profile(slices[:, :, ::2], axis)
         bend = profile[1:-1] - (profile[:-2] + profile[2:]) / 2
+        bend = bend[np.isfinite(bend)]
+        if not len(bend):
+            continue
         spread = 1.4826 * float(np.median(np.abs(bend - np.median(bend))))
-        scale = max(spread, 0.002 * float(np.abs(profile).max()), 1e-9)
+        scale = max(spread, 0.002 * float(np.nanmax(np.abs(profile))), 1e-9)
         strongest = max(strongest, float(np.abs(bend).max()) / scale)
     return strongest
+
+
+def _profile(slices: Float32, axis: int) -> Float32:
+    """Mean over slices of the lower quartile of each line along an axis; NaN where all is masked.
+
+    (x, y, s) -> (y,) or (x,).
+    """
+    ordered = np.sort(slices, axis=axis)
+    count = slices.shape[axis]
+    masked = np.sum(slices <= slices.min(), axis=axis)
+    shown = masked <= count // 2
+    at = np.expand_dims(masked + (count - masked) // 4, axis)
+    quartile = np.take_along_axis(ordered, np.minimum(at, count - 1), axis).squeeze(axis)
+    sums, lines = np.where(shown, quartile, 0).sum(axis=1), shown.sum(axis=1)
+    profile: Float32 = np.where(lines > 0, sums / np.maximum(lines, 1), np.nan)
+    return profile
