@@ -14,6 +14,8 @@ from lohi_edge.quality.faultbench import Row
 SCHEMA = 1
 WARN_MARGIN = 0.5  # beyond the extreme clean scan, in distances from extreme to median
 HOLD_MARGIN = 1.5
+# At least this much of the median for results, whose two heads show too little of how heads differ.
+WARN_LEAST, HOLD_LEAST = 0.2, 0.25
 # Metrics that describe but do not judge: they repeat another (ghosts: echo), or depend on masks.
 INFORMATION = {
     "masked",
@@ -37,16 +39,14 @@ FIXED: dict[str, dict[str, list[float | None]]] = {
     "head_litres": {"warn": [1.5, 4.8], "hold": [0.8, None]},
     "contrast": {"warn": [0.4, 2.3], "hold": [0.2, None]},
     "head_like": {"warn": [0.05, None], "hold": [-0.2, None]},
-    "contrast_margin": {"warn": [-20.0, None], "hold": [-120.0, None]},
+    "contrast_margin": {"warn": [-8.0, None], "hold": [-25.0, None]},  # 0: as like another
     "crown_cut": {"warn": [None, 0.42], "hold": [None, 0.58]},
     "high_field": {"warn": [None, 0.40], "hold": [None, 0.44]},
-    "echo": {"warn": [None, 0.003], "hold": [None, 0.0045]},
-    "spike": {"warn": [None, 6.2], "hold": [None, 12.0]},
+    "spike": {"warn": [None, 12.0], "hold": [None, 20.0]},
     "zipper": {"warn": [None, 50.0], "hold": [None, 150.0]},
     "repeated": {"warn": [0.1, None], "hold": [0.02, None]},
-    "clipped": {"warn": [None, 0.04], "hold": [None, 0.15]},
     "swapped": {"warn": [None, 0.97], "hold": [None, 1.05]},  # above 1 a swap shortens the way
-    "gap": {"warn": [None, 1.5], "hold": [None, 1.75]},  # clean: up to 1.41; a slice left out: 1.6
+    "gap": {"warn": [None, 1.5], "hold": [None, 1.6]},  # between 2, a step of two slices, and 1
     "blank": {"warn": [0.68, None], "hold": [0.3, None]},
 }
 
@@ -56,6 +56,11 @@ FIXED_RESULT: dict[str, dict[str, list[float | None]]] = {
     "finite": {"hold": [1.0, None]},
     "clipped_result": {"warn": [None, 0.05], "hold": [None, 0.3]},
     "checkerboard": {"warn": [None, 0.01], "hold": [None, 0.04]},
+    "result_displaced": {"warn": [None, 3.0], "hold": [None, 4.0]},
+    "residual_blob": {"warn": [None, 13.0]},
+    # The models are smooth, which PIQE counts as distorted: clean results come out at 78 to 86.
+    "piqe_after": {"warn": [None, 90.0]},
+    "piqe_change": {"warn": [None, 45.0]},
 }
 INFORMATION_RESULT = {"piqe_before", "piqe_after"}
 FEWEST = 5  # clean scans that limits can be set on
@@ -86,17 +91,19 @@ def from_clean(clean: list[Row]) -> dict[str, dict[str, list[float | None]]]:
         values = np.array([v for r in clean if (v := r.values.get(name)) is not None], dtype=float)
         if name in limits or name in information or len(values) < FEWEST:
             continue
-        limits[name] = _beyond(values, better, name not in NEVER_HOLD)
+        limits[name] = _beyond(values, better, name not in NEVER_HOLD, not scan)
     return limits
 
 
-def _beyond(values: Any, better: str, hold: bool) -> dict[str, list[float | None]]:
+def _beyond(values: Any, better: str, hold: bool, few: bool) -> dict[str, list[float | None]]:
     middle, low, high = (float(f(values)) for f in (np.median, np.min, np.max))
-    levels = {"warn": WARN_MARGIN, **({"hold": HOLD_MARGIN} if hold else {})}
-    return {
-        level: [
-            None if better == "low" else round(low - margin * (middle - low), 4),
-            None if better == "high" else round(high + margin * (high - middle), 4),
-        ]
-        for level, margin in levels.items()
-    }
+    levels = {"warn": (WARN_MARGIN, WARN_LEAST)}
+    if hold:
+        levels["hold"] = (HOLD_MARGIN, HOLD_LEAST)
+    limits: dict[str, list[float | None]] = {}
+    for level, (margin, least) in levels.items():
+        spare = abs(middle) * least if few else 0.0
+        below = round(low - max(margin * (middle - low), spare), 4)
+        above = round(high + max(margin * (high - middle), spare), 4)
+        limits[level] = [None if better == "low" else below, None if better == "high" else above]
+    return limits

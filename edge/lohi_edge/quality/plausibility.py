@@ -201,7 +201,7 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
     "checkerboard": ("ratio", "low", lambda s: checkerboard(s.result[:, :, ::8], s.level)),
     "result_contrast": (
         "ratio",
-        "range",
+        "high",
         lambda s: signal.contrast(s.work, np.full(s.work.shape, s.level, np.float32), s.scan.inner),
     ),
     "result_displaced": ("ratio", "low", lambda s: displaced(s.table)),

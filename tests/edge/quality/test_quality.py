@@ -108,6 +108,15 @@ def test_a_spike_stands_out_of_k_space():
     assert artefacts.spike(noise + wave[..., None].astype(np.float32)) > 3 * artefacts.spike(noise)
 
 
+def test_the_edge_of_a_mask_over_a_noise_floor_is_no_zipper():
+    image = np.random.default_rng(0).rayleigh(2, (96, 96, 8)).astype(np.float32) + 10
+    image[:20], image[:, 70:] = 0, 0
+    assert artefacts.zipper(image) < 10
+    image[40:42, :70] += 20
+    assert artefacts.zipper(image) > 50
+    assert artefacts.zipper(np.zeros((32, 32, 4), np.float32)) == 0
+
+
 def test_a_displaced_copy_is_an_echo_of_its_strength_with_and_without_air():
     head = head_phantom((96, 96, 12))
     assert artefacts.echo(head) < 0.001
@@ -185,10 +194,12 @@ def test_unusable_limits_are_refused(tmp_path, bad):
 
 
 def test_limits_lie_outside_of_clean_scans():
-    found = limits._beyond(np.array([1.0, 2.0, 4.0]), "range", True)
+    found = limits._beyond(np.array([1.0, 2.0, 4.0]), "range", True, False)
     assert found["hold"][0] < found["warn"][0] < 1.0
     assert found["hold"][1] > found["warn"][1] > 4.0
-    assert limits._beyond(np.array([1.0, 2.0]), "low", False)["warn"][0] is None
+    assert limits._beyond(np.array([1.0, 2.0]), "low", False, False)["warn"][0] is None
+    few = limits._beyond(np.array([10.0, 10.0, 10.1]), "range", True, True)
+    assert few == {"warn": [8.0, 12.1], "hold": [7.5, 12.6]}
 
 
 def test_swapped_neighbours_shorten_the_way_back():
