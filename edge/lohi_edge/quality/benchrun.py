@@ -23,7 +23,11 @@ FITTED = range(1, 13)  # heads that limits of scans are set on
 RESULTS_FITTED = range(11, 13)
 REPORTED = range(13, 17)
 RESULT_SCANS = 3  # of a pose that are enhanced
-_NO_MEASURE = ("limits.json", "advice.py")  # changes of these change no figure
+# Changes of these change no figure.
+_NO_MEASURE = {
+    "advice.py", "benchrun.py", "benchstats.py", "drift.py", "limits.json", "limits.py",
+    "verdict.py",
+}  # fmt: skip
 
 Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is next
 
@@ -32,7 +36,8 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
     """Measure every case of a data set, and say what is caught.
 
     Writes into `out`: rows/*.json (one a case; not measured again while scan, model and check are
-    the same), limits.json (set on the fitted heads, ready for --limits), summary.md and curves.svg.
+    the same), limits.json (set on the fitted heads, ready for --limits), overview.md (contrasts
+    together), summary.md and curves.svg.
 
     Args:
         data: of `lohi-export simulate`.
@@ -59,6 +64,7 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
         c: verdict.limits_for(c, {"quality": {"base": "none", **set_limits}}) for c in CONTRASTS
     }
     summary = benchstats.summarise(fitted, reported, layers)
+    _write(out / "overview.md", benchstats.overview(reported, layers))
     _write(out / "summary.md", benchstats.table(summary))
     _write(out / "curves.svg", benchstats.curves(summary))
     return summary

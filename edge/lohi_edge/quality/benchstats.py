@@ -142,6 +142,30 @@ def table(summary: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview(reported: list[Row], limits: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is caught of every fault, contrasts together, as Markdown; of clean ones the alarms.
+
+    A fault of one strength stands under both.
+
+    Args:
+        reported: rows of heads that no limit was set on.
+        limits: as of `summarise`.
+    """
+    words: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+    for row in reported:
+        word = verdict_of(row, limits[row.contrast][row.part])
+        words.setdefault((row.part, row.fault), []).append((row.head, row.strength, word))
+    lines = ["| part | fault | n | middle: caught | strong: held |", "|---|---|---|---|---|"]
+    for (part, fault), judged in sorted(words.items()):
+        strengths = {strength for _, strength, _ in judged}
+        middle, strong = (k if k in strengths else max(strengths) for k in (1, 2))
+        caught = rate([(head, word != "pass") for head, k, word in judged if k == middle])
+        held = rate([(head, word == "hold") for head, k, word in judged if k == strong])
+        name = fault or "none (clean): warned or held, held"
+        lines.append(f"| {part} | {name} | {caught.count} | {caught} | {held} |")
+    return "\n".join(lines) + "\n"
+
+
 def curves(summary: list[dict[str, Any]], columns: int = 6, size: int = 150) -> str:
     """Receiver curves as SVG: a panel a fault, a line a strength (darker is stronger)."""
     panels: dict[str, list[dict[str, Any]]] = {}

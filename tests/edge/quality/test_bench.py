@@ -59,6 +59,9 @@ def test_a_summary_tells_caught_from_held():
     assert found["noise"]["auc"] == 1
     assert "| scan | T1w | noise | middle | 2 | 1.00" in benchstats.table(list(found.values()))
     assert benchstats.curves(list(found.values())).count("<polyline") == 1
+    text = benchstats.overview(reported, rules)
+    assert "| scan | noise | 2 | 1.00 (1.00-1.00) | 0.50 (0.00-1.00) |" in text
+    assert "held | 1 | 0.00 (0.00-0.00) | 0.00 (0.00-0.00) |" in text
 
 
 def test_a_ventricle_grows_into_tissue_by_as_much_as_is_said():
@@ -88,7 +91,13 @@ def test_a_bench_measures_each_case_once(data, tmp_path):
     assert seen[-1] == (3, 3)
     faults = {r["fault"] for r in summary}
     assert {"", "motion", "clipped", "phantom", "wrong contrast (T1w as T2w)"} <= faults
-    assert {p.name for p in out.iterdir()} == {"rows", "limits.json", "summary.md", "curves.svg"}
+    assert {p.name for p in out.iterdir()} == {
+        "rows",
+        "limits.json",
+        "overview.md",
+        "summary.md",
+        "curves.svg",
+    }
     # What is kept is not measured again: a figure changed by hand stays.
     kept = out / "rows" / "13-01-01-T1w-scan.json"
     found = json.loads(kept.read_text())
