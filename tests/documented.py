@@ -34,6 +34,14 @@ NOT_RUN = {
     "make test": "runs these very tests",
     "make audit": "needs an advisory service; test_supply.py runs its script against stand-ins",
     "make pycuda-wheel": _JETSON,
+    "lohi-export simulate --labels label_maps --out pairs --heads 1-16 --draws 1 --scans 7 "
+    "--contrast CONTRAST": "an hour for three contrasts; test_dataset.py runs --scans",
+    "python -m lohi_export.recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
+        "needs that data set"
+    ),
+    "lohi-edge bench --quality pairs -o quality-bench": (
+        "an hour on that data set; test_bench.py runs a small one"
+    ),
     'make wheelhouse TARGET=jetpack6 EXTRA_WHEELS="$(echo wheels/*.whl)"': (
         "needs a wheel that was built on a Jetson"
     ),
