@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage as ndi
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export.pairs.anatomy import Labels, Signals, high_signal, low_signal
 from lohi_export.pairs.fields import Float32, random_field
 from lohi_export.pairs.tissues import TISSUES, Tissue
@@ -133,6 +133,7 @@ def make(name: str, labels: Labels, size: float, rng: np.random.Generator) -> Pa
 
     Raises:
         UsageError: an unknown name.
+        BadInput: the head lacks the tissue that the pathology begins in.
     """
     if name not in PATHOLOGIES:
         raise UsageError(f"expected a pathology of {', '.join(PATHOLOGIES)}, got {name!r}")
@@ -140,8 +141,14 @@ def make(name: str, labels: Labels, size: float, rng: np.random.Generator) -> Pa
 
 
 def _pick(labels: Labels, among: tuple[int, ...], rng: np.random.Generator) -> Float32:
-    """A voxel (3,) of some labels, deep inside them where they are wide enough."""
+    """A voxel (3,) of some labels, deep inside them where they are wide enough.
+
+    Raises:
+        BadInput: the labels are not in the map.
+    """
     mask = np.isin(labels, among)
+    if not mask.any():
+        raise BadInput(f"expected a label map with one of the labels {among}, found none of them")
     inner = ndi.binary_erosion(mask, iterations=3)
     where = np.argwhere(inner if inner.any() else mask)
     return np.asarray(where[int(rng.integers(len(where)))], dtype=np.float32)

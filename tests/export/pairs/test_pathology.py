@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.slices import SliceContract
 from lohi_edge.volume import Volume
 from lohi_export import pathologies
@@ -61,6 +61,12 @@ def test_inner_spots_cover_outer_ones(labels):
     low, _ = pathology.levels(pathology.HAEMORRHAGE, params, "T1w")
     painted = found.paint(plain, params, "T1w").low
     assert painted[found.spots[1].share == 1] == pytest.approx(low)
+
+
+def test_a_head_without_the_tissue_is_refused(labels):
+    labels = np.where(labels == 10, 2, labels)
+    with pytest.raises(BadInput, match="expected a label map with one of the labels"):
+        pathology.make("haemorrhage", labels, 8, np.random.default_rng(0))
 
 
 def test_an_unknown_pathology_is_refused(labels):
