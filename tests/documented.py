@@ -2,10 +2,12 @@
 
 Shown are the lines of code blocks that begin with one of PROGRAMS, and the examples in the
 generated reference. Those for a device (DEVICE) are run as they stand by
-`tests/docs/test_run.py`, in a folder where the names they use are real. MAKE's targets exist.
-Those for a workstation (STATION) and for an installed machine
-(BOOTED) are parsed; `tests/deploy/test_device.py` gives the main ones of BOOTED. What no test can
-run stands in NOT_RUN, what takes hours in SHORTER.
+`tests/docs/test_run.py`, those for a workstation (STATION) by `tests/export/test_documented.py`,
+each in a folder where the names they use are real. Those for an installed machine (BOOTED), and
+those for a workstation on other pages than that test names, are parsed;
+`tests/deploy/test_device.py` gives the main ones of BOOTED. MAKE's targets are not made, only
+looked up by `tests/docs/test_commands.py`. What no test can run stands in NOT_RUN, what takes hours
+in SHORTER.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ PROGRAMS = (
 _EXAMPLE = re.compile(r"(?:^\s+|Example: )((?:sudo -u lohi-edge )?lohi-(?:edge|export) .*)$")
 
 _JETSON = "needs a Jetson"
+_TRAINED = "measures brain regions, and what a model of two steps makes shows no head; "
+_VERIFY = _TRAINED + "test_precision.py and test_region_drift.py run smaller ones"
+_SEGMENTS = _TRAINED + "tests/export/morphometry measures the parts"
+_LESIONS = "needs the deep nuclei of a real head; pairs/test_pathology.py makes the lesions"
 NOT_RUN = {
     "make test": "runs these very tests",
     "make audit": "needs an advisory service; test_supply.py runs its script against stand-ins",
@@ -56,6 +62,23 @@ NOT_RUN = {
     "sudo systemctl start nvfancontrol": _JETSON,
     "sudo nvfancontrol -q": _JETSON,
     "sudo tegrastats --interval 1000": _JETSON,
+    "lohi-export verify t1w-edge --data pairs": _VERIFY,
+    "lohi-export verify t1w-edge --data pairs --out verify-out": _VERIFY,
+    "lohi-export verify t1w-edge --data pairs --out report": _VERIFY,
+    "lohi-export morphometry evaluate pairs --heads 11-12 --segmenter first.onnx --bundle t1w-edge "
+    "--json | tee errors.json": _SEGMENTS,
+    "lohi-export morphometry evaluate pairs --heads 13-16 --segmenter segmenter.onnx "
+    "--bundle t1w-edge": _SEGMENTS,
+    "lohi-export morphometry evaluate pairs --bundle t1w-edge --csv regions.csv": _SEGMENTS,
+    "lohi-export morphometry export runs/segmenter segmenter.onnx --errors errors.json": _SEGMENTS,
+    "lohi-export morphometry export runs/segmenter segmenter.onnx --errors validation.json": (
+        _SEGMENTS
+    ),
+    "lohi-export pathologies --labels label_maps --out pathologies --heads 13-14": _LESIONS,
+    "lohi-export pathologies --labels label_maps --out runs/pathologies --heads 13-16": _LESIONS,
+    "torchrun --nproc-per-node 2 -m lohi_export train --data pairs --out runs/t1w --batch 8": (
+        "for two GPUs; test_processes.py trains in two processes on the CPU"
+    ),
 }
 # Beginnings of commands -> what is put behind them: the same work, less of it.
 SHORTER = {
@@ -67,11 +90,8 @@ SHORTER = {
     "lohi-edge bench-dicom": "--runs 1 --slices 8",
     "lohi-export simulate --labels": "--heads 9-13 --draws 1 --jobs 1 --contrast T1w",
     "lohi-export train": "--config small.json --steps 2 --interval 2",
-    "torchrun": "--config small.json --steps 2 --interval 2",
-    "lohi-export pathologies": "--heads 13 --bundle t1w-edge",
     "lohi-export morphometry bank": "--heads 9 --variants 1 --draws 1",
     "lohi-export morphometry train": "--heads 9 --first 1 --second 1",
-    "lohi-export morphometry evaluate": "--heads 13",
     "lohi-export morphometry dilate": "--heads 13 --steps 1",
 }
 # Where no GPU is found, these say so and end with this code.
