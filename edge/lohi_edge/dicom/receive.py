@@ -10,6 +10,7 @@ import hashlib
 import logging
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ class Receiver:
         self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
         self._server: Any = None
+        self._writing = threading.Lock()
 
     @property
     def port(self) -> int:
@@ -146,16 +148,17 @@ class Receiver:
             token = _token(instance.series_uid)
             folder = self._inbox / token
             target = folder / f"{_token(instance.sop_uid)}.dcm"
-            if target.exists():
-                same = read_bytes(target, MAX_INSTANCE * 2) == data
-                return SUCCESS if same else self._refuse(DUPLICATE, "another one has its UID")
-            if shutil.disk_usage(self._inbox).free < self._listening.reserve + len(data):
-                return self._refuse(NO_RESOURCES, "the disk's reserve is reached")
-            if not folder.exists():
-                make_directory(folder)
-                fsync_directory(self._inbox)
-            with atomic_write(target) as file:
-                file.write(data)
+            with self._writing:  # two associations may bring one UID at once
+                if target.exists():
+                    same = read_bytes(target, MAX_INSTANCE * 2) == data
+                    return SUCCESS if same else self._refuse(DUPLICATE, "another one has its UID")
+                if shutil.disk_usage(self._inbox).free < self._listening.reserve + len(data):
+                    return self._refuse(NO_RESOURCES, "the disk's reserve is reached")
+                if not folder.exists():
+                    make_directory(folder)
+                    fsync_directory(self._inbox)
+                with atomic_write(target) as file:
+                    file.write(data)
         except BadInput as error:
             return self._refuse(NOT_UNDERSTOOD, str(error))
         except (DiskError, OSError):

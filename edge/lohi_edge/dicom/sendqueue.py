@@ -88,7 +88,10 @@ class Queue:
             except NetworkError as error:
                 failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
             except BadInput as error:
-                failed.append(self._set_aside(file, str(error)))
+                why = str(error)
+                for path in paths:  # may name a patient, and is logged
+                    why = why.replace(path, "its file")
+                failed.append(self._set_aside(file, why))
             else:
                 file.unlink()
                 sent(file.stem)

@@ -156,6 +156,8 @@ class Closing:
         """Settle every original that could not be settled when its scan was closed."""
         for scan in self.ledger.select("original = 'pending'"):
             self.settle_original(self.ledger.get(scan.id))
+            if self.leaving.more:
+                return
 
     def _settle_series(self, scan: Scan) -> None:
         """A series leaves together with those beside it."""

@@ -135,6 +135,8 @@ def _retry(parts: Closing, scan: Scan) -> str:
         raise UsageError(
             f"expected a scan that was held, failed or quarantined, scan {scan.id} is {scan.state}"
         )
+    if parts.leaving.going(scan):
+        raise UsageError(f"the files of scan {scan.id} are on their way out; try again in a minute")
     # "pending": the daemon died after moving it and before the ledger knew.
     if scan.original in ("moved", "pending") and parts.inbox.mark(scan.path) is None:
         _bring_back(parts, scan)

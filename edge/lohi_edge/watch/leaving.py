@@ -78,6 +78,11 @@ class Leaving:
         self._decide(key, place, groups, settings)
         return self._go(key)
 
+    def going(self, scan: Scan) -> bool:
+        """Whether files beside a scan are on their way out."""
+        place = place_of(scan.path)
+        return place is not None and (f"{place}/" if place else scan.path) in self._plans
+
     def siblings(self, scan: Scan) -> list[Scan]:
         """The series of the same place whose originals are yet to go, this one among them."""
         place = place_of(scan.path)

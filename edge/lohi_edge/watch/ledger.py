@@ -142,12 +142,12 @@ class Ledger:
         """`new` turned out to be the file that `old` stands for already."""
         with self.transaction():
             self._db.execute("DELETE FROM scans WHERE id = ?", (new.id,))
-            # Later attempts too: the last of them says what is known of the path. But not those
-            # whose original is still to go, which is known by its mark.
+            # Later attempts too: the last of them says what is known of the path. What was still
+            # to go of those is not there any more: it was replaced.
             self._db.execute(
-                "UPDATE scans SET mark = ? WHERE path = ? "
-                "AND (id = ? OR coalesce(original, '') <> 'pending')",
-                (new.mark, os.fsencode(new.path), old),
+                "UPDATE scans SET mark = ?, original = CASE WHEN id <> ? AND original = 'pending' "
+                "THEN 'kept' ELSE original END WHERE path = ?",
+                (new.mark, old, os.fsencode(new.path)),
             )
 
     def remark(self, scan: int, mark: str) -> None:

@@ -152,9 +152,13 @@ class Sorter:
         for gone in known.keys() - marks.keys():
             del known[gone]
         groups: dict[str, tuple[list[str], list[Glance | str]]] = {}
+        named: dict[str, str] = {}  # a series of which some instances lack the number is one still
         for name, seen in self._looked(known, marks, parts):
             if seen is not None:
-                series = UNREADABLE if isinstance(seen, str) else seen.name
+                if isinstance(seen, str):
+                    series = UNREADABLE
+                else:
+                    series = named.setdefault(seen.series_uid, seen.name)
                 names, all_seen = groups.setdefault(series, ([], []))
                 names.append(name)
                 all_seen.append(seen)

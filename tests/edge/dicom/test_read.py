@@ -348,6 +348,14 @@ def test_zip_bombs_and_damage_are_refused(tmp_path):
     assert "damaged zip" in refusal(good)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_would_inflate_without_a_bound_is_refused(tmp_path, method):
+    packed = tmp_path / "odd.zip"
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("a.dcm", bytes(1 << 20))
+    assert "uncommon compression" in refusal(packed)
+
+
 def test_a_dicomdir_cannot_point_outside(tmp_path):
     folder = tmp_path / "disc"
     shutil.copytree(TEST_FILES / "dicomdirtests" / "98892003" / "MR700", folder / "MR700")

@@ -42,16 +42,18 @@ def test_a_waiting_scan_is_replaced_by_its_newer_self(ledger):
     assert ledger.mark("a.nii") == "9:9:9"
 
 
-def test_a_scan_that_came_back_is_known_whatever_was_there_between(ledger):
+@pytest.mark.parametrize("original", ["kept", "pending"])
+def test_a_scan_that_came_back_is_known_whatever_was_there_between(ledger, original):
     """Done, replaced by a bad one, put back: known again, or every look would take it anew."""
     (first,) = ledger.receive([Found("a.nii", "m1", 3)])
     ledger.finish(first, "done", original="kept")
     (bad,) = ledger.receive([Found("a.nii", "m2", 3)])
-    ledger.finish(bad, "failed", original="kept")
+    ledger.finish(bad, "failed", original=original)
     (again,) = ledger.receive([Found("a.nii", "m3", 3)])
     ledger.touch(first, ledger.get(again))
     assert ledger.mark("a.nii") == ledger.get(first).mark == "m3"
     assert ledger.latest("a.nii").id == bad
+    assert ledger.get(bad).original == "kept"  # what it was is replaced: nothing of it can go
 
 
 def test_paths_that_are_no_text_survive(ledger):
