@@ -138,7 +138,7 @@ def list_installed(as_json: Json = False) -> None:
 
 @app.command()
 def activate(
-    name: Annotated[str, typer.Argument(help="Folder from `bundle list`, or its beginning.")],
+    name: Annotated[str, typer.Argument(help="Folder of `bundle list`, or its first words.")],
     allow_downgrade: Downgrade = False,
     config: Config = None,
     as_json: Json = False,
@@ -176,7 +176,7 @@ def rollback(as_json: Json = False) -> None:
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Folder from `bundle list`, or its beginning.")],
+    name: Annotated[str, typer.Argument(help="Folder of `bundle list`, or its first words.")],
     force: Annotated[
         bool, typer.Option("--force", help="Even the one that rollback goes back to.")
     ] = False,

@@ -88,13 +88,13 @@ class Library:
         return sorted(path.parent for path in self.root.glob(f"[!.]*/{MANIFEST}"))
 
     def find(self, name: str) -> Path:
-        """An installed bundle by its folder's name, or by the beginning of just one.
+        """An installed bundle by its folder's name, or by its beginning up to a hyphen.
 
         Raises:
             UsageError: there is none, or more than one.
         """
         names = [path.name for path in self.folders()]
-        fits = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
+        fits = [n for n in names if n == name] or [n for n in names if n.startswith(f"{name}-")]
         if len(fits) != 1:
             raise UsageError(
                 f"expected one of the installed bundles, got {name!r}; they are: "
@@ -156,13 +156,19 @@ class Library:
     def add(self, bundle: Bundle) -> Path:
         """Copy a checked bundle in, whole or not at all; returns its folder.
 
+        One that is there is kept while it is whole, and replaced where it was damaged.
+
         Raises:
             BundleError: it changed while it was copied.
             DiskError: it cannot be written.
         """
         path = self.root / _folder_name(bundle)
         if path.is_dir():
-            return path
+            try:
+                bundles.load(path)
+                return path
+            except BundleError:
+                self._hide(path)
         try:
             incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.root))
         except OSError as error:
@@ -257,14 +263,22 @@ class Library:
             DiskError: it cannot be renamed, or not all of its bytes can be freed.
         """
         self.record("bundle.remove", bundle=folder.name)
+        hidden = self._hide(folder)
+        faults.reach("bundle_hidden")
+        try:
+            shutil.rmtree(hidden)
+        except OSError as error:
+            raise disk_error(folder, error) from None
+
+    def _hide(self, folder: Path) -> Path:
+        """Put a bundle's folder out of sight, where the next change sweeps it away."""
         hidden = self.root / f"{_REMOVED}{folder.name}"
         try:
             folder.rename(hidden)
             fsync_directory(self.root)
-            faults.reach("bundle_hidden")
-            shutil.rmtree(hidden)
         except OSError as error:
             raise disk_error(folder, error) from None
+        return hidden
 
 
 def _folder_name(bundle: Bundle) -> str:

@@ -22,6 +22,7 @@ from lohi_edge.store import Store, check_private, digest
 
 MAX_PLAN = 2 << 30
 PLAN, RECORD = "engine.plan", "engine.json"
+_REMOVED = ".removed-"
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,22 @@ class EngineCache:
         return plan
 
     def remove(self, onnx: set[str]) -> Removed:
-        """Remove the engines that were built from these ONNX files (sha256)."""
+        """Remove the engines that were built from these ONNX files (sha256).
+
+        Each is gone by one rename; what a kill leaves of it the next call frees.
+
+        Raises:
+            DiskError: not all of them can be removed.
+        """
         gone = [entry for entry in self.entries() if entry.record["key"]["onnx_sha256"] in onnx]
-        for entry in gone:
-            shutil.rmtree(entry.path)
+        for path in [*(entry.path for entry in gone), *self.root.glob(f"{_REMOVED}*")]:
+            try:
+                hidden = path.with_name(_REMOVED + path.name.removeprefix(_REMOVED))
+                path.rename(hidden)
+                fsync_directory(self.root)
+                shutil.rmtree(hidden)
+            except OSError as error:
+                raise disk_error(path, error) from None
         return Removed(len(gone), sum(entry.record["bytes"] for entry in gone))
 
     def clear(self) -> int:

@@ -226,8 +226,20 @@ def test_names_are_found_by_their_beginning(device, proved, make_serial):
     folder = install(device, make_serial(12))["folder"]
     install(device, make_serial(13))
     assert device.library.find("identity-12").name == folder
-    with pytest.raises(UsageError, match="got 'identity'"):
-        device.library.find("identity")
+    for name in ("identity", "identity-1", ""):  # 1 is not the beginning of 12: 1 may be removed
+        with pytest.raises(UsageError, match=f"got {name!r}"):
+            device.library.find(name)
+
+
+def test_a_damaged_bundle_is_mended_by_installing_it_again(device, proved, make_serial):
+    path = make_serial(1)
+    folder = device.bundles / install(device, path)["folder"]
+    whole = (folder / "fp32.onnx").read_bytes()
+    (folder / "fp32.onnx").write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match="altered or damaged, install it again"):
+        bundles.load(installed.resolve("T1w"))
+    assert install(device, path)["folder"] == folder.name
+    assert bundles.load(installed.resolve("T1w")).read("fp32.onnx") == whole
 
 
 def test_a_name_with_slashes_stays_in_the_folder(device, proved, make_serial):

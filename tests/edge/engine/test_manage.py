@@ -132,6 +132,19 @@ def test_an_engine_of_another_gpu_or_tensorrt_is_not_found(bundle, store, target
     assert manage.find(bundle, "fp32", other, store) is None
 
 
+def test_what_a_kill_left_of_a_removed_engine_is_freed_by_the_next_removal(bundle, store, target):
+    cache = EngineCache(store)
+    entry = fake_entry(bundle, store, target)
+    onnx = {entry.record["key"]["onnx_sha256"]}
+    left = cache.root / ".removed-before"
+    left.mkdir(mode=0o700)
+    (left / "engine.plan").write_bytes(b"what a kill left")
+    assert cache.remove({"another"}).count == 0
+    assert list(cache.root.iterdir()) == [entry.path]
+    assert cache.remove(onnx).count == 1
+    assert list(cache.root.iterdir()) == []
+
+
 def test_an_altered_plan_is_not_read(bundle, store, target):
     entry = fake_entry(bundle, store, target)
     plan = entry.path / "engine.plan"
