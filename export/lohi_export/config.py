@@ -105,9 +105,11 @@ class TrainConfig:
             problems.append(f"hold {self.hold} is not within 0 to 1")
         problems += [
             f"{name} {getattr(self, name)} is negative"
-            for name in ("gamma", "elastic", "slip", "levels")
-            if getattr(self, name) < 0
+            for name in ("gamma", "elastic", "slip")
+            if not getattr(self, name) >= 0
         ]
+        if not 0 <= self.levels <= 1:
+            problems.append(f"levels {self.levels} is not within 0 to 1")
         if self.channels not in range(1, 16, 2):
             problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
         if self.contrast not in CONTRASTS:

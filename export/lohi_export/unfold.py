@@ -41,7 +41,7 @@ def read_exported(source: Path) -> bytes:
     """
     try:
         if source.is_dir():
-            return load(source).read(ONNX)
+            return load(source).read_onnx(ONNX)
         model = read_bytes(source, MAX_FILE)
         check_onnx(model, source.name)
     except LohiError as error:
@@ -57,8 +57,14 @@ def unfold(generator: nn.Module, model: bytes, slices: Float32) -> dict[str, Ten
         slices: float32 (n, C, H, W) of the file's H and W: the BatchNorms' statistics.
 
     Raises:
-        BadInput: the file is of another architecture.
+        BadInput: the file is of another architecture, H or W.
     """
+    wanted = _size(model)
+    if slices.shape[2:] != wanted:
+        raise BadInput(
+            f"expected slices of {wanted}, as the shipped model has them, got {slices.shape[2:]}; "
+            "set height and width_px with --config"
+        )
     unfolded = copy.deepcopy(generator).eval()
     stack = torch.from_numpy(slices)
     pairs = _with_norms(unfolded, _in_order(unfolded, stack[:1]))
@@ -125,6 +131,12 @@ def _with_norms(generator: nn.Module, convolutions: list[Any]) -> list[tuple[Any
                 if isinstance(second, nn.BatchNorm2d):
                     norms[first] = second
     return [(convolution, norms.get(convolution)) for convolution in convolutions]
+
+
+def _size(model: bytes) -> tuple[int, ...]:
+    """(H, W) of an ONNX file's input."""
+    shape = onnx.load_from_string(model).graph.input[0].type.tensor_type.shape
+    return tuple(dimension.dim_value for dimension in shape.dim)[2:]
 
 
 def _folded(model: bytes) -> list[tuple[Any, Any]]:

@@ -47,8 +47,9 @@ def narrow(labels: Labels, params: dict[str, float]) -> Labels:
     """A copy with fluid spaces as narrow as younger brains have them; most maps are of older ones.
 
     Outer CSF within `narrow_sulci` mm of cortex becomes that cortex, ventricle within
-    `narrow_ventricles` mm of tissue that tissue, and never more than to half of the width there;
-    below 1 mm nothing changes.
+    `narrow_ventricles` mm of tissue that tissue; below 1 mm nothing changes. A ventricle
+    keeps at least half of its width; a sulcus, and CSF between cortex and skull, may be filled
+    altogether, as they look in young brains.
     """
     inside = ndi.find_objects(np.isin(labels, CORTEX + WHITE).astype(np.int8))[0]
     result: Labels = labels.copy()
