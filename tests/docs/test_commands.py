@@ -1,4 +1,7 @@
-"""The commands that README and docs show: every one is run somewhere, and parses."""
+"""The commands that README and docs show: every one has a place, and parses.
+
+Which are run and which only parsed: `documented.py` and `tests/export/test_documented.py`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ OURS = [line for line in SHOWN if line.split()[0].endswith(("lohi-edge", "lohi-e
 
 
 @pytest.mark.parametrize("line", SHOWN)
-def test_a_command_in_the_docs_is_run_or_named_with_the_reason(line):
+def test_a_command_in_the_docs_has_a_place_or_a_reason(line):
     assert place(line) or NOT_RUN[line]
 
 
