@@ -63,7 +63,9 @@ def destroy(original: Path, root: Path, staging: Path) -> None:
 
 
 def _copy_over(original: Path, final: Path, staging: Path) -> None:
-    staged = staging / "original"
+    # What is brought back is staged in the inbox, where listings pass over names with a dot.
+    near = staging.stat().st_dev == final.parent.stat().st_dev
+    staged = staging / "original" if near else final.with_name(".lohi-edge-original")
     remove(staged)
     if original.is_dir():
         shutil.copytree(original, staged)
