@@ -43,6 +43,7 @@ def write_folder(folder: Path, instances: list[Dataset]) -> None:
         UsageError: an existing `folder` holds something else.
     """
     temporary: Path | None = None
+    former: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         places = [temporary / f"{text(ds, 'InstanceNumber'):0>5}.dcm" for ds in instances]
@@ -52,10 +53,14 @@ def write_folder(folder: Path, instances: list[Dataset]) -> None:
         fsync_directory(temporary)
         if folder.exists():
             _refuse_foreign(folder)
-            shutil.rmtree(folder)
+            # Moved aside whole: at no moment is half of it under its name.
+            former = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+            folder.replace(former)
         temporary.replace(folder)
         temporary = None
         fsync_directory(folder.parent)
+        if former is not None:
+            shutil.rmtree(former)
     except OSError as error:
         raise disk_error(folder, error) from error
     finally:
