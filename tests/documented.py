@@ -71,9 +71,6 @@ NOT_RUN = {
     "--bundle t1w-edge": _SEGMENTS,
     "lohi-export morphometry evaluate pairs --bundle t1w-edge --csv regions.csv": _SEGMENTS,
     "lohi-export morphometry export runs/segmenter segmenter.onnx --errors errors.json": _SEGMENTS,
-    "lohi-export morphometry export runs/segmenter segmenter.onnx --errors validation.json": (
-        _SEGMENTS
-    ),
     "lohi-export pathologies --labels label_maps --out pathologies --heads 13-14": _LESIONS,
     "lohi-export pathologies --labels label_maps --out runs/pathologies --heads 13-16": _LESIONS,
     "torchrun --nproc-per-node 2 -m lohi_export train --data pairs --out runs/t1w --batch 8": (
