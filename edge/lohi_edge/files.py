@@ -83,7 +83,7 @@ def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(fd)
-            os.fchmod(fd, 0o666 & ~_umask() if mode is None else mode)
+            os.fchmod(fd, 0o666 & ~umask() if mode is None else mode)
         temporary.replace(path)
         temporary = None
         fsync_directory(path.parent)
@@ -137,8 +137,9 @@ def _kind(mode: int) -> str:
     return names.get(stat.S_IFMT(mode), "something else")
 
 
-def _umask() -> int:
-    # The mask can only be read by setting it; mkstemp's 0600 would hide results from their reader.
+def umask() -> int:
+    """Permissions a new file or folder does not get; a temporary one has fewer yet."""
+    # It can only be read by setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

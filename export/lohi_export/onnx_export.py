@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
@@ -80,18 +81,25 @@ def infer(model: bytes, stack: Float32) -> Float32:
 def fold_batch_norm(generator: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose every convolution and BatchNorm2d beside it are one."""
     folded = copy.deepcopy(generator).eval()
-    for module in list(folded.modules()):
-        if not isinstance(module, nn.Sequential):
-            continue
-        for index in range(len(module) - 1):
-            convolution, norm = module[index], module[index + 1]
-            if not isinstance(norm, nn.BatchNorm2d):
-                continue
-            if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
-                turned = isinstance(convolution, nn.ConvTranspose2d)
-                module[index] = fuse_conv_bn_eval(convolution, norm, transpose=turned)
-                module[index + 1] = nn.Identity()
+    for layers, index in normalised(folded):
+        convolution: Any = layers[index]
+        norm: Any = layers[index + 1]
+        turned = isinstance(convolution, nn.ConvTranspose2d)
+        layers[index] = fuse_conv_bn_eval(convolution, norm, transpose=turned)
+        layers[index + 1] = nn.Identity()
     return folded
+
+
+def normalised(generator: nn.Module) -> list[tuple[nn.Sequential, int]]:
+    """Where a convolution stands with a BatchNorm2d behind it, which export folds into it."""
+    return [
+        (layers, index)
+        for layers in generator.modules()
+        if isinstance(layers, nn.Sequential)
+        for index in range(len(layers) - 1)
+        if isinstance(layers[index], nn.Conv2d | nn.ConvTranspose2d)
+        and isinstance(layers[index + 1], nn.BatchNorm2d)
+    ]
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:

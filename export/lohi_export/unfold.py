@@ -22,7 +22,7 @@ from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import read_bytes
 from lohi_edge.onnx_check import check_onnx
 from lohi_edge.volume import Float32
-from lohi_export.onnx_export import TOLERANCE, infer
+from lohi_export.onnx_export import TOLERANCE, infer, normalised
 
 ONNX = "fp32.onnx"
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -59,7 +59,9 @@ def unfold(generator: nn.Module, model: bytes, slices: Float32) -> dict[str, Ten
     Raises:
         BadInput: the file is of another architecture, H or W.
     """
-    wanted = _size(model)
+    graph = onnx.load_from_string(model).graph
+    shape = graph.input[0].type.tensor_type.shape
+    wanted = tuple(dimension.dim_value for dimension in shape.dim)[2:]
     if slices.shape[2:] != wanted:
         raise BadInput(
             f"expected slices of {wanted}, as the shipped model has them, got {slices.shape[2:]}; "
@@ -67,8 +69,9 @@ def unfold(generator: nn.Module, model: bytes, slices: Float32) -> dict[str, Ten
         )
     unfolded = copy.deepcopy(generator).eval()
     stack = torch.from_numpy(slices)
-    pairs = _with_norms(unfolded, _in_order(unfolded, stack[:1]))
-    folded = _folded(model)
+    norms: dict[Any, Any] = {at[i]: at[i + 1] for at, i in normalised(unfolded)}
+    pairs = [(layer, norms.get(layer)) for layer in _in_order(unfolded, stack[:1])]
+    folded = _folded(graph)
     fits = len(folded) == len(pairs) and all(
         weight.shape == tuple(convolution.weight.shape)
         for (weight, _), (convolution, _) in zip(folded, pairs, strict=True)
@@ -80,9 +83,7 @@ def unfold(generator: nn.Module, model: bytes, slices: Float32) -> dict[str, Ten
         if norm is None:
             _assign(convolution.bias, bias)
             continue
-        _assign(norm.weight, np.full_like(bias, np.sqrt(1 + norm.eps)))
         _assign(norm.bias, bias)
-        norm.reset_running_stats()
         norm.register_forward_pre_hook(partial(_standardise, norm))
     with torch.no_grad():
         answer = unfolded(stack).numpy()
@@ -92,9 +93,8 @@ def unfold(generator: nn.Module, model: bytes, slices: Float32) -> dict[str, Ten
 
 
 def _standardise(norm: nn.BatchNorm2d, _: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Mean and variance of what comes in, undone by weight and bias."""
+    """Mean and variance of what comes in, undone by weight and bias: the input plus the bias."""
     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
-    # The running values are 0 and 1 so far: the output is the input plus the bias.
     _assign(norm.bias, (norm.bias + mean).numpy())
     _assign(norm.weight, torch.sqrt(variance + norm.eps).numpy())
     _assign(norm.running_mean, mean.numpy())
@@ -122,26 +122,8 @@ def _in_order(generator: nn.Module, stack: Tensor) -> list[Any]:
     return order
 
 
-def _with_norms(generator: nn.Module, convolutions: list[Any]) -> list[tuple[Any, Any]]:
-    """Each convolution with the BatchNorm that export folds into it, or None."""
-    norms = {}
-    for module in generator.modules():
-        if isinstance(module, nn.Sequential):
-            for first, second in zip(module, list(module)[1:], strict=False):
-                if isinstance(second, nn.BatchNorm2d):
-                    norms[first] = second
-    return [(convolution, norms.get(convolution)) for convolution in convolutions]
-
-
-def _size(model: bytes) -> tuple[int, ...]:
-    """(H, W) of an ONNX file's input."""
-    shape = onnx.load_from_string(model).graph.input[0].type.tensor_type.shape
-    return tuple(dimension.dim_value for dimension in shape.dim)[2:]
-
-
-def _folded(model: bytes) -> list[tuple[Any, Any]]:
-    """(weight, bias) of every convolution of an ONNX file, in order."""
-    graph = onnx.load_from_string(model).graph
+def _folded(graph: onnx.GraphProto) -> list[tuple[Any, Any]]:
+    """(weight, bias) of every convolution of an ONNX graph, in order."""
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     found = []
     for node in graph.node:

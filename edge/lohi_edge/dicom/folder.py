@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.instance import text
 from lohi_edge.errors import DiskError, UsageError
-from lohi_edge.files import disk_error, fsync_directory
+from lohi_edge.files import disk_error, fsync_directory, umask
 
 _WRITERS = 16  # files fsynced at a time
 
@@ -49,7 +49,7 @@ def write_folder(folder: Path, instances: list[Dataset]) -> None:
         places = [temporary / f"{text(ds, 'InstanceNumber'):0>5}.dcm" for ds in instances]
         with ThreadPoolExecutor(_WRITERS) as pool:
             list(pool.map(_write_file, places, instances))
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~umask())
         fsync_directory(temporary)
         if folder.exists():
             _refuse_foreign(folder)
@@ -96,10 +96,3 @@ def folder_digest(folder: Path) -> str:
     except OSError as error:
         raise DiskError(f"{folder}: cannot be read back: {error.strerror}") from None
     return whole.hexdigest()
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it; mkdtemp's 0700 would hide results from their reader.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

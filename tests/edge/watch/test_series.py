@@ -187,11 +187,6 @@ class TestLeaving:
         parts.ledger.finish(scan, state, original="pending")
         parts.settle_original(parts.ledger.get(scan))
 
-    def left(self, folder):
-        return sorted(
-            str(p.relative_to(folder)).replace(p.name, "") for p in folder.rglob("*") if p.is_file()
-        )
-
     def test_together_and_by_outcome(self, closing):
         folder = study(closing.root / "ward")
         (folder / "notes").write_text("mine")
@@ -291,12 +286,11 @@ class TestLeaving:
 
 def test_each_series_of_a_folder_is_enhanced_and_late_slices_concern_one(box):
     """One is whole, one has a gap; its late slice touches only itself."""
-    box.settings["watch"].update(series_quiet_s=0.5, originals="move")
+    box.settings["watch"].update(series_quiet_s=0.5, originals="keep")
     one, two = ball(1), ball(2)
     folder = save(box.inbox / "ward", one, prefix="a")
     save(folder, two[:5] + two[6:], prefix="b")
     save(folder, localizer(), prefix="c")
-    box.settings["watch"]["originals"] = "keep"
     box.start()
     box.wait_states(done=1, failed=1)
     (reason,) = (box.outbox / "failed/ward").iterdir()
