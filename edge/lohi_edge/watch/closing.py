@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable, without_names
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.network import Outgoing
-from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.outbox import PLANS, Outbox
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
 from lohi_edge.watch.series import place_of
@@ -50,6 +51,8 @@ class Closing:
 
     def __post_init__(self) -> None:
         self.leaving = Leaving(self.root, self.inbox.listing, self.outbox, self.ledger)
+        if self.leaving.plans.damaged:
+            self.log("leaving.damaged", kept_as=f"{PLANS}.damaged")
 
     def stamp(self, scan: Scan, identity: str) -> dict[str, Any]:
         """What a receipt must say so that a lost ledger can be rebuilt from it."""
@@ -137,7 +140,7 @@ class Closing:
         if scan.original != "pending":
             return
         if place_of(scan.path) is not None:
-            self._settle_series(scan)
+            self._leave(lambda: self.leaving.settle(scan, self.settings), scan=scan.id)
             return
         # None: a power cut came between the scan and its sidecar, which is then settled now.
         if self.inbox.mark(scan.path) in (scan.mark, None):
@@ -154,28 +157,17 @@ class Closing:
 
     def settle_pending(self) -> None:
         """Settle every original that could not be settled when its scan was closed."""
+        self._leave(self.leaving.resume)
         for scan in self.ledger.select("original = 'pending'"):
-            self.settle_original(self.ledger.get(scan.id))
             if self.leaving.more:
                 return
+            self.settle_original(self.ledger.get(scan.id))
 
-    def _settle_series(self, scan: Scan) -> None:
-        """A series leaves together with those beside it."""
-        siblings = self.leaving.siblings(scan)
+    def _leave(self, step: Callable[[], None], **of: Any) -> None:
         try:
-            if not self.leaving.settle(scan, self.settings):
-                return
+            step()
         except DiskError:
-            self.log("original.kept", scan=scan.id, why="it cannot be moved or deleted")
-            return
-        faults.reach("after_original", scan.path)
-        deletes = self.settings.watch.originals == "delete"
-        for one in siblings:
-            gone = "deleted" if deletes and one.state == "done" else "moved"
-            latest = self.ledger.latest(one.path)
-            replaced = latest is not None and latest.id != one.id
-            self.ledger.set_original(one.id, "kept" if replaced else gone)
-        faults.reach("after_closed", scan.path)
+            self.log("original.kept", **of, why="it cannot be moved or deleted")
 
     def _dispose(self, scan: Scan, original: Path) -> str:
         # The scan first: without its sidecar it might pass for another contrast.

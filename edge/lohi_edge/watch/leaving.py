@@ -6,26 +6,23 @@ happens in between, what is left of a series is never taken for a series.
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import time
-import urllib.parse
 from pathlib import Path
 
 from lohi_edge.errors import DiskError
+from lohi_edge.files import disk_error
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import Listing, mark_of
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.plans import DELETE, Plan, Plans, lasting, token
 from lohi_edge.watch.schema import FINAL, Scan
 from lohi_edge.watch.series import Group, Unfinished, place_of
 
-_FACT = "leaving"
-DELETE = "delete"
-GO_S = 5.0  # at a time; the daemon has other things to do
-_Plan = dict[str, list[str]]  # name of a file -> its mark, and the folder it goes to or DELETE
+GO_S = 5.0  # at a time, for all that leaves; the daemon has other things to do
 
 
 class Leaving:
@@ -36,120 +33,149 @@ class Leaving:
         listing: of it; does not see what is leaving.
 
     Attributes:
+        plans: what is on its way out.
         more: time ran out before all of something had gone.
+
+    Raises:
+        DiskError: damaged plans cannot be set aside.
     """
 
     def __init__(self, root: Path, listing: Listing, outbox: Outbox, ledger: Ledger) -> None:
         self._root, self._listing = root, listing
         self._outbox, self._ledger = outbox, ledger
-        saved: dict[str, _Plan] = json.loads(ledger.fact(_FACT) or "{}")
-        self._plans = {_unquoted(key): plan for key, plan in saved.items()}
+        self.plans = Plans(outbox)
         self.more = False
+        self._until = math.inf
         self._hide()
 
-    def settle(self, scan: Scan, settings: Settings) -> bool:
-        """Let a closed series go, with all that lies beside it.
+    def begin(self) -> None:
+        """A step of the daemon begins: what leaves in it shares one allowance of time."""
+        self._until = time.monotonic() + GO_S
 
-        Returns:
-            Whether all of it went; False where another series there is not closed yet, or where it
-            takes longer (`more`).
+    def settle(self, scan: Scan, settings: Settings) -> None:
+        """Let a closed series go, with all that lies beside it, and tell the ledger.
+
+        It stays where another series there is not closed yet; where it takes longer (`more`),
+        `resume` goes on.
 
         Raises:
             DiskError: some of it could not go; the rest is tried again.
         """
-        place = place_of(scan.path)
-        assert place is not None
-        # What lies directly in the inbox need not belong together.
-        key = f"{place}/" if place else scan.path
-        if key in self._plans and not self._go(key):
-            return False
-        try:
-            groups = self._listing.groups(place)
-        except FileNotFoundError:
-            groups = []  # it went, and the ledger only missed it
-        except (OSError, Unfinished):
-            return False
-        groups = groups if place else [g for g in groups if g.path == scan.path]
-        if not all(group.skipped or self._closed(group) for group in groups):
-            return False
-        if groups and not groups[0].marks:
-            self._whole(place, groups, settings)
-            return True
-        self._decide(key, place, groups, settings)
-        return self._go(key)
+        key = _key(scan.path)
+        if key not in self.plans:
+            groups = self._groups(scan)
+            if groups is None or not all(one.skipped or self._closed(one) for one in groups):
+                return
+            self.plans.add(key, self._decided(key, groups, settings))
+            self._hide()
+        self._go(key)
+
+    def resume(self) -> None:
+        """Go on with what did not go at once, or before a power cut.
+
+        Raises:
+            DiskError: some of it could not go; the rest is tried again.
+        """
+        self.more = False
+        trouble: DiskError | None = None
+        for key in self.plans:
+            try:
+                self._go(key)
+            except DiskError as error:
+                trouble = error
+        if trouble:
+            raise trouble
 
     def going(self, scan: Scan) -> bool:
         """Whether files beside a scan are on their way out."""
-        place = place_of(scan.path)
-        return place is not None and (f"{place}/" if place else scan.path) in self._plans
+        return _key(scan.path) in self.plans
 
-    def siblings(self, scan: Scan) -> list[Scan]:
-        """The series of the same place whose originals are yet to go, this one among them."""
+    def _groups(self, scan: Scan) -> list[Group] | None:
+        """What leaves together with a scan; None where it cannot be told, or is none any more."""
         place = place_of(scan.path)
-        if not place:
-            return [scan]
-        pending = self._ledger.select("original = 'pending'")
-        return [one for one in pending if place_of(one.path) == place]
+        assert place is not None
+        try:
+            groups = self._listing.groups(place)
+        except FileNotFoundError:
+            return []  # it went, and the ledger only missed it
+        except (OSError, Unfinished):
+            return None
+        if place:
+            return groups
+        # What lies directly in the inbox need not belong together, and stays where it is no scan.
+        groups = [group for group in groups if group.path == scan.path]
+        return None if any(group.skipped for group in groups) else groups
 
     def _closed(self, group: Group) -> bool:
         row = self._ledger.latest(group.path)
         return row is not None and row.mark == group.mark and row.state in FINAL
 
-    def _whole(self, place: str, groups: list[Group], settings: Settings) -> None:
-        """An archive goes as one file; deleted only if all that is in it became a result."""
-        archive = self._root / place
-        done = all(not g.skipped and self._state(g) == "done" for g in groups)
-        if settings.watch.originals == "delete" and done:
-            self._outbox.destroy(archive)
-        else:
-            self._outbox.take(archive, moved(self._outbox.root, place, "originals"))
-
     def _state(self, group: Group) -> str | None:
         row = self._ledger.latest(group.path)
         return row.state if row else None
 
-    def _decide(self, key: str, place: str, groups: list[Group], settings: Settings) -> None:
-        plan: _Plan = {}
+    def _decided(self, key: str, groups: list[Group], settings: Settings) -> Plan:
+        deletes = settings.watch.originals == DELETE
+        # Of those that are not there any more, it is what must have happened.
+        outcomes = {
+            one.path: "deleted" if deletes and one.state == "done" else "moved"
+            for one in self._pending(key)
+        }
+        whole = self._whole(_place(key), groups, deletes)
+        files: dict[str, tuple[str, str]] = {}
         for group in groups:
-            state = self._state(group)
-            if group.skipped or state is None:
-                # What is no scan goes with the others; without a result nothing is deleted.
-                kind = "originals"
-                target = str(moved(self._outbox.root, place, kind)) if place else ""
-            elif state == "done" and settings.watch.originals == "delete":
-                target = DELETE
-            else:
-                kind = "originals" if state == "done" else state
-                target = str(moved(self._outbox.root, group.path, kind))
-            plan |= {name: [mark, target] for name, mark in group.marks.items() if target}
-        self._plans[key] = plan
-        self._save()
+            target = whole or self._target(_place(key), group, deletes)
+            files |= {name: (lasting(mark), target) for name, mark in group.marks.items()}
+            if group.path in outcomes:
+                outcomes[group.path] = "deleted" if target == DELETE else "moved"
+        folder = _place(key).rpartition("/")[0] if whole else _place(key)
+        return Plan(token(self._root), folder, files, outcomes)
 
-    def _go(self, key: str) -> bool:
-        plan, place = self._plans[key], _folder(key)
-        folder = self._root / place
-        until = time.monotonic() + GO_S
+    def _whole(self, place: str, groups: list[Group], deletes: bool) -> str | None:
+        """Where an archive goes, as one file; deleted only if all in it became a result."""
+        if not any(part.member is not None for group in groups for part in group.parts):
+            return None
+        if deletes and all(not g.skipped and self._state(g) == "done" for g in groups):
+            return DELETE
+        return str(moved(self._outbox.root, place, "originals").parent)
+
+    def _target(self, place: str, group: Group, deletes: bool) -> str:
+        """Where files of a folder go."""
+        state = self._state(group)
+        if group.skipped or state is None:
+            # What is no scan goes with the others; without a result nothing is deleted.
+            return str(moved(self._outbox.root, place, "originals"))
+        if state == "done" and deletes:
+            return DELETE
+        kind = "originals" if state == "done" else state
+        return str(moved(self._outbox.root, group.path, kind))
+
+    def _go(self, key: str) -> None:
+        plan = self.plans[key]
+        if token(self._root) != plan.inbox:
+            return  # the inbox is not mounted: what is missing has not left
+        folder = self._root / plan.folder
         trouble: DiskError | None = None
-        for name in list(plan):
-            self.more = time.monotonic() > until
-            if self.more:
-                return False
-            mark, target = plan[name]
+        for name, (mark, target) in plan.files.items():
+            if time.monotonic() > self._until:
+                self.more = True
+                return
             try:
                 # Another file under the name is a scan yet to come.
                 if self._mark(folder / name) == mark:
                     self._let_go(folder / name, target)
-                del plan[name]
             except DiskError as error:
                 trouble = error
-            faults.reach("after_slice_left", place)
+            faults.reach("after_slice_left", plan.folder)
         if trouble:
             raise trouble
-        del self._plans[key]
-        self._save()
-        if place:
+        faults.reach("after_original", plan.folder)
+        self._tell(key, plan)
+        faults.reach("after_closed", plan.folder)
+        self.plans.remove(key)
+        self._hide()
+        if plan.folder and plan.folder == _place(key):
             _remove_empty(folder)
-        return True
 
     def _let_go(self, original: Path, target: str) -> None:
         if target == DELETE:
@@ -157,33 +183,40 @@ class Leaving:
         else:
             self._outbox.take(original, Path(target) / clean_name(original.name))
 
+    def _tell(self, key: str, plan: Plan) -> None:
+        """The ledger learns what became of the originals."""
+        for one in self._pending(key):
+            if outcome := plan.outcomes.get(one.path):
+                latest = self._ledger.latest(one.path)
+                replaced = latest is not None and latest.id != one.id
+                self._ledger.set_original(one.id, "kept" if replaced else outcome)
+
+    def _pending(self, key: str) -> list[Scan]:
+        """The scans that leave under a key and are yet to go."""
+        pending = self._ledger.select("original = 'pending'")
+        return [one for one in pending if _key(one.path) == key]
+
     def _mark(self, path: Path) -> str | None:
         try:
-            return mark_of(path.lstat(), self._listing.stable)
-        except OSError:
+            return mark_of(path.lstat(), stable=False)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-
-    def _save(self) -> None:
-        saved = {urllib.parse.quote_from_bytes(os.fsencode(k)): v for k, v in self._plans.items()}
-        with self._ledger.transaction():
-            self._ledger.set(_FACT, json.dumps(saved))
-        self._hide()
+        except OSError as error:
+            raise disk_error(path, error) from None
 
     def _hide(self) -> None:
-        hidden: dict[str, dict[str, str]] = {}
-        for key, plan in self._plans.items():
-            marks = {name: mark for name, (mark, _) in plan.items()}
-            hidden.setdefault(_folder(key), {}).update(marks)
-        self._listing.leaving = hidden
+        self._listing.leaving = self.plans.hidden()
 
 
-def _folder(key: str) -> str:
-    """The folder of a plan: one's own with a slash behind it; else the inbox, of one series."""
+def _key(path: str) -> str:
+    """What leaves together: a place with all series in it; directly in the inbox, each series."""
+    place = place_of(path)
+    return f"{place}/" if place else path
+
+
+def _place(key: str) -> str:
+    """The folder or archive of a key; of a series in the inbox itself that is the inbox."""
     return key[:-1] if key.endswith("/") else ""
-
-
-def _unquoted(key: str) -> str:
-    return os.fsdecode(urllib.parse.unquote_to_bytes(key))
 
 
 def _remove_empty(folder: Path) -> None:

@@ -68,7 +68,8 @@ class Listing:
 
     Attributes:
         stable: the same.
-        leaving: files by folder, with their marks, that are on their way out: not seen any more.
+        leaving: files by folder, with their lasting marks, that are on their way out: not seen any
+            more.
         troubles: folders that the last walk could not list.
         waiting: places that it could not judge yet, and why.
         skipped: series that are no scans to enhance, and why.
@@ -180,7 +181,9 @@ class Listing:
             except FileNotFoundError:
                 continue  # gone between listing and looking
             mark = mark_of(status, self.stable)
-            if stat.S_ISREG(status.st_mode) and leaving.get(entry.name) != mark:
+            if leaving and leaving.get(entry.name) == mark_of(status, stable=False):
+                continue
+            if stat.S_ISREG(status.st_mode):
                 marks[entry.name] = mark
             elif stat.S_ISLNK(status.st_mode) and not entry.is_dir() and self._leaves(entry.path):
                 marks[entry.name] = None

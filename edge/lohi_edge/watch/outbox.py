@@ -4,6 +4,7 @@ OUTBOX/<folders as in the inbox>/<scan>/   image, report and receipt of one scan
 OUTBOX/held|failed|quarantined/...         <scan>.reason.txt, and the original unless it is kept
 OUTBOX/originals/...                       originals, where they are moved
 OUTBOX/.lohi-edge/                         what is being written; emptied at every start
+OUTBOX/.lohi-edge-leaving                  what is on its way out of the inbox, while there is any
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lohi_edge.watch.originals import make_durable
 from lohi_edge.watch.placed import Placed, stamped
 
 STAGING = ".lohi-edge"
+PLANS = ".lohi-edge-leaving"
 _NAMES_TRIED = 5
 
 
@@ -128,21 +130,57 @@ class Outbox:
         """
         target = self.reason_path(state, path)
         make_durable(target.parent, self.root)
-        # Written in the staging folder, so that a power cut leaves no temporary beside it.
-        staged = self._staging / target.name
-        with atomic_write(staged) as file:
-            file.write(text.encode())
-        try:
-            staged.replace(target)
-            fsync_directory(target.parent)
-        except OSError as error:
-            raise disk_error(target, error) from None
+        self._write(target, text.encode())
         return target
 
     def reason_path(self, state: str, path: str) -> Path:
         pure = PurePath(path)
         parent = "/".join(clean_name(part) for part in pure.parent.parts)
         return self.root / state / parent / f"{clean_name(pure.name)}.reason.txt"
+
+    def note(self, name: str, data: bytes) -> None:
+        """Write a small file of the daemon's own into the outbox, over an older one.
+
+        Raises:
+            DiskError: the older one is still there.
+        """
+        self._write(self.root / name, data)
+
+    def forget(self, name: str) -> None:
+        """Remove what `note` wrote.
+
+        Raises:
+            DiskError: it may still be there.
+        """
+        path = self.root / name
+        try:
+            path.unlink(missing_ok=True)
+            fsync_directory(self.root)
+        except OSError as error:
+            raise disk_error(path, error) from None
+
+    def set_aside(self, name: str) -> None:
+        """Give what `note` wrote and is damaged another name, for whoever wants to look at it.
+
+        Raises:
+            DiskError
+        """
+        path = self.root / name
+        try:
+            path.replace(path.with_name(name + ".damaged"))
+        except OSError as error:
+            raise disk_error(path, error) from None
+
+    def _write(self, target: Path, data: bytes) -> None:
+        # Written in the staging folder, so that a power cut leaves no temporary beside it.
+        staged = self._staging / target.name
+        with atomic_write(staged) as file:
+            file.write(data)
+        try:
+            staged.replace(target)
+            fsync_directory(target.parent)
+        except OSError as error:
+            raise disk_error(target, error) from None
 
     def take(self, original: Path, target: Path) -> Path:
         """Move an original here; see `originals.take`."""

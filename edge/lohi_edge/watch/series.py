@@ -39,7 +39,7 @@ class Group:
     Attributes:
         path: of the place and the series' name: what the ledger calls it.
         mark: changes whenever one of its files does, or what is refused about it.
-        marks: of its files by name; empty in a zip archive.
+        marks: of its files by name; of the zip archive it is in.
         parts: where its instances are.
         refused: why it must not be enhanced, or None.
         skipped: why it is no scan to enhance, or None.
@@ -140,7 +140,7 @@ class Sorter:
         for name, (group, seen) in groups.items():
             one = self._group(place, name, [("", mark)], members, seen, trouble)
             parts = tuple(members[number] for number in group)
-            made.append(replace(one, marks={}, parts=parts))
+            made.append(replace(one, marks={path.name: mark}, parts=parts))
         return made
 
     def _sorted(

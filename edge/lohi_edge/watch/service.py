@@ -114,6 +114,7 @@ class Daemon:
             self._not_before = time.monotonic() + TROUBLE_S
 
     def _step(self) -> None:
+        self.parts.leaving.begin()
         self._handle_signals()
         self._recover()
         self.dispatcher.tick()

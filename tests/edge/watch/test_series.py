@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 
-from dicom_series import enhanced, save, slices
+from dicom_series import enhanced, save, slices, write
 from helpers import small_head
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import load
 from lohi_edge.watch import control, series
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.leaving import Leaving
+from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.outbox import PLANS
 from lohi_edge.watch.series import UNREADABLE
 
 DISC = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests"
@@ -241,14 +245,16 @@ class TestLeaving:
         self.close(closing, scans["2"], states[1])
         assert not list(closing.root.iterdir())
         assert (closing.outbox.root / "originals/packed.zip").is_file() is bool(kept)
+        outcome = "moved" if kept else "deleted"
+        assert [closing.ledger.get(scans[n]).original for n in "12"] == [outcome, outcome]
         if kept:
             closing.ledger.set_original(scans["2"], "moved")
             assert "again" in control._do(closing, "retry", scans["2"])
             assert (closing.root / "packed.zip").is_file()
             assert closing.ledger.get(scans["2"]).state == "received"
 
-    def test_what_cannot_go_is_not_taken_for_a_series(self, closing, monkeypatch):
-        """Half of a series has left when the disk fails: the rest is not seen, and goes later."""
+    def half_gone(self, closing, monkeypatch):
+        """A series of which 10 of 24 files have left when the disk fails; its scan."""
         save(closing.root / "ward", ball(1))
         scans = self.receive(closing)
         whole, count = closing.outbox.take, iter(range(100))
@@ -262,22 +268,81 @@ class TestLeaving:
             patch.setattr(closing.outbox, "take", failing)
             self.close(closing, scans["1"])
         assert len(list((closing.root / "ward").iterdir())) == 14
-        assert closing.inbox.look(20).present == {}
-        # The process dies; another one goes on.
+        return scans["1"]
+
+    def again(self, closing):
+        """The process dies; another one goes on."""
         closing.leaving = Leaving(closing.root, closing.inbox.listing, closing.outbox,
                                   closing.ledger)  # fmt: skip
+
+    def test_what_cannot_go_is_not_taken_for_a_series(self, closing, monkeypatch):
+        """The rest of it is not seen, and goes later."""
+        scan = self.half_gone(closing, monkeypatch)
+        assert closing.inbox.look(20).present == {}
+        self.again(closing)
         assert closing.inbox.look(21).present == {}
         closing.settle_pending()
         assert not (closing.root / "ward").exists()
-        assert closing.ledger.get(scans["1"]).original == "moved"
+        assert closing.ledger.get(scan).original == "moved"
+        assert list(closing.outbox.root.glob(".lohi-edge-*")) == []
+
+    def test_what_is_left_is_known_without_the_ledger(self, closing, monkeypatch, tmp_path):
+        self.half_gone(closing, monkeypatch)
+        (tmp_path / "new").mkdir()
+        old, closing.ledger = closing.ledger, Ledger(tmp_path / "new")
+        self.again(closing)
+        assert closing.inbox.look(20).present == {}
+        closing.settle_pending()
+        assert not (closing.root / "ward").exists()
+        closing.ledger.close()
+        closing.ledger = old
+
+    def test_an_inbox_that_is_not_mounted_has_lost_nothing(self, closing, monkeypatch):
+        self.half_gone(closing, monkeypatch)
+        away = closing.root.rename(closing.root.with_name("unmounted"))
+        closing.root.mkdir()
+        self.again(closing)
+        closing.settle_pending()
+        closing.root.rmdir()
+        away.rename(closing.root)
+        assert closing.inbox.look(20).present == {}
+        closing.settle_pending()
+        assert not (closing.root / "ward").exists()
+
+    def test_a_damaged_plan_is_set_aside(self, closing, monkeypatch):
+        self.half_gone(closing, monkeypatch)
+        (closing.outbox.root / PLANS).write_text('{"ward/": {"folder"')
+        self.again(closing)
+        assert closing.leaving.plans.damaged
+        assert (closing.outbox.root / f"{PLANS}.damaged").is_file()
+
+    def test_those_that_close_in_one_step_share_its_time(self, closing, monkeypatch):
+        """And what waits for its neighbours holds up nobody."""
+        for n, place in enumerate(("a", "b", "c", "c"), 1):
+            save(closing.root / place, ball(n), prefix=f"s{n}-")
+        scans = self.receive(closing)
+        ticks = itertools.count()
+        with monkeypatch.context() as patch:
+            patch.setattr("lohi_edge.watch.leaving.time", SimpleNamespace(monotonic=ticks.__next__))
+            closing.leaving.begin()
+            for n in "312":
+                self.close(closing, scans[n])
+        left = [len(list((closing.root / place).iterdir())) for place in "abc"]
+        assert (left, closing.leaving.more) == ([19, 24, 48], True)
+        closing.leaving.begin()
+        closing.settle_pending()
+        assert [p.name for p in closing.root.iterdir()] == ["c"]
+        assert closing.leaving.more is False
 
     def test_a_new_file_under_a_name_that_left_stays(self, closing, monkeypatch):
         save(closing.root / "ward", ball(1))
         scans = self.receive(closing)
         with monkeypatch.context() as patch:
             patch.setattr("lohi_edge.watch.leaving.GO_S", -1.0)  # no time for any of it
+            closing.leaving.begin()
             self.close(closing, scans["1"])
         assert closing.leaving.more
+        closing.leaving.begin()
         save(closing.root / "ward", ball(2)[:1])  # over the first file
         closing.settle_pending()
         (left,) = (closing.root / "ward").iterdir()
@@ -368,6 +433,27 @@ def test_killed_at_every_step_of_a_folder_that_leaves(box):
     assert not list(box.inbox.iterdir())
     kept = [p.name for p in (box.outbox / "originals").rglob("*") if p.is_file()]
     assert len(kept) == len(set(kept)) == 48 * len(points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["ward", "."])
+def test_without_the_ledger_no_scan_is_made_of_what_is_left_of_a_series(box, place):
+    """Its slices leave from one end on, so that the rest of them has no gap."""
+    box.settings["watch"].update(series_quiet_s=0.3, originals="move")
+    (box.inbox / place).mkdir(exist_ok=True)
+    for k, ds in enumerate(ball(1)):
+        write(box.inbox / place / f"{k:03}", ds)
+    box.start(fault="after_slice_left:7")
+    box.wait_killed()
+    assert len(list((box.inbox / place).iterdir())) == 17
+    shutil.rmtree(box.state)
+    box.start()
+    box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
+    assert box.stop() == 0
+    assert [(r["state"], r["original"]) for r in box.rows()] == [("done", "moved")]
+    assert len(box.receipts()) == 1
+    assert sum(p.is_file() for p in (box.outbox / "originals").rglob("*")) == 24
+    assert box.leftovers() == []
 
 
 @pytest.mark.slow
