@@ -10,13 +10,13 @@ import json
 import os
 import time
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 from lohi_edge.settings import Settings
-from lohi_edge.watch import localfs
+from lohi_edge.watch import faults, localfs
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.inbox import Inbox
@@ -137,30 +137,28 @@ def _retry(parts: Closing, scan: Scan) -> str:
         )
     if parts.leaving.going(scan):
         raise UsageError(f"the files of scan {scan.id} are on their way out; try again in a minute")
+    path = scan.path
     # "pending": the daemon died after moving it and before the ledger knew.
-    if scan.original in ("moved", "pending") and parts.inbox.mark(scan.path) is None:
-        _bring_back(parts, scan)
-    mark = parts.inbox.mark(scan.path)
+    if scan.original in ("moved", "pending") and parts.inbox.mark(path) is None:
+        path = _bring_back(parts, scan)
+    mark = parts.inbox.mark(path)
     if mark is None:
-        raise UsageError(
-            f"expected {printable(scan.path)} in the inbox, it is gone; put it there again"
-        )
+        raise UsageError(f"expected {printable(path)} in the inbox, it is gone; put it there again")
     parts.audit.append("scan.retried", scan=scan.id)
-    parts.ledger.retry(scan.id)
-    parts.ledger.remark(scan.id, mark)
+    parts.ledger.retry(scan.id, path, mark)
     parts.outbox.reason_path(scan.state, scan.path).unlink(missing_ok=True)
     parts.log("scan.retried", scan=scan.id)
     return f"scan {scan.id} is in the queue again"
 
 
-def _bring_back(parts: Closing, scan: Scan) -> None:
-    """Move an original from the outbox into the inbox again.
+def _bring_back(parts: Closing, scan: Scan) -> str:
+    """Move an original from the outbox into the inbox again; returns the scan's path from now on.
 
     Raises:
         UsageError: it is gone, or its place is taken.
         BadInput: the inbox cannot be written.
     """
-    ways = _ways_back(parts, scan)
+    ways, path = _ways_back(parts, scan)
     for source, target in ways:
         if os.path.lexists(target) or not os.path.lexists(source):
             raise UsageError(
@@ -171,20 +169,23 @@ def _bring_back(parts: Closing, scan: Scan) -> None:
         for source, target in ways:
             target.parent.mkdir(parents=True, exist_ok=True)
             parts.outbox.take(source, target)
+            faults.reach("after_brought_back", scan.path)
     except OSError as error:
         raise BadInput(f"{printable(str(target))}: {error.strerror}") from None
+    return path
 
 
-def _ways_back(parts: Closing, scan: Scan) -> list[tuple[Path, Path]]:
-    """What to move where, for an original to be in the inbox again."""
+def _ways_back(parts: Closing, scan: Scan) -> tuple[list[tuple[Path, Path]], str]:
+    """What to move where, for an original to be in the inbox again, and its path there."""
     root, place = parts.root, place_of(scan.path)
     at = moved(parts.outbox.root, scan.path, scan.state)
     if place is None:
         beside, original = sidecar_of(at), root / scan.path
         sidecar = [(beside, sidecar_of(original))] if beside.is_file() else []
-        return [*sidecar, (at, original)]
+        return [*sidecar, (at, original)], scan.path
     if not at.is_dir():  # an archive
-        return [(moved(parts.outbox.root, place, "originals"), root / place)]
-    if not os.path.lexists(root / place):
-        return [(at, root / place)]  # by one rename, so that no look sees half of it
-    return [(file, root / place / file.name) for file in sorted(at.iterdir())]
+        return [(moved(parts.outbox.root, place, "originals"), root / place)], scan.path
+    # A folder by one rename, so that nobody ever sees half of it.
+    if place and not os.path.lexists(root / place):
+        return [(at, root / place)], scan.path
+    return [(at, root / scan.path)], f"{scan.path}/{PurePath(scan.path).name}"

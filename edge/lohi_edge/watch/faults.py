@@ -30,6 +30,8 @@ DAEMON_POINTS = (
 )
 # Passed for each file of a series that leaves the inbox.
 SERIES_POINTS = ("after_slice_left",)
+# Passed for each file or folder that `lohi-edge queue retry` brings back into the inbox.
+RETRY_POINTS = ("after_brought_back",)
 WORKER_POINTS = ("worker_start", "worker_read", "worker_compute", "worker_write", "after_write")
 # Those of `lohi-edge bundle install`.
 INSTALL_POINTS = (
@@ -42,7 +44,9 @@ INSTALL_POINTS = (
 )
 # Those of `lohi-edge bundle remove`.
 REMOVE_POINTS = ("bundle_forgotten", "bundle_engines_removed", "bundle_hidden")
-POINTS = DAEMON_POINTS + SERIES_POINTS + WORKER_POINTS + INSTALL_POINTS + REMOVE_POINTS
+POINTS = (
+    *DAEMON_POINTS, *SERIES_POINTS, *RETRY_POINTS, *WORKER_POINTS, *INSTALL_POINTS, *REMOVE_POINTS,
+)  # fmt: skip
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 _SPEC = re.compile(r"(?P<point>\w+)(:(?P<n>\d+))?(=(?P<action>\w+))?(@(?P<text>.+))?")
 _passed: Counter[str] = Counter()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.errors import DiskError, UsageError
+from lohi_edge.watch import schema
 from lohi_edge.watch.clock import ServiceClock, wall
 from lohi_edge.watch.listing import Found
-from lohi_edge.watch.schema import FINAL, MIGRATIONS, STATES, Scan
+from lohi_edge.watch.schema import FINAL, STATES, Scan
 
 FILE = "ledger.sqlite"
 
@@ -52,28 +53,11 @@ class Ledger:
         if read_only:
             return
         try:
-            self._prepare(path)
+            schema.prepare(self._db, path)
         except BaseException:
             self._db.close()
             raise
         self.clock = ServiceClock(self._saved_clock())
-
-    def _prepare(self, path: Path) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise UsageError(
-                f"{path}: expected a ledger of version {len(MIGRATIONS)} or less, got {version}; "
-                "it was written by a newer lohi-edge, install that one again"
-            )
-        for number in range(version, len(MIGRATIONS)):
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
-            )
 
     def close(self) -> None:
         self._db.close()
@@ -131,10 +115,11 @@ class Ledger:
         turn = self._last_turn() + 1 if last else self.get(scan).turn
         self._change(scan, state="received", turn=turn, **values)
 
-    def retry(self, scan: int) -> None:
-        """Forget strikes and outcome, and queue the scan again."""
+    def retry(self, scan: int, path: str, mark: str) -> None:
+        """Forget strikes and outcome, and queue the scan again, as it is in the inbox now."""
         self._change(
-            scan, state="received", turn=self._last_turn() + 1, strikes=0, not_before=0, alone=0,
+            scan, path=os.fsencode(path), mark=mark,
+            state="received", turn=self._last_turn() + 1, strikes=0, not_before=0, alone=0,
             reason=None, verdict=None, finished_at=None, finished_wall=None, original=None,
         )  # fmt: skip
 
@@ -149,9 +134,6 @@ class Ledger:
                 "THEN 'kept' ELSE original END WHERE path = ?",
                 (new.mark, old, os.fsencode(new.path)),
             )
-
-    def remark(self, scan: int, mark: str) -> None:
-        self._change(scan, mark=mark)
 
     def adopt(self, path: str, mark: str, identity: str, sha256: str, result: str, **v: Any) -> int:
         """A finished result found in the outbox, which the ledger had lost."""

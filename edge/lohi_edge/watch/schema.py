@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
+
+from lohi_edge.errors import UsageError
 
 STATES = ("received", "running", "done", "held", "failed", "quarantined")
 FINAL = ("done", "held", "failed", "quarantined")
@@ -73,3 +76,27 @@ class Scan:
         values["result"] = None if values["result"] is None else os.fsdecode(values["result"])
         values["alone"] = bool(values["alone"])
         return cls(**values)
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make a ledger durable, check it, and bring it up to date.
+
+    Raises:
+        UsageError: a newer version wrote it.
+        sqlite3.DatabaseError: it is damaged.
+    """
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise UsageError(
+            f"{path}: expected a ledger of version {len(MIGRATIONS)} or less, got {version}; "
+            "it was written by a newer lohi-edge, install that one again"
+        )
+    for number in range(version, len(MIGRATIONS)):
+        db.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+        )

@@ -107,7 +107,7 @@ def test_migrations_carry_an_older_ledger_on(tmp_path, monkeypatch):
         )
     db.close()
     more = "ALTER TABLE meta ADD COLUMN extra TEXT;"
-    monkeypatch.setattr("lohi_edge.watch.ledger.MIGRATIONS", (*MIGRATIONS, more))
+    monkeypatch.setattr("lohi_edge.watch.schema.MIGRATIONS", (*MIGRATIONS, more))
     for _ in range(2):  # once only: a second ALTER would fail
         ledger = Ledger(tmp_path)
         assert ledger.get(1).path == "a"

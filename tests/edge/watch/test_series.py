@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -456,18 +459,38 @@ def test_without_the_ledger_no_scan_is_made_of_what_is_left_of_a_series(box, pla
     assert box.leftovers() == []
 
 
-@pytest.mark.slow
-def test_a_failed_series_that_was_moved_can_be_tried_again(box):
+def tried_again(box, place, fault=None):
+    """A series is quarantined and moved away, and brought back while no daemon runs."""
     box.settings["watch"].update(series_quiet_s=0.3, originals="move")
     box.settings["worker"]["attempts"] = 1
-    save(box.inbox / "ward", ball(1))
+    (box.inbox / place).mkdir(exist_ok=True)
+    for k, ds in enumerate(ball(1)):
+        write(box.inbox / place / f"{k:03}", ds)
     box.start(fault="worker_compute")
     box.wait_states(quarantined=1)
-    box.wait(lambda: not (box.inbox / "ward").exists(), "the originals gone")
+    box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
     box.kill()
-    assert "again" in box.cli("queue", "retry", "1").stdout
-    assert len(list((box.inbox / "ward").iterdir())) == 24
-    assert not [p for p in (box.outbox / "quarantined").rglob("*") if p.is_file()]
+    retry = [sys.executable, "-m", "lohi_edge", "queue", "retry", "1", "--state", str(box.state)]
+    extra = {"LOHI_EDGE_FAULT": fault} if fault else {}
+    code = subprocess.run(retry, env=box.environment(**extra), check=False).returncode
     box.start()
     box.wait_states(done=1)
     assert box.stop() == 0
+    assert not list((box.outbox / "quarantined").rglob("0*"))
+    (receipt,) = box.receipts().values()
+    assert receipt["source"]["shape"][2] == 24
+    assert sum(p.is_file() for p in (box.outbox / "originals").rglob("*")) == 24
+    return code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["ward", "."])
+def test_a_failed_series_that_was_moved_can_be_tried_again(box, place):
+    assert tried_again(box, place) == 0
+    assert [row["attempts"] for row in box.rows()] == [2]
+
+
+@pytest.mark.slow
+def test_killed_while_it_brings_a_series_back(box):
+    """Half of a series in the inbox would be taken for a whole one."""
+    assert tried_again(box, ".", fault="after_brought_back") == -signal.SIGKILL
