@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,16 +65,21 @@ class Glance:
     localizer: bool
     phase: bool
 
-    @property
-    def name(self) -> str:
-        """Name of its series, for files made from it; says nothing of the patient."""
-        digits = "".join(c for c in self.number if c.isascii() and c.isdigit())[:8]
-        token = hashlib.sha256(self.series_uid.encode()).hexdigest()[:8]
-        return f"series-{digits or '0'}-{token}"
+
+def series_name(glances: Collection[Glance]) -> str:
+    """Name of the series of these instances, for files made from it; says nothing of the patient.
+
+    Where they differ in SeriesNumber, what most of them say counts, whatever their order.
+    """
+    numbers = ("".join(c for c in g.number if c.isascii() and c.isdigit())[:8] for g in glances)
+    counts = Counter(filter(None, numbers))
+    number = min(counts, key=lambda one: (-counts[one], one), default="0")
+    token = hashlib.sha256(next(iter(glances)).series_uid.encode()).hexdigest()[:8]
+    return f"series-{number}-{token}"
 
 
 def is_series_name(name: str) -> bool:
-    """Whether a name is one that `Glance.name` gives."""
+    """Whether a name is one that `series_name` gives."""
     return bool(_NAME.fullmatch(name))
 
 

@@ -148,11 +148,10 @@ def _series(path: Path, group: list[tuple[Part, Instance, Glance]]) -> Series:
     kept: dict[tuple[str, str], tuple[Part, Instance]] = {}
     for part, instance, _ in group:
         kept.setdefault((instance.sop_uid, instance.sha256), (part, instance))
-    first = group[0][2]
     return Series(
         path=path,
-        name=first.name,
-        uid=first.series_uid,
+        name=glance.series_name([seen for _, _, seen in group]),
+        uid=group[0][2].series_uid,
         parts=tuple(part for part, _ in kept.values()),
         instances=tuple(instance for _, instance in kept.values()),
         repeats=len(group) - len(kept),

@@ -15,6 +15,7 @@ from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
+from lohi_edge.watch.group import place_of
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
@@ -25,7 +26,6 @@ from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import PLANS, Outbox
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
-from lohi_edge.watch.series import place_of
 
 _ADVICE = {
     "held": "Look at the scan; acquire it again if it is as bad as the reason says.",

@@ -19,6 +19,7 @@ from lohi_edge.settings import Settings
 from lohi_edge.watch import faults, localfs
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.group import place_of
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import sidecar_of
@@ -27,7 +28,6 @@ from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.schema import FINAL, Scan
-from lohi_edge.watch.series import place_of
 
 FOLDER = "control"
 ANSWER_S = 15.0

@@ -15,11 +15,11 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import Crew
 from lohi_edge.watch.endings import Endings
 from lohi_edge.watch.gate import Gate
+from lohi_edge.watch.group import place_of
 from lohi_edge.watch.hands import Hands
 from lohi_edge.watch.inbox import Look
 from lohi_edge.watch.jobs import Job
 from lohi_edge.watch.schema import Scan
-from lohi_edge.watch.series import place_of
 
 _VERDICTS = {"Held": "held"}
 

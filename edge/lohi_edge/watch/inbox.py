@@ -29,6 +29,7 @@ class Look:
     present: dict[str, str] = field(default_factory=dict)  # path -> mark
     troubles: list[str] = field(default_factory=list)  # folders that cannot be listed
     skipped: dict[str, str] = field(default_factory=dict)  # series that are no scans -> why
+    unreadable: dict[str, str] = field(default_factory=dict)  # files that may be slices -> why
     settling: bool = False  # some file only needs its second look
 
 
@@ -91,7 +92,8 @@ class Inbox:
                 look.waiting[found.path] = why
         self._seen, self._done, self._lacks = seen, done, lacks
         look.troubles, look.skipped = self.listing.troubles, self.listing.skipped
-        look.waiting |= self.listing.waiting
+        look.unreadable = self.listing.unreadable
+        look.waiting |= self.listing.waiting | look.unreadable
         look.settling |= self.listing.hurried
         return look
 

@@ -14,13 +14,14 @@ from lohi_edge.errors import DiskError
 from lohi_edge.files import disk_error
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
+from lohi_edge.watch.group import Group, place_of
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import Listing, mark_of
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.plans import DELETE, Plan, Plans, lasting, token
 from lohi_edge.watch.schema import FINAL, Scan
-from lohi_edge.watch.series import Group, Unfinished, place_of
+from lohi_edge.watch.series import Unfinished
 
 GO_S = 5.0  # at a time, for all that leaves; the daemon has other things to do
 

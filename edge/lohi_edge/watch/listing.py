@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.dicom import Part
-from lohi_edge.watch import series
-from lohi_edge.watch.series import LINK, Group, Sorter, Unfinished
+from lohi_edge.watch.group import LINK, Group, is_slice_name, place_of
+from lohi_edge.watch.series import Sorter, Unfinished
 
 _UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
 _ZIP = ".zip"
@@ -73,6 +73,7 @@ class Listing:
         troubles: folders that the last walk could not list.
         waiting: places that it could not judge yet, and why.
         skipped: series that are no scans to enhance, and why.
+        unreadable: files that may be slices and cannot be read, and why.
         hurried: it had no time to look into every new file.
     """
 
@@ -87,6 +88,7 @@ class Listing:
         self.troubles: list[str] = []
         self.waiting: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}
         self.hurried = False
 
     def walk(self) -> Iterator[Found]:
@@ -121,10 +123,11 @@ class Listing:
                 except FileNotFoundError:
                     continue  # gone between listing and looking
         self._sorter.end()
+        self.unreadable = self._sorter.unreadable
 
     def find(self, path: str) -> Found | None:
         """What a path is now; None when it is gone or cannot be looked at."""
-        place = series.place_of(path)
+        place = place_of(path)
         full = self._root / path
         try:
             if place is None:
@@ -174,7 +177,7 @@ class Listing:
         leaving = self.leaving.get(folder, {})
         marks: dict[str, str | None] = {}
         for entry in listed:
-            if not series.is_slice_name(entry.name):
+            if not is_slice_name(entry.name):
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)

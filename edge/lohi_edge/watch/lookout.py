@@ -30,6 +30,7 @@ class Lookout:
         self.next = 0.0
         self.trouble: str | None = None
         self._skipped: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
         self._waker: Waker | None = None
         self._waker_at = 0.0
         self._woken = False
@@ -60,6 +61,7 @@ class Lookout:
             self._log("inbox.trouble" if trouble else "inbox.fine", folders=len(self.look.troubles))
             self.trouble = trouble
         self._tell_skipped()
+        self._tell_unreadable()
         return self.look
 
     def plan(self, begin: float, watch: Watch, rope: int) -> None:
@@ -82,6 +84,12 @@ class Lookout:
         for why, count in Counter(why for _, why in new).items():
             self._log("series.skipped", why=why, count=count)
         self._skipped = self.look.skipped
+
+    def _tell_unreadable(self) -> None:
+        new = self.look.unreadable.items() - self._unreadable.items()
+        for why, count in Counter(why for _, why in new).items():
+            self._log("files.unreadable", why=why, count=count)
+        self._unreadable = self.look.unreadable
 
     def _keep_events(self, watch: Watch, rope: int) -> None:
         now = time.monotonic()

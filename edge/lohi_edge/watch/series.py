@@ -6,13 +6,11 @@ once, as far as it says to which series and patient it belongs; reading it is th
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,9 @@ from lohi_edge.dicom import Part, glance
 from lohi_edge.dicom.glance import Glance
 from lohi_edge.dicom.places import parts_of, start_of
 from lohi_edge.errors import BadInput
+from lohi_edge.watch.group import LINK, UNREADABLE, Group, grouped, refusal
 
 BUDGET_S = 0.5  # of one look at the inbox, for files never looked into before
-UNREADABLE = "series-unreadable"  # stands for the files that cannot be told apart
-_SUFFIXES = ("", "dcm", "ima", "dicom")
-LINK = "a symbolic link that leaves the inbox; put the file itself there"
 _Seen = tuple[str, Glance | str | None]  # a file's mark, and its glance or what is wrong with it
 
 
@@ -32,48 +28,12 @@ class Unfinished(Exception):
     """A place cannot be judged yet; says why."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """The files of one series in one place.
-
-    Attributes:
-        path: of the place and the series' name: what the ledger calls it.
-        mark: changes whenever one of its files does, or what is refused about it.
-        marks: of its files by name; of the zip archive it is in.
-        parts: where its instances are.
-        refused: why it must not be enhanced, or None.
-        skipped: why it is no scan to enhance, or None.
-    """
-
-    path: str
-    mark: str
-    marks: Mapping[str, str] = field(repr=False)
-    parts: tuple[Part, ...] = field(repr=False)
-    refused: str | None = None
-    skipped: str | None = None
-
-
-def is_slice_name(name: str) -> bool:
-    """Whether a file's name may be a DICOM image's: many scanners give it no suffix at all.
-
-    UIDs and slice numbers look like suffixes: 1.2.840.7 ends in ".7".
-    """
-    stem, _, end = name.rpartition(".")
-    suffix = end.lower() if stem else ""
-    return not name.startswith(".") and (suffix in _SUFFIXES or suffix.isdigit())
-
-
-def place_of(path: str) -> str | None:
-    """The folder or archive of a series, as the ledger names it; None for other scans."""
-    place, _, name = path.rpartition("/")
-    return place if glance.is_series_name(name) or name == UNREADABLE else None
-
-
 class Sorter:
     """Sorts the files of folders and archives into series; remembers what it has looked into.
 
     Attributes:
         late: there was no time for some new file since `begin`.
+        unreadable: files that could not be read since then, and why.
     """
 
     def __init__(self, root: Path) -> None:
@@ -83,12 +43,14 @@ class Sorter:
         self._visited: set[str] = set()
         self._until = math.inf
         self.late = False
+        self.unreadable: dict[str, str] = {}
 
     def begin(self) -> None:
         """A look at the whole inbox begins: files that are new are looked into for a while only."""
         self._until = time.monotonic() + BUDGET_S
         self._visited.clear()
         self.late = False
+        self.unreadable = {}
 
     def end(self) -> None:
         """It has ended: places that are gone are forgotten."""
@@ -104,7 +66,8 @@ class Sorter:
             marks: of the files, by name; None for a link that leaves the inbox.
 
         Raises:
-            Unfinished: a file cannot be read, or there was no time yet.
+            Unfinished: a file cannot be read, which may be of any series of the folder; or there
+                was no time yet. In the inbox itself such a file is left out until it can be read.
         """
         folder = self._root / place
         parts = {name: Part(folder / name) for name in marks}
@@ -112,7 +75,7 @@ class Sorter:
         # What lies directly in the inbox need not belong together.
         trouble = _trouble(groups) if place else None
         return [
-            self._group(place, name, [(n, marks[n] or "link") for n in group], parts, seen, trouble)
+            grouped(place, name, [(n, marks[n] or "link") for n in group], parts, seen, trouble)
             for name, (group, seen) in groups.items()
         ]
 
@@ -138,7 +101,7 @@ class Sorter:
         trouble = _trouble(groups)
         made = []
         for name, (group, seen) in groups.items():
-            one = self._group(place, name, [("", mark)], members, seen, trouble)
+            one = grouped(place, name, [("", mark)], members, seen, trouble)
             parts = tuple(members[number] for number in group)
             made.append(replace(one, marks={path.name: mark}, parts=parts))
         return made
@@ -151,21 +114,25 @@ class Sorter:
         known = self._known.setdefault(place, {})
         for gone in known.keys() - marks.keys():
             del known[gone]
-        groups: dict[str, tuple[list[str], list[Glance | str]]] = {}
-        named: dict[str, str] = {}  # a series of which some instances lack the number is one still
-        for name, seen in self._looked(known, marks, parts):
+        found: dict[str, tuple[list[str], list[Glance | str]]] = {}
+        for name, seen in self._looked(place, known, marks, parts):
             if seen is not None:
-                if isinstance(seen, str):
-                    series = UNREADABLE
-                else:
-                    series = named.setdefault(seen.series_uid, seen.name)
-                names, all_seen = groups.setdefault(series, ([], []))
+                series = UNREADABLE if isinstance(seen, str) else seen.series_uid
+                names, all_seen = found.setdefault(series, ([], []))
                 names.append(name)
                 all_seen.append(seen)
+        groups: dict[str, tuple[list[str], list[Glance | str]]] = {}
+        for series, (names, all_seen) in found.items():
+            named = [one for one in all_seen if isinstance(one, Glance)]
+            called = glance.series_name(named) if named else series
+            group = groups.setdefault(called, ([], []))
+            group[0].extend(names)
+            group[1].extend(all_seen)
         return dict(sorted(groups.items(), key=_order))
 
     def _looked(
         self,
+        place: str,
         known: dict[str, _Seen],
         marks: Mapping[str, str | None],
         parts: Mapping[str, Part],
@@ -183,43 +150,29 @@ class Sorter:
                         raise Unfinished("not looked into yet")
                     if parts[name].member is not None:
                         archive = archive or zipfile.ZipFile(parts[name].path)
-                    before = known[name] = (mark, _look(parts[name], archive))
+                    try:
+                        before = known[name] = (mark, _look(parts[name], archive))
+                    except OSError as error:  # may change without a mark: looked into again
+                        self._cannot_read(place, name if archive is None else "", error)
+                        continue
                 yield name, before[1]
         finally:
             if archive:
                 archive.close()
 
-    def _group(
-        self,
-        place: str,
-        name: str,
-        files: Sequence[tuple[str, str]],
-        parts: Mapping[str, Part],
-        seen: Sequence[Glance | str],
-        trouble: str | None,
-    ) -> Group:
-        glances = [one for one in seen if isinstance(one, Glance)]
-        skipped = glance.unfit(glances) if glances else None
-        refused = None if skipped else trouble or _refusal(seen)
-        digest = hashlib.sha256()
-        for file, mark in files:
-            digest.update(os.fsencode(file) + b"\0" + mark.encode() + b"\n")
-        digest.update((refused or "").encode())
-        return Group(
-            path=f"{place}/{name}" if place else name,
-            mark=f"series:{len(seen)}:{digest.hexdigest()[:32]}",
-            marks=dict(files),
-            parts=tuple(parts[file] for file, _ in files if file in parts),
-            refused=refused,
-            skipped=skipped,
-        )
+    def _cannot_read(self, place: str, name: str, error: OSError) -> None:
+        why = (error.strerror or "unreadable").lower()
+        if not isinstance(error, FileNotFoundError):
+            self.unreadable["/".join(filter(None, (place, name)))] = why
+        if place:
+            raise Unfinished(why) from None
 
 
 def _look(part: Part, archive: zipfile.ZipFile | None) -> Glance | str | None:
     """A file's glance, what is wrong with it, or None where it is no DICOM image.
 
     Raises:
-        Unfinished: it cannot be read.
+        OSError: it cannot be read.
     """
     for size in (glance.START, glance.MOST):
         try:
@@ -229,23 +182,12 @@ def _look(part: Part, archive: zipfile.ZipFile | None) -> Glance | str | None:
             continue
         except BadInput as error:
             return str(error)
-        except OSError as error:
-            raise Unfinished((error.strerror or "unreadable").lower()) from None
     raise AssertionError("unreachable: the longest start is taken as the whole file")
-
-
-def _refusal(seen: Sequence[Glance | str]) -> str | None:
-    """What is wrong with these files by themselves: damage, or several patients in a series."""
-    damaged = [one for one in seen if isinstance(one, str)]
-    if damaged:
-        return f"{len(damaged)} file(s) cannot be read as DICOM: {damaged[0]}"
-    count = glance.patients([one for one in seen if isinstance(one, Glance)])
-    return glance.several_patients(count) if count > 1 else None
 
 
 def _trouble(groups: Mapping[str, tuple[list[str], list[Glance | str]]]) -> str | None:
     """Why nothing in a place may be enhanced, or None."""
-    return _refusal([one for _, seen in groups.values() for one in seen])
+    return refusal([one for _, seen in groups.values() for one in seen])
 
 
 def _order(group: tuple[str, Any]) -> tuple[int, str]:

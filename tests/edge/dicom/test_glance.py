@@ -87,5 +87,6 @@ def test_any_bytes_give_a_glance_or_one_of_two_refusals(changes, cut, whole):
 
 def test_names_say_nothing_of_the_patient_and_are_known_again():
     found = glance.look(WHOLE, whole=True)
-    assert glance.is_series_name(found.name)
-    assert "PLANTED" not in found.name + repr(found)
+    name = glance.series_name([found])
+    assert glance.is_series_name(name)
+    assert "PLANTED" not in name + repr(found)

@@ -16,6 +16,7 @@ import pytest
 from dicom_series import save, slices
 from helpers import small_head
 from lohi_edge import delivery, dicom
+from watch_parts import without_root
 
 
 def test_every_way_a_file_can_arrive(box):
@@ -141,15 +142,6 @@ def test_file_that_changes_while_it_is_read(box):
     from lohi_edge.files import sha256
 
     assert [r["source"]["sha256"] for r in box.receipts().values()] == [sha256(new)]
-
-
-def without_root() -> list[str]:
-    """A command prefix under which permissions hold even for root."""
-    if os.geteuid() != 0:
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("running as root without setpriv: no permission can be missing")
-    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 
 
 def test_permission_that_appears_later(box):

@@ -20,11 +20,12 @@ from helpers import small_head
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import load
 from lohi_edge.watch import control, series
+from lohi_edge.watch.group import UNREADABLE, is_slice_name
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.outbox import PLANS
-from lohi_edge.watch.series import UNREADABLE
+from watch_parts import without_root
 
 DISC = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests"
 
@@ -56,7 +57,7 @@ def number(path):
      ("a.nii", False), ("a.nii.gz", False), (".dcm", False), (".1.dcm", False), ("a.txt", False)],
 )  # fmt: skip
 def test_which_names_may_be_slices(name, wanted):
-    assert series.is_slice_name(name) is wanted
+    assert is_slice_name(name) is wanted
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,44 @@ class TestInbox:
         after = inbox.look(20).present
         (mended,) = (p for p in after if p.startswith("ward/"))
         assert after[mended] != before[mended]  # so that it is tried again
+
+    def test_a_file_that_cannot_be_read_holds_up_its_folder_and_in_the_inbox_itself_only_itself(
+        self, root, monkeypatch
+    ):
+        for place in (root, root / "ward"):
+            save(place, ball(1))
+            save(place, ball(2)[:1], prefix="shut")
+        start_of = series.start_of
+
+        def guarded(part, *rest):
+            if part.path.name.startswith("shut"):
+                raise PermissionError(13, "Permission denied")
+            return start_of(part, *rest)
+
+        inbox = Inbox(root, lambda path: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(series, "start_of", guarded)
+            look = self.ready(inbox)
+        assert [f.path.count("/") for f in look.ready] == [0]
+        denied = dict.fromkeys(("shut00000", "ward/shut00000"), "permission denied")
+        assert look.unreadable == denied
+        assert look.waiting == denied | {"ward": "permission denied"}
+        look = inbox.look(30)  # though no mark changed
+        assert [number(p) for p in look.present] == ["1", "2", "1", "2"]
+        assert look.unreadable == {}
+
+    @pytest.mark.parametrize("odd", [0, 12, 23])
+    @pytest.mark.parametrize("said", [None, "7"])
+    def test_the_name_of_a_series_does_not_hang_on_one_of_its_files(self, root, odd, said):
+        made = ball(1)
+        made[odd].SeriesNumber = said
+        save(root / "ward", made, prefix="b")
+        inbox = Inbox(root, lambda path: None)
+        (before,) = inbox.look(0).present
+        assert number(before) == "1"
+        for file in (root / "ward").iterdir():
+            file.rename(file.with_name(file.name[::-1]))  # another one is the first now
+        assert list(inbox.look(1).present) == [before]
 
     def test_links_out_of_the_inbox_are_refused_and_never_followed(self, root, tmp_path):
         save(root / "ward", ball(1))
@@ -398,6 +437,24 @@ def test_slices_in_the_inbox_itself_and_the_mark_in_every_image(box):
         marks = np.array([corner == peak for corner in corners])
         assert marks[0].any()
         assert (marks == marks[0]).all()  # the same letters, brighter than anything else
+
+
+@pytest.mark.slow
+def test_a_slice_in_the_inbox_itself_that_can_be_read_later(box):
+    box.settings["watch"].update(series_quiet_s=0.5)
+    save(box.inbox, ball(1))
+    (shut,) = save(
+        box.inbox / "made", [enhanced(small_head(3), (2.0, 2.0), 2.0, series=3)]
+    ).iterdir()
+    shut.chmod(0)
+    shut = shut.rename(box.inbox / "shut")
+    box.start(prefix=without_root())
+    box.wait_states(done=1)
+    assert box.status()["waiting"] == {"shut": "permission denied"}
+    shut.chmod(0o644)
+    box.wait_states(done=2)
+    assert box.stop() == 0
+    assert box.read_log().count("files.unreadable") == 1
 
 
 @pytest.mark.slow
