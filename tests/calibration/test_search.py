@@ -66,8 +66,8 @@ def test_the_fewest_layers_are_released(trial, rows, tmp_path):
     assert worst.layer in found.skip
 
 
-@pytest.mark.parametrize("first", [0.2, 2.0])
-@pytest.mark.parametrize("last", [0.2, 2.0])
+@pytest.mark.parametrize("first", [0.02, 0.2])
+@pytest.mark.parametrize("last", [0.02, 0.2])
 def test_an_end_is_left_alone_where_that_measures_better(trial, rows, tmp_path, first, last):
     gains = {rows[0].layer: first, rows[-1].layer: last}
 
@@ -76,11 +76,16 @@ def test_an_end_is_left_alone_where_that_measures_better(trial, rows, tmp_path, 
             return trial.reference()
 
         def accuracy(self, skip):
-            return replace(trial.reference(), psnr_fp32=60 + sum(gains.get(s, 0) for s in skip))
+            reference = trial.reference()
+            gained = sum(gains.get(layer, 0) for layer in skip)
+            # Nearer to FP32 all the while, which alone is no reason.
+            return replace(
+                reference, psnr=reference.psnr - 0.25 + gained, psnr_fp32=60 + 2 * len(skip)
+            )
 
     found = search(Measured(), rows, 0.3, Journal(tmp_path / "j.json", "k"))
 
-    assert found.skip == {layer for layer, gain in gains.items() if gain > 1}
+    assert found.skip == {layer for layer, gain in gains.items() if gain > 0.1}
 
 
 def test_a_budget_that_cannot_hold_is_an_error(trial, rows, tmp_path):
