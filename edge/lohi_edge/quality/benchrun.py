@@ -25,9 +25,12 @@ REPORTED = range(13, 17)
 RESULT_SCANS = 3  # of a pose that are enhanced
 # Changes of these change no figure.
 _NO_MEASURE = {
-    "advice.py", "benchrun.py", "benchstats.py", "drift.py", "limits.json", "limits.py",
-    "verdict.py",
+    "advice.py", "benchrun.py", "benchstats.py", "drift.py", "features.py", "frame.py",
+    "limits.json", "limits.py", "morphometry.py", "regions.py", "segmentation.py",
+    "segmenter.onnx", "segmenter_file.py", "tissue.py", "verdict.py", "volumes.py",
 }  # fmt: skip
+# What measures and enhances outside of `quality`.
+_MEASURE = ("head.py", "nifti.py", "pipeline.py", "slices.py", "volume.py")
 
 Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is next
 
@@ -80,7 +83,9 @@ def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
     rows = _kept(folder / f"{case.name}-scan.json", key, lambda: scan_rows(case, faulty))
     enhanced = case.head in (*RESULTS_FITTED, *REPORTED) and case.scan <= RESULT_SCANS
     if models is not None and enhanced:
-        key["bundle"] = models.get(case.contrast).bundle.sha256
+        model = models.get(case.contrast)
+        runtime = model.choice.runtime
+        key |= {"bundle": model.bundle.sha256, "runtime": f"{runtime.name} {runtime.precision}"}
         rows += _kept(
             folder / f"{case.name}-result.json", key, lambda: result_rows(case, models, faulty)
         )
@@ -90,13 +95,10 @@ def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
 @cache
 def _check_digest() -> str:
     """sha256 over the program and the weights that measure."""
-    files = resources.files("lohi_edge.quality").iterdir()
-    parts = [
-        f.name.encode() + f.read_bytes()
-        for f in sorted(files, key=lambda f: f.name)
-        if f.is_file() and f.name not in _NO_MEASURE
-    ]
-    return sha256(b"".join(parts))
+    files = sorted(resources.files("lohi_edge.quality").iterdir(), key=lambda f: f.name)
+    own = [f for f in files if f.is_file() and f.name not in _NO_MEASURE]
+    others = [resources.files("lohi_edge") / name for name in _MEASURE]
+    return sha256(b"".join(f.name.encode() + f.read_bytes() for f in (*own, *others)))
 
 
 def _kept(path: Path, key: dict[str, str], measure: Callable[[], Iterable[Row]]) -> list[Row]:
