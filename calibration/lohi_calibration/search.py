@@ -34,8 +34,8 @@ def search(
     """Release layers from INT8, the most harmful first, until the budget holds.
 
     The first and the last layer, each where that measures better against the truth, are released
-    from the start; being nearer to FP32 alone is not worth their time. Harm is the squared error that a layer alone
-    adds; where two are alike the one that saves less time goes first.
+    from the start; being nearer to FP32 alone is not worth their time. Harm is the squared error
+    that a layer alone adds; where two are alike the one that saves less time goes first.
 
     Raises:
         BundleError: the budget does not hold with a single layer quantized.
