@@ -74,15 +74,15 @@ class Closing:
         home = self._home(scan, "originals")
         return printable(receipt.relative(home, self.outbox.root / folder))
 
-    def deliver(self, scan: Scan, folder: str, done: dict[str, Any]) -> None:
-        """The staged folder becomes the result.
+    def deliver(self, scan: Scan, folder: str, done: dict[str, Any], **more: Any) -> None:
+        """The staged folder becomes the result; `more` is for the ledger.
 
         Raises:
             DiskError: nothing was delivered.
         """
         self.outbox.place(scan.id, folder)
         faults.reach("after_placed", scan.path)
-        self.record_done(scan, folder, done)
+        self.record_done(scan, folder, done, **more)
 
     def record_done(self, scan: Scan, folder: str, done: dict[str, Any], **more: Any) -> None:
         """The result is on disk; now send queue, audit log and ledger learn of it."""
@@ -115,7 +115,8 @@ class Closing:
             "seconds": record["timings"].get("total"),
             "bytes": placed.bytes,
         }
-        self.record_done(scan, placed.folder, done)
+        repeats = record["watch"].get("repeats")
+        self.record_done(scan, placed.folder, done, **({"first": repeats} if repeats else {}))
 
     def close_without_result(self, scan: Scan, state: str, reason: str) -> None:
         """Held, failed or quarantined: a readable reason, and the original untouched.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,7 +209,7 @@ class Dispatcher:
             self._present.pop(scan.path, None)
             parts.log("scan.changed", scan=scan.id)
             return
-        identity = identify(facts, parts.settings.enhance.digest())
+        identity = repeats.identify(facts, parts.settings.enhance.digest())
         others = [other for other in self.hands.jobs.values() if other.phase == "writing"]
         if any(other.scan.identity == identity for other in others):
             return  # the same scan under another name is about to be done
@@ -220,12 +219,15 @@ class Dispatcher:
         parts.ledger.identify(scan.id, identity, facts["sha256"], facts["contrast"])
         scan = job.scan = parts.ledger.get(scan.id)
         expected = sum(j.facts["expected_bytes"] for j in (job, *others) if j.facts)
-        if placed := parts.outbox.find_near(scan.path, identity):
+        if placed := parts.outbox.find_own(scan.id, scan.path, identity):
             self.hands.drop(scan.id)
             self._ends.guarded(scan, lambda: parts.adopt(scan, placed))
         elif first := parts.ledger.with_identity(identity):
             self.hands.drop(scan.id)
             self._ends.guarded(scan, lambda: repeats.deliver(parts, scan, first))
+        elif why := repeats.remainder(parts, scan):
+            self.hands.drop(scan.id)
+            self._ends.close(scan, "failed", why)
         elif self.gate.has_room(expected):
             self._ends.guarded(scan, lambda: self._compute(job, identity, others))
 
@@ -242,9 +244,3 @@ class Dispatcher:
             home=parts.source(scan, job.folder),
             stamp=parts.stamp(scan, identity),
         )
-
-
-def identify(facts: dict[str, Any], settings: str) -> str:
-    """What makes a scan the same work: its bytes, contrast, bundle serial and settings."""
-    parts = (facts["sha256"], facts["contrast"], facts["bundle"], settings)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

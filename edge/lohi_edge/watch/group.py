@@ -12,6 +12,7 @@ from lohi_edge.dicom.glance import Glance
 
 UNREADABLE = "series-unreadable"  # stands for the files that cannot be told apart
 LINK = "a symbolic link that leaves the inbox; put the file itself there"
+_KIND = "series"  # how the mark of a group begins
 _SUFFIXES = ("", "dcm", "ima", "dicom")
 
 
@@ -52,6 +53,12 @@ def place_of(path: str) -> str | None:
     return place if glance.is_series_name(name) or name == UNREADABLE else None
 
 
+def files_of(mark: str) -> int:
+    """How many files a group's mark stands for; 0 of the mark of a file."""
+    kind, _, rest = mark.partition(":")
+    return int(rest.partition(":")[0]) if kind == _KIND else 0
+
+
 def grouped(
     place: str,
     name: str,
@@ -79,7 +86,7 @@ def grouped(
     digest.update((refused or "").encode())
     return Group(
         path=f"{place}/{name}" if place else name,
-        mark=f"series:{len(seen)}:{digest.hexdigest()[:32]}",
+        mark=f"{_KIND}:{len(seen)}:{digest.hexdigest()[:32]}",
         marks=dict(files),
         parts=tuple(parts[file] for file, _ in files if file in parts),
         refused=refused,

@@ -9,7 +9,6 @@ OUTBOX/.lohi-edge-leaving                  what is on its way out of the inbox, 
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -100,18 +99,22 @@ class Outbox:
 
     def find(self, folder: str, identity: str) -> Placed | None:
         """The finished result in a folder, if it is that of `identity`."""
-        for receipt in sorted((self.root / folder).glob("*.json")):
-            record = stamped(receipt)
-            if record and record["watch"]["identity"] == identity:
-                return Placed(folder, receipt, record)
+        return next((one for one in self._in(folder) if _is_of(one, identity)), None)
+
+    def find_own(self, scan: int, path: str, identity: str) -> Placed | None:
+        """The finished result of this very scan under one of the names `choose` gives its path."""
+        for number, folder in enumerate(result_names(path, identity)):
+            if number >= _NAMES_TRIED and not os.path.lexists(self.root / folder):
+                return None
+            for placed in self._in(folder):
+                if _is_of(placed, identity) and placed.record["watch"].get("scan") == scan:
+                    return placed
         return None
 
-    def find_near(self, path: str, identity: str) -> Placed | None:
-        """The finished result of `identity` under one of the names `choose` gives this path."""
-        for folder in itertools.islice(result_names(path, identity), _NAMES_TRIED):
-            if placed := self.find(folder, identity):
-                return placed
-        return None
+    def _in(self, folder: str) -> Iterator[Placed]:
+        for path in sorted((self.root / folder).glob("*.json")):
+            if record := stamped(path):
+                yield Placed(folder, path, record)
 
     def all(self) -> Iterator[Placed]:
         """Every finished result: receipts are what a lost ledger is rebuilt from."""
@@ -189,3 +192,7 @@ class Outbox:
     def destroy(self, original: Path) -> None:
         """Delete an original; see `originals.destroy`."""
         originals.destroy(original, self.root, self._staging)
+
+
+def _is_of(placed: Placed, identity: str) -> bool:
+    return bool(placed.record["watch"]["identity"] == identity)

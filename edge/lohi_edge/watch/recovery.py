@@ -18,7 +18,7 @@ def recover(parts: Closing) -> None:
         parts.log("ledger.rebuilt", results=count)
         parts.audit.append("ledger.rebuilt", results=count)
     for scan in parts.ledger.select("state = 'running'"):
-        placed = scan.identity and parts.outbox.find_near(scan.path, scan.identity)
+        placed = scan.identity and parts.outbox.find_own(scan.id, scan.path, scan.identity)
         if placed:
             parts.adopt(scan, placed)
         else:

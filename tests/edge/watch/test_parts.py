@@ -96,8 +96,9 @@ class TestOutbox:
         assert len({first, second, third}) == 3
         assert first.name == "a"
         for folder, digit in ((first, "1"), (second, "2"), (third, "3")):
-            found = parts.outbox.find_near("w/a.nii", digit * 64)
+            found = parts.outbox.find_own(int(digit), "w/a.nii", digit * 64)
             assert parts.outbox.root / found.folder == folder
+            assert parts.outbox.find_own(4, "w/a.nii", digit * 64) is None  # of another scan
 
     @pytest.mark.parametrize(
         "name", ["held.nii", "failed.nii.gz", "quarantined.nii", "originals.nii"]

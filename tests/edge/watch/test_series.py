@@ -516,6 +516,52 @@ def test_without_the_ledger_no_scan_is_made_of_what_is_left_of_a_series(box, pla
     assert box.leftovers() == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("originals", ["move", "delete"])
+def test_what_is_sent_again_leaves_again_and_a_part_of_it_is_no_scan(box, originals):
+    """The second receipt points to the first, though the daemon died before the ledger knew."""
+    box.settings["watch"].update(series_quiet_s=0.3, originals=originals)
+
+    def send(count=24):
+        (box.inbox / "ward").mkdir(exist_ok=True)
+        for k, ds in enumerate(ball(1)[:count]):
+            write(box.inbox / "ward" / f"{k:03}", ds)
+
+    def gone():
+        box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
+
+    send()
+    box.scan("a_T1w.nii.gz")
+    box.start()
+    box.wait_states(done=2)
+    gone()
+    assert box.stop() == 0
+    send()
+    box.scan("a_T1w.nii.gz")
+    box.start(fault="after_placed@ward")
+    box.wait_killed()
+    box.start()
+    box.wait_states(done=4)
+    gone()
+    send(count=10)
+    box.wait_states(done=4, failed=1)
+    gone()
+    assert box.stop() == 0
+    assert box.leftovers() == []
+    (reason,) = (box.outbox / "failed/ward").glob("*.reason.txt")
+    assert "10 file(s) of a series of which 24 were enhanced" in reason.read_text()
+    receipts = box.receipts()
+    firsts = {r["watch"]["scan"]: p for p, r in receipts.items() if "repeats" not in r["watch"]}
+    again = {p: r for p, r in receipts.items() if "repeats" in r["watch"]}
+    assert (len(firsts), len(again)) == (2, 2)
+    for path, receipt in again.items():
+        result = (box.outbox / path).parent / receipt["result"]["path"]
+        assert result.exists()
+        first = box.outbox / firsts[receipt["watch"]["repeats"]]
+        assert result.resolve().parent == first.parent
+    assert [row["first"] for row in box.rows() if row["state"] == "done"].count(None) == 2
+
+
 def tried_again(box, place, fault=None):
     """A series is quarantined and moved away, and brought back while no daemon runs."""
     box.settings["watch"].update(series_quiet_s=0.3, originals="move")
