@@ -128,16 +128,18 @@ def start_run(
     source = str(_weights_in(init).resolve()) if init else ""
     begun = (folder / "config.json").is_file()
     former = read_record(folder) if begun else {}
+    content = b""
     if begun and source == former.get("init_from", ""):
         digest = former["config"].get("init", "")
     else:
-        digest = sha256(_read_init(Path(source))) if source else ""
+        content = _read_init(Path(source)) if source else b""
+        digest = sha256(content) if source else ""
     run = replace(run, config=replace(config, init=digest))
     if begun:
         _check_same(run, former)
         return run
     if source:
-        _copy_weights(run, Path(source))
+        _copy_weights(run, Path(source), content)
     record = {
         "config": run.config.to_dict(),
         "data": str(run.data),
@@ -158,8 +160,8 @@ def _read_init(source: Path) -> bytes:
     return read_exported(source) if is_exported(source) else read_bytes(source, MAX_WEIGHTS_BYTES)
 
 
-def _copy_weights(run: Run, source: Path) -> None:
-    config, content = run.config, _read_init(source)
+def _copy_weights(run: Run, source: Path, content: bytes) -> None:
+    config = run.config
     if is_exported(source):
         generator = build_generator(config.model, config.width, config.depth, config.channels)
         weights = unfold(generator, content, _some_slices(run))
