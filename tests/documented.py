@@ -45,6 +45,9 @@ NOT_RUN = {
     "python -m lohi_export.recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
         "needs that data set"
     ),
+    "lohi-export realism scan.nii.gz --data pairs --contrast T1w -o realism": (
+        "needs many simulated scans; pairs/test_realism.py runs it on three"
+    ),
     "lohi-edge bench --quality pairs -o quality-bench": (
         "an hour on that data set; test_bench.py runs a small one"
     ),

@@ -1,4 +1,4 @@
-"""Commands on paired data sets: `check-data`, `register`, `split`."""
+"""Commands on paired data sets: `check-data`, `register`, `split`, `realism`."""
 
 from __future__ import annotations
 
@@ -138,6 +138,50 @@ def check_data(
         raise typer.Exit(BadInput.exit_code)
 
 
+def realism(
+    scans: Annotated[list[Path], typer.Argument(help="Real 64 mT scans of one contrast (NIfTI).")],
+    data: Annotated[Path, typer.Option(help="Data set of `lohi-export simulate`.")],
+    contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
+    limit: Annotated[int, typer.Option(min=2, help="Simulated scans to measure at most.")] = 60,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("realism"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Hold real 64 mT scans against simulated ones, statistic by statistic.
+
+    Writes statistics.csv and realism.png. "rare" lies outside of 5 to 95 % of the simulated scans,
+    "never" beyond all of them: there the simulator's ranges (`pairs/ranges.py`) want widening
+    before a network trained on it is believed.
+    Example: lohi-export realism scan.nii.gz --data pairs --contrast T1w -o realism
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from lohi_edge import nifti
+    from lohi_edge.files import atomic_write, make_directory
+    from lohi_export.pairs import realism as real
+
+    made = sorted(data.glob(f"sub-*/ses-64mT/anat/*_{contrast}.nii.gz"))
+    if not made:
+        raise BadInput(f"{data}: expected {contrast} scans of `lohi-export simulate`, found none")
+    # Spread over heads and settings.
+    chosen = made[:: -(-len(made) // limit)]
+    seen = [
+        real.statistics(nifti.read(path), contrast)
+        for path in track([*scans, *chosen], "measuring", console=Console(stderr=True))
+    ]
+    own, others = seen[: len(scans)], seen[len(scans) :]
+    rows = real.compare(own, others)
+    make_directory(out)
+    with atomic_write(out / "statistics.csv") as file:
+        file.write(real.to_csv(rows).encode())
+    with atomic_write(out / "realism.png") as file:
+        file.write(real.picture(own, others))
+    text = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+    sys.stdout.write(text if as_json else real.table(rows))
+
+
 def _table(report: Report) -> str:
     """A line a pair, then a line a finding, then the sum of it."""
     width = max([len(row.pair) for row in report.rows] + [4])
@@ -153,5 +197,5 @@ def _table(report: Report) -> str:
 
 def add_commands(app: typer.Typer) -> None:
     """Put the commands on the app."""
-    for command in (check_data, register, split):
+    for command in (check_data, register, split, realism):
         app.command()(command)
