@@ -6,6 +6,7 @@ import os
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lohi_edge.watch import faults
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.group import place_of
-from lohi_edge.watch.inbox import Inbox
+from lohi_edge.watch.inbox import Inbox, Look
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import sidecar_of
@@ -50,7 +51,8 @@ class Closing:
     outgoing: Outgoing
 
     def __post_init__(self) -> None:
-        self.leaving = Leaving(self.root, self.inbox.listing, self.outbox, self.ledger)
+        self.leaving = Leaving(self.root, self.inbox, self.outbox, self.ledger)
+        self._rested: set[str] = set()
         if self.leaving.plans.damaged:
             self.log("leaving.damaged", kept_as=f"{PLANS}.damaged")
 
@@ -141,7 +143,7 @@ class Closing:
         if scan.original != "pending":
             return
         if place_of(scan.path) is not None:
-            self._leave(lambda: self.leaving.settle(scan, self.settings), scan=scan.id)
+            self._leave(lambda: self.leaving.settle(scan.path, self.settings), scan=scan.id)
             return
         # None: a power cut came between the scan and its sidecar, which is then settled now.
         if self.inbox.mark(scan.path) in (scan.mark, None):
@@ -158,11 +160,25 @@ class Closing:
 
     def settle_pending(self) -> None:
         """Settle every original that could not be settled when its scan was closed."""
+        self._rested = set()
         self._leave(self.leaving.resume)
         for scan in self.ledger.select("original = 'pending'"):
             if self.leaving.more:
                 return
             self.settle_original(self.ledger.get(scan.id))
+
+    def settle_seen(self, look: Look) -> None:
+        """Settle what there was no time for, and what a look shows to be over."""
+        if self.leaving.more:
+            self.settle_pending()
+        if self.settings.watch.originals == "keep":
+            return
+        # What is skipped in the inbox itself stays there.
+        of = {place: path for path in look.skipped if (place := place_of(path))}
+        new = sorted(look.rested.intersection(of) - self._rested, reverse=True)  # inner ones first
+        self._rested = look.rested
+        for place in new:
+            self._leave(partial(self.leaving.settle, of[place], self.settings))
 
     def _leave(self, step: Callable[[], None], **of: Any) -> None:
         try:

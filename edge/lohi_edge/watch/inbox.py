@@ -15,6 +15,7 @@ from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
 from lohi_edge.watch import content
+from lohi_edge.watch.group import Group, place_of
 from lohi_edge.watch.listing import Found, Listing, sidecar_of
 
 SETTLE_S = 0.1  # between the two looks, at least
@@ -29,6 +30,7 @@ class Look:
     present: dict[str, str] = field(default_factory=dict)  # path -> mark
     troubles: list[str] = field(default_factory=list)  # folders that cannot be listed
     skipped: dict[str, str] = field(default_factory=dict)  # series that are no scans -> why
+    rested: set[str] = field(default_factory=set)  # places to all skipped of which nothing comes
     unreadable: dict[str, str] = field(default_factory=dict)  # files that may be slices -> why
     settling: bool = False  # some file only needs its second look
 
@@ -60,6 +62,8 @@ class Inbox:
         self._done: dict[str, str] = {}  # present paths the ledger knows: path -> mark
         self._seen: dict[str, tuple[str, float]] = {}  # others: path -> (mark, since)
         self._lacks: dict[str, tuple[str, str | None]] = {}  # path -> (mark, what is missing)
+        self._skipped: dict[str, tuple[str, float]] = {}  # path -> (mark, since)
+        self._now = 0.0
 
     def look(self, now: float) -> Look:
         """One look; `now` in seconds of a clock that never steps.
@@ -91,11 +95,32 @@ class Inbox:
             else:
                 look.waiting[found.path] = why
         self._seen, self._done, self._lacks = seen, done, lacks
-        look.troubles, look.skipped = self.listing.troubles, self.listing.skipped
+        self._now = now
+        self._look_at_skipped(look)
+        look.troubles = self.listing.troubles
         look.unreadable = self.listing.unreadable
         look.waiting |= self.listing.waiting | look.unreadable
         look.settling |= self.listing.hurried
         return look
+
+    def rests(self, group: Group) -> bool:
+        """Whether nothing of a skipped series has come for so long that no more will."""
+        mark, since = self._skipped.get(group.path, ("", self._now))
+        return mark == group.mark and self._now - since >= self.series_quiet_s
+
+    def _look_at_skipped(self, look: Look) -> None:
+        skipped, restless = {}, set()
+        for group in self.listing.skipped:
+            before = self._skipped.get(group.path)
+            same = before is not None and before[0] == group.mark
+            skipped[group.path] = before if before and same else (group.mark, self._now)
+            look.skipped[group.path] = str(group.skipped)
+        self._skipped = skipped
+        for group in self.listing.skipped:
+            look.rested.add(place := str(place_of(group.path)))
+            if not self.rests(group):
+                restless.add(place)
+        look.rested -= restless
 
     def forget(self, path: str) -> None:
         """Ask the ledger about this path again at the next look."""

@@ -15,8 +15,9 @@ from lohi_edge.files import disk_error
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.group import Group, place_of
+from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
-from lohi_edge.watch.listing import Listing, mark_of
+from lohi_edge.watch.listing import mark_of
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.plans import DELETE, Plan, Plans, lasting, token
@@ -31,7 +32,7 @@ class Leaving:
 
     Args:
         root: the inbox.
-        listing: of it; does not see what is leaving.
+        inbox: its looks; they do not see what is leaving.
 
     Attributes:
         plans: what is on its way out.
@@ -41,8 +42,8 @@ class Leaving:
         DiskError: damaged plans cannot be set aside.
     """
 
-    def __init__(self, root: Path, listing: Listing, outbox: Outbox, ledger: Ledger) -> None:
-        self._root, self._listing = root, listing
+    def __init__(self, root: Path, inbox: Inbox, outbox: Outbox, ledger: Ledger) -> None:
+        self._root, self._inbox = root, inbox
         self._outbox, self._ledger = outbox, ledger
         self.plans = Plans(outbox)
         self.more = False
@@ -53,19 +54,25 @@ class Leaving:
         """A step of the daemon begins: what leaves in it shares one allowance of time."""
         self._until = time.monotonic() + GO_S
 
-    def settle(self, scan: Scan, settings: Settings) -> None:
+    def settle(self, path: str, settings: Settings) -> None:
         """Let a closed series go, with all that lies beside it, and tell the ledger.
 
-        It stays where another series there is not closed yet; where it takes longer (`more`),
-        `resume` goes on.
+        It stays where another series there is not closed yet, or more may come of a skipped one;
+        where it takes longer (`more`), `resume` goes on.
+
+        Args:
+            path: of the series; or any in the same place, where all of them are skipped.
 
         Raises:
             DiskError: some of it could not go; the rest is tried again.
         """
-        key = _key(scan.path)
+        key = _key(path)
         if key not in self.plans:
-            groups = self._groups(scan)
-            if groups is None or not all(one.skipped or self._closed(one) for one in groups):
+            groups = self._groups(path)
+            if groups is None or not all(self._is_over(one) for one in groups):
+                return
+            alone = bool(groups) and all(one.skipped for one in groups)
+            if not alone and not self._pending(key):
                 return
             self.plans.add(key, self._decided(key, groups, settings))
             self._hide()
@@ -91,12 +98,12 @@ class Leaving:
         """Whether files beside a scan are on their way out."""
         return _key(scan.path) in self.plans
 
-    def _groups(self, scan: Scan) -> list[Group] | None:
-        """What leaves together with a scan; None where it cannot be told, or is none any more."""
-        place = place_of(scan.path)
+    def _groups(self, path: str) -> list[Group] | None:
+        """What leaves together with a series; None where it cannot be told, or is none any more."""
+        place = place_of(path)
         assert place is not None
         try:
-            groups = self._listing.groups(place)
+            groups = self._inbox.listing.groups(place)
         except FileNotFoundError:
             return []  # it went, and the ledger only missed it
         except (OSError, Unfinished):
@@ -104,10 +111,12 @@ class Leaving:
         if place:
             return groups
         # What lies directly in the inbox need not belong together, and stays where it is no scan.
-        groups = [group for group in groups if group.path == scan.path]
+        groups = [group for group in groups if group.path == path]
         return None if any(group.skipped for group in groups) else groups
 
-    def _closed(self, group: Group) -> bool:
+    def _is_over(self, group: Group) -> bool:
+        if group.skipped:
+            return self._inbox.rests(group)
         row = self._ledger.latest(group.path)
         return row is not None and row.mark == group.mark and row.state in FINAL
 
@@ -206,7 +215,7 @@ class Leaving:
             raise disk_error(path, error) from None
 
     def _hide(self) -> None:
-        self._listing.leaving = self.plans.hidden()
+        self._inbox.listing.leaving = self.plans.hidden()
 
 
 def _key(path: str) -> str:

@@ -72,7 +72,7 @@ class Listing:
             more.
         troubles: folders that the last walk could not list.
         waiting: places that it could not judge yet, and why.
-        skipped: series that are no scans to enhance, and why.
+        skipped: series that are no scans to enhance.
         unreadable: files that may be slices and cannot be read, and why.
         hurried: it had no time to look into every new file.
     """
@@ -87,7 +87,7 @@ class Listing:
     def _reset(self) -> None:
         self.troubles: list[str] = []
         self.waiting: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
+        self.skipped: list[Group] = []
         self.unreadable: dict[str, str] = {}
         self.hurried = False
 
@@ -165,7 +165,7 @@ class Listing:
     def _fit(self, groups: list[Group], grows: bool) -> Iterator[Found]:
         for group in groups:
             if group.skipped:
-                self.skipped[group.path] = group.skipped
+                self.skipped.append(group)
             else:
                 yield _found(group, grows)
 

@@ -147,8 +147,7 @@ class Daemon:
         look = self.lookout.see(now)
         self._follow_bundles()
         self.dispatcher.intake(look)
-        if self.parts.leaving.more:
-            self.parts.settle_pending()
+        self.parts.settle_seen(look)
         control.obey(self.state, self.parts)
         self.lookout.plan(begin, self.settings.watch, self._bell.rope)
 

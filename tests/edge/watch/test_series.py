@@ -268,6 +268,37 @@ class TestLeaving:
         left = {pydicom.dcmread(p).SeriesNumber for p in closing.root.iterdir()}
         assert left == {2, 9}
 
+    def test_nothing_goes_while_more_may_come_of_what_is_skipped(self, closing):
+        folder = study(closing.root / "ward")
+        late = localizer()[0]
+        scans = self.receive(closing)
+        save(folder, [late], prefix="late")
+        closing.settle_seen(closing.inbox.look(15))
+        for n in "12":
+            self.close(closing, scans[n])
+        closing.settle_seen(closing.inbox.look(24))
+        assert len(list(folder.iterdir())) == 52
+        closing.settle_seen(closing.inbox.look(25))
+        assert not folder.exists()
+        assert {closing.ledger.get(scans[n]).original for n in "12"} == {"moved"}
+
+    @pytest.mark.parametrize("policy", ["keep", "move", "delete"])
+    def test_what_is_skipped_leaves_alone_too_but_is_never_deleted(self, closing, tmp_path, policy):
+        closing.settings = load(environ={}, overrides={"watch": {"originals": policy}})
+        for folder in (closing.root, closing.root / "ward", tmp_path / "away"):
+            save(folder, localizer(), prefix="s")
+        save(closing.root / "ward/below", localizer(8), prefix="s")
+        shutil.make_archive(str(closing.root / "packed"), "zip", tmp_path / "away")
+        before = set(closing.root.rglob("*"))
+        for at, settled in ((0, False), (9, False), (10, policy != "keep")):
+            closing.settle_seen(closing.inbox.look(at))
+            assert (set(closing.root.rglob("*")) != before) is settled
+        if settled:
+            assert all(p.is_file() and p.name.startswith("s") for p in closing.root.iterdir())
+            home = closing.outbox.root / "originals"
+            left = [p.relative_to(home).parent.as_posix() for p in home.rglob("*") if p.is_file()]
+            assert sorted(left) == [".", *["ward"] * 3, *["ward/below"] * 3]
+
     def test_scans_in_a_folder_below_stay(self, closing):
         save(closing.root / "ward", ball(1))
         save(closing.root / "ward/below", ball(2))
@@ -314,8 +345,7 @@ class TestLeaving:
 
     def again(self, closing):
         """The process dies; another one goes on."""
-        closing.leaving = Leaving(closing.root, closing.inbox.listing, closing.outbox,
-                                  closing.ledger)  # fmt: skip
+        closing.leaving = Leaving(closing.root, closing.inbox, closing.outbox, closing.ledger)
 
     def test_what_cannot_go_is_not_taken_for_a_series(self, closing, monkeypatch):
         """The rest of it is not seen, and goes later."""
@@ -531,6 +561,7 @@ def test_what_is_sent_again_leaves_again_and_a_part_of_it_is_no_scan(box, origin
         box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
 
     send()
+    save(box.inbox / "scout", localizer())
     box.scan("a_T1w.nii.gz")
     box.start()
     box.wait_states(done=2)
@@ -560,6 +591,7 @@ def test_what_is_sent_again_leaves_again_and_a_part_of_it_is_no_scan(box, origin
         first = box.outbox / firsts[receipt["watch"]["repeats"]]
         assert result.resolve().parent == first.parent
     assert [row["first"] for row in box.rows() if row["state"] == "done"].count(None) == 2
+    assert len(list((box.outbox / "originals/scout").iterdir())) == 3  # not deleted
 
 
 def tried_again(box, place, fault=None):
