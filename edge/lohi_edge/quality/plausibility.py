@@ -126,8 +126,13 @@ def added_edges(scan: Float32, result: Float32, inside: Any) -> float:
     Args:
         scan, result: (x, y, z) on the 2 mm grid.
         inside: where they are compared.
+
+    Raises:
+        ValueError: too little of a head to compare.
     """
     mask = block_mean(inside.astype(np.float32), 2) > 0.9
+    if not mask.any():
+        raise ValueError("too little of a head to compare")
     energies = []
     for data in (scan, result):
         cells = block_mean(data, 2)

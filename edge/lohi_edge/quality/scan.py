@@ -75,7 +75,8 @@ def lay_out(volume: Volume, fine: Volume) -> Scan:
     inner_cells = ndi.distance_transform_edt(np.pad(cells, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
     inner = _grow(inner_cells * BLOCK > INNER_MM, shape)
     near = ndi.binary_dilation(cells, iterations=AIR_GAP_MM // BLOCK)
-    thin = fine.data[::WORK_MM, ::WORK_MM, ::WORK_MM][: shape[0], : shape[1], : shape[2]]
+    step = 1 if shape == fine.shape else WORK_MM  # a grid too thin for 2 mm cubes stays as it is
+    thin = fine.data[::step, ::step, ::step][: shape[0], : shape[1], : shape[2]]
     floor = float(volume.data.min())
     air = ~_grow(near, shape) & (thin > floor)
     inside = work[inner] if inner.any() else work[mask]

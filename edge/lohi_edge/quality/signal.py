@@ -26,8 +26,13 @@ def tissue_noise(thin: Float32, inside: Mask) -> float:
     Args:
         thin: (x, y, z) samples, not averages, so that noise keeps its size.
         inside: same shape.
+
+    Raises:
+        ValueError: nothing inside but the border.
     """
     centre = inside[1:-1, 1:-1]
+    if not centre.any():
+        raise ValueError("too little of a head to measure")
     along_x = thin[:-2] - 2 * thin[1:-1] + thin[2:]
     both = along_x[:, :-2] - 2 * along_x[:, 1:-1] + along_x[:, 2:]
     return float(np.median(np.abs(both[centre]))) / _MAD / 6

@@ -97,6 +97,16 @@ def test_odd_volumes_are_measured_without_a_crash(shape):
         assert measure.value is None or np.isfinite(measure.value)
 
 
+@pytest.mark.parametrize("shape", [(150, 180, 1), (150, 1, 100), (1, 200, 150)])
+def test_a_single_layer_of_1_mm_is_judged_and_not_passed(shape):
+    data = np.full(shape, 0.05, np.float32)
+    data[tuple(slice(n // 4, -(n // 4) or None) for n in shape)] = 1.0
+    data += np.random.default_rng(0).normal(0, 0.01, shape).astype(np.float32)
+    scan = Volume(data, np.eye(4))
+    seen = inspect(scan, scan.isotropic(), "T1w", scan.with_data(500 * data))
+    assert seen.verdict == "hold"
+
+
 def test_all_background_is_refused():
     with pytest.raises(BadInput, match="one brightness"):
         assess(np.zeros((40, 40, 12), np.float32))
