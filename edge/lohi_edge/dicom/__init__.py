@@ -10,7 +10,7 @@ from __future__ import annotations
 from lohi_edge.dicom.folder import folder_digest
 from lohi_edge.dicom.places import Part
 from lohi_edge.dicom.read import only, read
-from lohi_edge.dicom.series import Found, Series, arrived, find, is_dicom
+from lohi_edge.dicom.series import Found, Series, find, is_dicom
 from lohi_edge.dicom.sheet import write_sheet
 from lohi_edge.dicom.write import write
 
@@ -18,7 +18,6 @@ __all__ = [
     "Found",
     "Part",
     "Series",
-    "arrived",
     "find",
     "folder_digest",
     "is_dicom",

@@ -141,7 +141,7 @@ def _parse(start: bytes, whole: bool) -> Glance:
     problem: BadInput | None = None
     try:
         with quiet("its header"):
-            header = read_partial(io.BytesIO(inflated(start)), stop_when=stop, force=True)
+            header = read_partial(io.BytesIO(inflated(start, MOST)), stop_when=stop, force=True)
     except BadInput as error:
         problem = error
     if not whole and (problem or not passed):

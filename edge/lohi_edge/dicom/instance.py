@@ -26,7 +26,6 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 
 MAX_HEADER = 8 << 20  # bytes before the pixel data; 10,000 enhanced frames need about 4 MB
-MAX_INFLATED = 256 << 20  # of a deflated instance
 MR_IMAGE = uids.MRImageStorage
 ENHANCED = (uids.EnhancedMRImageStorage, uids.LegacyConvertedEnhancedMRImageStorage)
 DIRECTORY = uids.MediaStorageDirectoryStorage
@@ -47,7 +46,7 @@ class Instance:
         sha256: of the instance's bytes as stored.
         syntax: transfer syntax UID; of a deflated instance, that of its inflated bytes.
         raw: the elements of `header` as stored, before any is decoded.
-        pixels_at: offset of the pixel data element in `inflated` bytes.
+        pixels_at: offset of the pixel data element in the `inflated` bytes.
     """
 
     header: Dataset = field(repr=False)  # a patient's text
@@ -89,7 +88,7 @@ def parse(stored: bytes) -> Instance:
     """
     if not looks_like_dicom(stored[:132]):
         raise BadInput("not a DICOM file; check what was sent or copied")
-    data = inflated(stored)
+    data = inflated(stored, MAX_HEADER)
     file = io.BytesIO(data[:MAX_HEADER])
     with quiet("its header"):
         header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
@@ -108,11 +107,11 @@ def parse(stored: bytes) -> Instance:
     return Instance(header, sha256(stored), syntax, at, raw)
 
 
-def inflated(stored: bytes) -> bytes:
-    """The bytes of an instance, a deflated data set (PS3.5 A.5) inflated within bounds.
+def inflated(stored: bytes, most: int) -> bytes:
+    """The bytes of an instance; of a deflated data set (PS3.5 A.5) its first `most`, inflated.
 
     Raises:
-        BadInput: damaged, or it inflates beyond any scan.
+        BadInput: damaged.
     """
     deflated = uids.DeflatedExplicitVRLittleEndian.encode()
     if deflated not in stored[132:1024] or stored[132:136] != b"\x02\x00\x00\x00":
@@ -121,13 +120,10 @@ def inflated(stored: bytes) -> bytes:
     meta = stored[:end]
     if deflated not in meta:
         return stored
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        body = inflate.decompress(stored[end:], MAX_INFLATED)
+        body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored[end:], most)
     except zlib.error:
         raise BadInput("damaged deflated data set; copy the file again") from None
-    if inflate.unconsumed_tail:
-        raise BadInput(f"inflates to more than {MAX_INFLATED:,} bytes; this is no head scan")
     plain = uids.ExplicitVRLittleEndian.encode().ljust(len(deflated), b"\0")
     return meta.replace(deflated, plain) + body
 

@@ -12,13 +12,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
-from lohi_edge.dicom.instance import Instance, number, quiet, text
+from lohi_edge.dicom.instance import Instance, inflated, number, quiet, text
 from lohi_edge.errors import BadInput
 
 MAX_SIDE = 4096
 MAX_VOXELS = 256 << 20  # of a series: 1 GiB as float32
 _TAG = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
 _UNDEFINED = 0xFFFFFFFF
+_ELEMENT = 12  # bytes of tag, VR and length, at most
 # Uncompressible noise grows a little when it is compressed; anything far larger is no image.
 _MAX_GROWTH, _SLACK = 2, 1 << 16
 
@@ -58,13 +59,13 @@ def shape(instance: Instance) -> tuple[int, int, int]:
     return frames, rows, columns
 
 
-def decode(instance: Instance, data: bytes) -> NDArray[Any]:
+def decode(instance: Instance, file: bytes) -> NDArray[Any]:
     """Stored pixel values (frames, rows, columns), integer, unused bits cleared.
 
     MONOCHROME1 is turned into MONOCHROME2, so that larger is brighter.
 
     Args:
-        data: the instance's bytes, inflated.
+        file: the instance's bytes; deflated ones are inflated as far as the declared size goes.
 
     Raises:
         BadInput: truncated, damaged, or a compression without a decoder here.
@@ -73,6 +74,8 @@ def decode(instance: Instance, data: bytes) -> NDArray[Any]:
     header = instance.header
     signed = number(header, "PixelRepresentation") == 1
     allocated = int(number(header, "BitsAllocated") or 0)
+    declared = size[0] * size[1] * size[2] * allocated // 8
+    data = inflated(file, instance.pixels_at + _ELEMENT + declared)
     body, encapsulated = _element(instance, data)
     if encapsulated != instance.syntax.is_compressed:
         raise BadInput("pixel data and transfer syntax contradict each other; export it anew")
@@ -83,10 +86,9 @@ def decode(instance: Instance, data: bytes) -> NDArray[Any]:
         if order == ">" and allocated == 8:  # its bytes may or may not be swapped in pairs
             raise BadInput("8-bit pixels in big endian; convert the file with dcmconv +te")
         dtype = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
-        wanted = size[0] * size[1] * size[2] * dtype.itemsize
-        if len(body) < wanted:
-            raise BadInput(f"truncated: expected {wanted:,} bytes of pixels, got {len(body):,}")
-        values = np.frombuffer(body[:wanted], dtype=dtype).reshape(size)
+        if len(body) < declared:
+            raise BadInput(f"truncated: expected {declared:,} bytes of pixels, got {len(body):,}")
+        values = np.frombuffer(body[:declared], dtype=dtype).reshape(size)
     return _upright(_clean(values, header, signed, allocated), header, signed)
 
 
@@ -94,15 +96,15 @@ def _element(instance: Instance, data: bytes) -> tuple[memoryview, bool]:
     """The value of the pixel data element, and whether it is encapsulated."""
     order = ">" if instance.syntax == uids.ExplicitVRBigEndian else "<"
     at = instance.pixels_at
-    start = data[at : at + 12]
-    if start[:4] != _TAG[order] or len(start) < 12:
+    start = data[at : at + _ELEMENT]
+    if start[:4] != _TAG[order] or len(start) < _ELEMENT:
         raise BadInput("no pixel data; this instance is no image")
     if instance.syntax.is_implicit_VR:
         (length,) = struct.unpack(order + "I", start[4:8])
         at += 8
     else:
         (length,) = struct.unpack(order + "I", start[8:12])
-        at += 12
+        at += _ELEMENT
     view = memoryview(data)
     return (view[at:], True) if length == _UNDEFINED else (view[at : at + length], False)
 

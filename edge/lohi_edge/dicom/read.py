@@ -13,7 +13,7 @@ import numpy as np
 
 from lohi_edge.clock import Clock
 from lohi_edge.dicom.geometry import Frame, affine, describe
-from lohi_edge.dicom.instance import Instance, inflated, number, text
+from lohi_edge.dicom.instance import Instance, number, text
 from lohi_edge.dicom.pixels import MAX_VOXELS, decode
 from lohi_edge.dicom.places import Part, contents
 from lohi_edge.dicom.series import Series, find
@@ -119,7 +119,7 @@ def _voxels(series: Series, ranked: list[Frame]) -> Float32:
     for instance, stored in zip(series.instances, contents(series.parts), strict=True):
         if sha256(stored) != instance.sha256:
             raise BadInput("a file changed while the series was read; enhance it again")
-        values = decode(instance, inflated(stored))
+        values = decode(instance, stored)
         padding = _padding(instance)
         for place in places.get(instance.sop_uid, ()):
             frame = ranked[place]

@@ -88,25 +88,6 @@ def find(path: str | Path, parts: Sequence[Part] | None = None) -> Found:
         raise BadInput(text_ if text_.startswith(str(path)) else f"{path}: {text_}") from None
 
 
-def arrived(folder: str | Path) -> tuple[Series, ...]:
-    """The series in a folder that is still being filled, if what has arrived is whole.
-
-    Whole is: every series to enhance has contiguous, evenly spaced slices. No more can be said of
-    an unfinished transfer: slices missing at either end leave no gap. So call it when the folder
-    has been idle for a while, and again when slices arrive late.
-
-    Raises:
-        BadInput: a series has gaps or repeats as yet, or there is nothing to enhance; says which.
-    """
-    found = find(folder)
-    for series in found.series:
-        try:
-            series.ordered()
-        except BadInput as error:
-            raise BadInput(f"{folder}: {series.name}: {error}") from None
-    return found.series
-
-
 def _sorted(path: Path, parts: Sequence[Part]) -> Found:
     groups: dict[str, list[tuple[Part, Instance, Glance]]] = {}
     for part, data in zip(parts, contents(parts), strict=False):

@@ -56,7 +56,7 @@ def test_what_is_sent_is_what_is_read(receiver, tmp_path):
     folder = save(tmp_path / "out", slices(SMALL))
     assert echo(node) > 0
     assert send([folder], node) == 5
-    (series,) = dicom.arrived(inbox)
+    (series,) = dicom.find(inbox).series
     assert (dicom.read(series).data == dicom.read(folder).data).all()
     assert send([folder], node) == 5  # again: acknowledged again, stored once
     assert len(list(inbox.rglob("*.dcm"))) == 5

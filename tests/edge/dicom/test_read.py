@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tracemalloc
 import warnings
 import zipfile
 import zlib
@@ -25,7 +26,7 @@ from pydicom import uid as uids
 from dicom_series import PHANTOM, enhanced, header, save, slices, write
 from helpers import affine_of
 from lohi_edge import dicom
-from lohi_edge.dicom import instance
+from lohi_edge.dicom import glance, instance
 from lohi_edge.dicom.pixels import decode
 from lohi_edge.errors import BadInput
 
@@ -152,7 +153,7 @@ def test_every_transfer_syntax_gives_the_same_voxels(tmp_path, syntax):
 def test_pydicoms_own_files_decode_alike(name):
     def pixels(file):
         stored = (TEST_FILES / file).read_bytes()
-        return decode(instance.parse(stored), instance.inflated(stored))
+        return decode(instance.parse(stored), stored)
 
     np.testing.assert_array_equal(pixels(f"MR_small_{name}.dcm"), pixels("MR_small.dcm"))
 
@@ -320,16 +321,30 @@ def test_compressed_frames_of_another_size_are_not_decoded(tmp_path):
         assert "its codestream says (70, 60)" in refusal(save(tmp_path / syntax, made))
 
 
-def test_a_deflate_bomb_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(instance, "MAX_INFLATED", 1 << 20)
+@pytest.mark.parametrize("before", ["header", "pixels"])
+def test_a_deflate_bomb_costs_what_header_and_declared_pixels_need(tmp_path, before):
     ds = slices(SMALL)[0]
     ds.file_meta.TransferSyntaxUID = uids.DeflatedExplicitVRLittleEndian
     raw = write(tmp_path / "a", ds).read_bytes()
     end = 144 + int.from_bytes(raw[140:144], "little")
     squeeze = zlib.compressobj(1, zlib.DEFLATED, -15)
-    bomb = squeeze.compress(bytes(2 << 20))
-    (tmp_path / "a").write_bytes(raw[:end] + bomb + squeeze.flush())
-    assert "inflates to more than" in refusal(tmp_path / "a")
+    private = b"\x09\x00\x01\x10OB\0\0" + (200 << 20).to_bytes(4, "little")
+    body = zlib.decompress(raw[end:], -15) if before == "pixels" else private
+    bomb = squeeze.compress(body) + squeeze.compress(bytes(200 << 20)) + squeeze.flush()
+    stored = raw[:end] + bomb
+    tracemalloc.start()
+    try:
+        if before == "pixels":  # and they are all there
+            found = decode(instance.parse(stored), stored)[0]
+            assert (found == SMALL[:, :, 0].T.astype(int)).all()
+            glance.look(stored, whole=True)
+        else:
+            for read in (instance.parse, lambda data: glance.look(data, whole=True)):
+                with pytest.raises(BadInput):
+                    read(stored)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_zip_bombs_and_damage_are_refused(tmp_path):

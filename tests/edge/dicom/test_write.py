@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from pydicom import uid as uids
 
-from dicom_series import enhanced, save, slices, write
+from dicom_series import enhanced, save, slices
 from lohi_edge import dicom, enhance
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
@@ -269,13 +269,3 @@ def test_lossy_origin_and_big_endian_numbers_are_kept(derived):
     assert {(ds.LossyImageCompression, ds.LossyImageCompressionRatio) for ds in found} == {
         ("01", 10)
     }
-
-
-def test_arrived_tells_a_whole_series_from_one_with_a_gap(tmp_path):
-    source = slices()
-    folder = save(tmp_path / "in", source[:4] + source[5:])
-    with pytest.raises(BadInput, match=r"1 slice\(s\) missing, the first behind slice 4"):
-        dicom.arrived(folder)
-    write(folder / "late", source[4])
-    (series,) = dicom.arrived(folder)
-    assert dicom.read(series).shape[2] == 16
