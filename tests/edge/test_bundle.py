@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lohi_edge import acceptance, bundle
@@ -131,6 +132,51 @@ def test_golden_slices_of_another_shape_are_refused(copy):
     replace_file(copy, "golden.npz", stream.getvalue())
     with pytest.raises(BundleError, match=r"expected finite float32 \(2, 1, 192, 240\)"):
         bundle.load(copy).golden()
+
+
+def packed(*arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **dict(zip(("input", "output", "truth"), arrays, strict=True)))
+    return stream.getvalue()
+
+
+def bare(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+SLICES = np.zeros((1, 1, 192, 240), np.float32)
+HONEST = packed(*3 * [SLICES])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [packed(*3 * [SLICES[:0]]), packed(1.0, 1.0, 1.0), bare(SLICES), b""],
+    ids=["none", "a number", "no archive", "nothing"],
+)
+def test_golden_slices_that_prove_nothing_are_refused(copy, data):
+    replace_file(copy, "golden.npz", data)
+    with pytest.raises(BundleError, match=r"golden\.npz: (expected finite|unreadable golden)"):
+        choose(bundle.load(copy))
+
+
+def test_golden_slices_that_fill_the_memory_are_refused(copy, monkeypatch):
+    monkeypatch.setattr(bundle, "MAX_FILE", 1 << 20)
+    replace_file(copy, "golden.npz", packed(*3 * [np.repeat(SLICES, 10, axis=0)]))
+    with pytest.raises(BundleError, match="at most 1,048,576 bytes inside, got 5,5"):
+        bundle.load(copy).golden()
+
+
+@given(st.data())
+@settings(phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_for_golden_slices_end_in_a_clear_answer(copy, data):
+    raw = bytearray(HONEST)
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    replace_file(copy, "golden.npz", bytes(raw))
+    with contextlib.suppress(BundleError):
+        assert bundle.load(copy).golden().input.shape == SLICES.shape
 
 
 def test_model_that_is_no_onnx_is_refused(copy):
