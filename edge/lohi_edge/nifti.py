@@ -106,7 +106,7 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
         bad = int(values.size - np.isfinite(values).sum())
         raise BadInput(f"expected finite voxels, got {bad:,} NaN or infinite ones; mask them first")
     data: Float32
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
         if slope == 0 or (slope == 1 and inter == 0):  # NIfTI: slope 0 means no scaling
             data = values.astype(np.float32)
         elif values.dtype.itemsize <= 2:

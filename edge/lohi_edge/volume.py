@@ -23,6 +23,7 @@ Float64 = NDArray[np.float64]
 
 MAX_VOXELS = 256 << 20  # 1 GiB as float32
 MIN_ZOOM_MM, MAX_ZOOM_MM = 0.2, 20
+MAX_VIEW_MM = 1024
 # Largest |cosine| between two axes of a grid that still counts as orthogonal. Rounding in float32
 # headers stays below 1e-5; an affine registration written into the header does not.
 MAX_SHEAR = 5e-3
@@ -156,7 +157,7 @@ class Volume:
         """This volume at `mm` spacing, same axes and field of view (to the nearest voxel).
 
         Raises:
-            BadInput: that grid has more than MAX_VOXELS.
+            BadInput: that grid has more than MAX_VOXELS, or the volume is longer than MAX_VIEW_MM.
         """
         shape, affine = isotropic_grid(self.shape, self.affine, mm)
         count = math.prod(shape)
@@ -164,6 +165,12 @@ class Volume:
             raise BadInput(
                 f"expected at most {MAX_VOXELS:,} voxels at {mm:g} mm, got {count:,} {shape}; "
                 "check the voxel sizes"
+            )
+        # Along a very long axis the weights of the interpolation alone would fill the memory.
+        if max(longest := self.shape * self.zooms) > MAX_VIEW_MM:
+            raise BadInput(
+                f"expected a field of view of at most {MAX_VIEW_MM} mm, got "
+                f"{max(longest):.0f} mm; check the voxel sizes"
             )
         return self.resampled(shape, affine)
 

@@ -242,6 +242,14 @@ def test_hostile_header_is_refused(tmp_path, case):
     assert str(caught.value).startswith(str(path))
 
 
+def test_a_slope_beyond_float32_is_refused(tmp_path):
+    image = nib.Nifti2Image(DATA, EYE2)
+    nib.save(image, tmp_path / "bad.nii")
+    patched(tmp_path / "bad.nii", 176, "<2d", 1e300, 0)  # scl_slope of NIfTI-2 is a double
+    with pytest.raises(BadInput, match="within float32"):
+        nifti.read(tmp_path / "bad.nii")
+
+
 def test_bad_quaternion_is_refused(tmp_path):
     image = nib.Nifti1Image(DATA, EYE2)
     image.set_qform(EYE2, 1)

@@ -126,3 +126,10 @@ def test_a_grid_too_large_at_one_millimetre_is_refused():
     volume = Volume(np.zeros((8, 2048, 16), "f4"), np.diag([20, 20, 20, 1.0]))
     with pytest.raises(BadInput, match="voxels at 1 mm"):
         volume.isotropic()
+
+
+def test_an_axis_longer_than_any_field_of_view_is_refused():
+    """A file of 64 kB, whose interpolation would ask for 61 GB."""
+    volume = Volume(np.zeros((32000, 2, 1), "f4"), np.diag([0.5, 0.5, 0.5, 1.0]))
+    with pytest.raises(BadInput, match="at most 1024 mm, got 16000 mm"):
+        volume.isotropic()
