@@ -22,6 +22,10 @@ MAX_TOTAL = 1 << 30
 _CHUNK = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# ValueError: names that are no UTF-8.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError,
+)  # fmt: skip
 
 
 def unpack(path: Path, store: Store | None = None) -> Path:
@@ -42,7 +46,7 @@ def unpack(path: Path, store: Store | None = None) -> Path:
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
                 return _extract(archive, path, root, name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except _UNREADABLE as error:
         raise BundleError(f"{path}: expected a bundle directory or .zip: {error}") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
@@ -66,6 +70,8 @@ def _extract(archive: zipfile.ZipFile, path: Path, root: Path, name: str) -> Pat
             if not (root / name).is_dir():  # another process was faster
                 raise
         fsync_directory(root)
+    except OSError as error:
+        raise disk_error(root, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return root / name

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 import stat
 import zipfile
 
@@ -7,7 +9,7 @@ import pytest
 
 from lohi_edge import bundle as bundles
 from lohi_edge import zipped
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, DiskError
 from lohi_edge.store import Store
 
 
@@ -104,3 +106,28 @@ def test_a_cut_or_altered_zip_is_refused(make_bundle, tmp_path, own_store):
         with pytest.raises(BundleError):
             bundles.load(tmp_path / name)
     assert not list(own_store.root.glob("bundles/.*"))
+
+
+def test_a_name_that_is_no_text_is_refused(make_bundle, tmp_path, own_store):
+    path = pack(make_bundle(), tmp_path / "b.zip")
+    raw = bytearray(path.read_bytes())
+    directory = raw.index(b"PK\x01\x02")
+    raw[directory + 9] |= 0x08  # flag bit 11: the name is UTF-8
+    raw[directory + 46] = 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(BundleError, match=r"expected a bundle directory or \.zip"):
+        bundles.load(path)
+
+
+def test_a_full_disk_is_named_as_such_and_leaves_nothing(make_bundle, tmp_path, own_store):
+    path = pack(make_bundle(), tmp_path / "b.zip")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(DiskError, match="cannot be written"):
+            bundles.load(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(own_store.root.glob("bundles/*"))
