@@ -17,6 +17,7 @@ from lohi_edge.quality.scan import Scan, block_mean
 from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.volume import Float32
 
+DARK = 0.5  # of the inner head's median
 PIQE_SLICES = 3
 DECILES = np.linspace(5, 95, 10)
 _CHECKER_CELL = 8
@@ -118,6 +119,18 @@ def saturated(result: Float32, inside: Any) -> float:
     return float(np.mean(result[inside] >= INTENSITY_MAX * 0.9999))
 
 
+def tissue_contrast(result: Float32, level: float, inside: Any) -> float:
+    """Spread of tissue brightness, (P90 - P10) / median of what is no darker than half of `level`.
+
+    What is darker is air, bone and, in T1w and FLAIR, fluid: they stay dark in a result whose
+    tissues cannot be told apart.
+    """
+    tissue = inside & (result > DARK * level)
+    if not tissue.any():
+        return 0.0  # all is black
+    return signal.contrast(result, np.full(result.shape, level, np.float32), tissue)
+
+
 def added_edges(scan: Float32, result: Float32, inside: Any) -> float:
     """Edge energy of the result over that of the scan at the scan's resolution; 1 is the same.
 
@@ -207,7 +220,7 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
     "result_contrast": (
         "ratio",
         "high",
-        lambda s: signal.contrast(s.work, np.full(s.work.shape, s.level, np.float32), s.scan.inner),
+        lambda s: tissue_contrast(s.work, s.level, s.scan.inner),
     ),
     "result_displaced": ("ratio", "low", lambda s: displaced(s.table)),
     "piqe_before": ("score", "low", lambda s: s.piqe[0]),

@@ -139,6 +139,7 @@ def test_faulty_results_are_measured_beside_the_scan_they_came_from(data, identi
 def test_limits_are_set_where_there_are_enough_clean_scans():
     rows = [row(v, head) for head, v in enumerate((1.0, 1.1, 0.9, 1.2, 0.8))]
     found = limits.document(rows)
-    assert found["scan"]["T1w"]["noise"]["warn"] == [None, pytest.approx(1.2 + 0.5 * 0.2)]
+    assert found["scan"]["T1w"]["noise"]["warn"] == [None, pytest.approx(1.2 + 0.35 * 0.2)]
+    assert found["scan"]["T1w"]["noise"]["hold"] == [None, pytest.approx(1.2 + 0.9 * 0.2)]
     assert found["result"] == {}
     assert "T2w" not in found["scan"]

@@ -267,6 +267,16 @@ def test_a_faulty_result_moves_its_metric(pair, fault, metric, up):
     assert (after > before) if up else (after < before)
 
 
+def test_contrast_is_between_tissues_not_of_tissue_against_black():
+    # Tissue of 0.8 to 1.2 beside more or less black: (P90 - P10) / median = 0.32 whatever there is.
+    tissue = np.linspace(0.8, 1.2, 6000, dtype=np.float32)
+    for black in (0, 1000, 4000):
+        result = np.concatenate([tissue, np.zeros(black, np.float32)]).reshape(10, 10, -1)
+        inside = np.ones(result.shape, bool)
+        assert plausibility.tissue_contrast(result, 1.0, inside) == pytest.approx(0.32, abs=0.001)
+        assert plausibility.tissue_contrast(0 * result, 1.0, inside) == 0
+
+
 def test_a_result_that_is_not_finite_is_held(pair):
     scan, fine, result, _ = pair
     bad = result.copy()
