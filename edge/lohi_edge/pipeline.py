@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
 from lohi_edge import delivery, nifti, receipt, signing, source
@@ -138,7 +140,8 @@ def enhance(
         threads: of the CPU runtime; None for one per core.
         progress: called with (slices done, slices in all).
         limits: a JSON file of quality limits that go before the bundle's and the package's.
-        deliver_held: write a held result too, marked as held in its name and header (research).
+        deliver_held: write a held result too, marked as held in its name and header (research);
+            never one that holds what is no number.
         uncertainty: also say how much the answer depends on accidents, as a second image
             `<name>_desc-uncertainty.nii.gz`; takes five times as long.
         volumes: also measure the regions of scan and result, into `receipt["metrics"]["volumes"]`.
@@ -180,7 +183,8 @@ def enhance(
         quality = model.bundle.manifest.metrics
         seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
         receipt.judge(record, seen, volume)
-    if record["verdict"] == "hold" and not deliver_held:
+    numbers = bool(np.isfinite(image.data).all())  # what is no number cannot be written at all
+    if record["verdict"] == "hold" and not (deliver_held and numbers):
         raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
     if volumes:
         with clock("volumes"):
@@ -261,10 +265,15 @@ def _compute(
     with clock("restore"):
         image = fine.with_data(to_intensity(from_stack(slices, placement, contract)))
         image = image.as_synthetic()
-    if not uncertainty:
+    if not uncertainty or not np.isfinite(slices).all():
         return image, None
     with clock("uncertainty"):
         deviation = spread(model.choice.runtime.run, fine.data, placement, contract, slices)
+        if not np.isfinite(deviation).all():
+            raise BundleError(
+                f"{model.bundle.path}: {model.choice.onnx} answers this scan, moved by a few "
+                "voxels, with what is no number; choose another --precision or bundle"
+            )
         record["uncertainty"] = summary(deviation, head.samples(deviation))
     return image, image.with_data(deviation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.files import read_bytes
+from lohi_edge.quality import fitness, plausibility
 from lohi_edge.quality.advice import sentence
 from lohi_edge.quality.measure import Measure
+from lohi_edge.toml import refuse_unknown
 
 Verdict = Literal["pass", "warn", "hold"]
 PARTS = ("scan", "result")
@@ -48,7 +52,8 @@ def limits_for(
     starts from nothing instead.
 
     Raises:
-        BundleError, UsageError: unusable limits in the bundle or in the file.
+        BundleError, UsageError: unusable limits in the bundle or in the file; in the file also
+            names that nothing bears.
     """
     layers = [shipped()]
     if found := bundle_metrics.get("quality"):
@@ -59,14 +64,20 @@ def limits_for(
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{override}: expected quality limits in JSON: {error}") from None
         layers.append(_checked(found, UsageError, str(override)))
-    merged: dict[str, Any] = {**{part: {} for part in PARTS}, "reference": None}
+        _refuse_unknown(str(override), found)
+    merged = _nothing()
     for layer in layers:
         if layer.get("base") == "none":
-            merged = {**{part: {} for part in PARTS}, "reference": None}
+            merged = _nothing()
         for part in PARTS:
             merged[part].update(layer.get(part, {}).get(contrast, {}))
         merged["reference"] = layer.get("reference", {}).get(contrast, merged["reference"])
     return merged
+
+
+def _nothing() -> dict[str, Any]:
+    # Whoever starts from nothing still wants numbers: what is none cannot even be written.
+    return {"scan": {}, "result": {"finite": {"hold": [1.0, None]}}, "reference": None}
 
 
 def judge(
@@ -131,15 +142,26 @@ def _entry(measure: Measure, limit: Mapping[str, Any], status: str) -> dict[str,
     return entry
 
 
+def _refuse_unknown(where: str, found: dict[str, Any]) -> None:
+    """Raises UsageError where a name says nothing: a limit that is misspelt would never hold."""
+    for part in found:
+        refuse_unknown(where, "part", part, ("schema", "source", "base", "reference", *PARTS))
+    metrics = {"scan": [*fitness.METRICS], "result": ["finite", *plausibility.METRICS]}
+    for part, known in metrics.items():
+        for contrast, limits in found.get(part, {}).items():
+            refuse_unknown(where, "contrast", contrast, CONTRASTS)
+            for name in limits:
+                refuse_unknown(where, f"metric of the {part}", name, known)
+
+
 def _checked(found: Any, error: type[UsageError] | type[BundleError], where: str) -> dict[str, Any]:
     """Raises `error` unless `found` has the form of limits.json."""
 
+    def number(v: Any) -> bool:
+        return v is None or type(v) is int or (type(v) is float and math.isfinite(v))
+
     def pair(v: Any) -> bool:
-        return (
-            isinstance(v, list)
-            and len(v) == 2
-            and all(x is None or (isinstance(x, int | float) and x == x) for x in v)
-        )
+        return isinstance(v, list) and len(v) == 2 and all(map(number, v))
 
     def metric(v: Any) -> bool:
         return isinstance(v, dict) and v.keys() <= {"warn", "hold"} and all(map(pair, v.values()))
@@ -150,8 +172,11 @@ def _checked(found: Any, error: type[UsageError] | type[BundleError], where: str
         for name, part in found.items()
         if name in PARTS
     )
+    good = good and isinstance(found.get("reference", {}), dict)
     good = good and all(
-        isinstance(deciles, list) and len(deciles) == 10 and pair(deciles[:2])
+        isinstance(deciles, list)
+        and len(deciles) == 10
+        and all(d is not None and number(d) for d in deciles)
         for deciles in found.get("reference", {}).values()
     )
     if not good:

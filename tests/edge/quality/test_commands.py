@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, Held, UsageError
+from lohi_edge.files import sha256
 from lohi_edge.pipeline import enhance
 from lohi_edge.report_maps import maps
 
@@ -65,6 +67,44 @@ def test_a_held_result_is_replaced_only_where_asked(write_scan, identity_bundle,
     replaced = enhance(other, out=out, overwrite=True, **options)
     assert replaced.path == first.path
     assert replaced.receipt["result"]["sha256"] != first.receipt["result"]["sha256"]
+
+
+@pytest.fixture
+def dividing_bundle(identity_bundle, tmp_path):
+    """0 / 0 wherever the input is air, 1 elsewhere; no golden slice has air."""
+    onnx = pytest.importorskip("onnx")
+    h = onnx.helper
+    shape = ["n", 1, 192, 240]
+    ends = [h.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in ("input", "output")]
+    nodes = [
+        h.make_node("Add", ["input", "one"], ["x"]),
+        h.make_node("Div", ["x", "x"], ["output"]),
+    ]
+    one = onnx.numpy_helper.from_array(np.float32([1]), "one")
+    graph = h.make_graph(nodes, "g", ends[:1], ends[1:], [one])
+    opset = [h.make_opsetid("", 17)]
+    folder = shutil.copytree(identity_bundle, tmp_path / "dividing")
+    model = h.make_model(graph, opset_imports=opset, ir_version=9)
+    (folder / "fp32.onnx").write_bytes(model.SerializeToString())
+    with np.load(folder / "golden.npz") as arrays:
+        golden = dict(arrays)
+    golden["output"] = np.ones_like(golden["input"])
+    np.savez(folder / "golden.npz", **golden)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {n: sha256((folder / n).read_bytes()) for n in manifest["files"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_what_is_no_number_is_never_delivered_and_its_receipt_is_json(
+    write_scan, dividing_bundle, tmp_path
+):
+    scan, out = write_scan("scan_T1w.nii.gz"), tmp_path / "out"
+    options = {"bundle": dividing_bundle, "deliver_held": True, "uncertainty": True}
+    with pytest.raises(Held, match="not numbers") as error:
+        enhance(scan, out=out, **options)
+    assert not out.exists()
+    json.dumps(error.value.receipt, allow_nan=False)
 
 
 def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):

@@ -191,7 +191,16 @@ def test_limits_of_bundle_and_settings_override(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [[], {"scan": []}, {"scan": {"T1w": {"noise": 3}}}, {"reference": {"T1w": [1]}}]
+    "bad",
+    [
+        [],
+        {"scan": []},
+        {"scan": {"T1w": {"noise": 3}}},
+        {"scan": {"T1w": {"noise": {"warn": [None, float("inf")]}}}},
+        {"reference": {"T1w": [1]}},
+        {"reference": {"T1w": 9 * [0.5] + ["x"]}},
+        {"reference": None},
+    ],
 )
 def test_unusable_limits_are_refused(tmp_path, bad):
     path = tmp_path / "limits.json"
@@ -201,6 +210,27 @@ def test_unusable_limits_are_refused(tmp_path, bad):
     if bad:
         with pytest.raises(BundleError, match="expected"):
             verdict.limits_for("T1w", {"quality": bad})
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"scan": {"T1w": {"nois": {"warn": [None, 1]}}}}, "'nois'; did you mean 'noise'"),
+        ({"scan": {"T1": {"noise": {"warn": [None, 1]}}}}, "'T1'; did you mean 'T1w'"),
+        ({"scans": {}}, "'scans'; did you mean 'scan'"),
+    ],
+)
+def test_limits_of_a_file_that_nothing_bears_are_refused(tmp_path, limits, words):
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps(limits))
+    with pytest.raises(UsageError, match=words):
+        verdict.limits_for("T1w", {}, path)
+
+
+def test_the_limits_that_ship_may_be_given_as_a_file(tmp_path):
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps(verdict.shipped()))
+    assert verdict.limits_for("T1w", {}, path) == verdict.limits_for("T1w", {})
 
 
 def test_limits_lie_outside_of_clean_scans():
@@ -281,8 +311,9 @@ def test_a_result_that_is_not_finite_is_held(pair):
     scan, fine, result, _ = pair
     bad = result.copy()
     bad[3, 3, 3] = np.nan
-    seen = inspect(scan, fine, "T1w", fine.with_data(bad))
-    assert seen.verdict == "hold"
+    for figures in ({}, {"quality": {"base": "none"}}):
+        seen = inspect(scan, fine, "T1w", fine.with_data(bad), figures)
+        assert seen.verdict == "hold"
     assert "finite" in {reason["name"] for reason in seen.reasons}
 
 
