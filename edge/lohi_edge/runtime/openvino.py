@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from lohi_edge.bundle import Bundle
 from lohi_edge.errors import BundleError
 from lohi_edge.runtime import Progress
-from lohi_edge.runtime.ort import check_interface
+from lohi_edge.runtime.ort import check_answer, check_interface
 from lohi_edge.volume import Float32
 
 _HINTS = {"bf16": "bf16"}  # everything else computes its remainder in f32
@@ -48,6 +50,7 @@ class OpenVinoRuntime:
         self.precision = precision or onnx.split(".")[0]
         self.threads = threads or len(os.sched_getaffinity(0))
         self._batch = batch
+        self._file = bundle.path / onnx
         contract = bundle.manifest.slice_contract
         data = bundle.read_onnx(onnx)
         try:
@@ -70,7 +73,11 @@ class OpenVinoRuntime:
             raise BundleError(f"{bundle.path / onnx}: OpenVINO rejects it: {error}") from error
 
     def run(self, stack: Float32, progress: Progress | None = None) -> Float32:
-        """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32."""
+        """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32.
+
+        Raises:
+            BundleError: the model fails on the slices, or answers with another number of them.
+        """
         count, _, height, width = stack.shape
         result = np.empty((count, 1, height, width), dtype=np.float32)
         done = 0
@@ -78,18 +85,33 @@ class OpenVinoRuntime:
         def keep(request: Any, index: int) -> None:
             nonlocal done
             output = request.get_output_tensor(0).data
+            size = min(self._batch, count - index)
+            check_answer(self._file, output.shape, (size, 1, height, width))
             result[index : index + len(output)] = output
             done += len(output)
 
         self._queue.set_callback(keep)
         for n in range(0, count, self._batch):
-            self._queue.start_async({0: np.ascontiguousarray(stack[n : n + self._batch])}, n)
+            part = np.ascontiguousarray(stack[n : n + self._batch])
+            with self._told():
+                self._queue.start_async({0: part}, n)
             if progress and done:
                 progress(done, count)
-        self._queue.wait_all()
+        with self._told():
+            self._queue.wait_all()
         if progress:
             progress(count, count)
         return result
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What a request raises, here or in its callback, in words."""
+        try:
+            yield
+        except BundleError:
+            raise
+        except Exception as error:  # as in __init__
+            raise BundleError(f"{self._file}: OpenVINO fails on it: {error}") from error
 
 
 def _interface(model: Any) -> list[tuple[str, str, list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -33,6 +34,7 @@ class OnnxRuntime:
             BundleError: the file does not load or has other inputs than the slice contract.
         """
         self.precision = onnx.split(".")[0]
+        self._file = bundle.path / onnx
         self._batch = batch
         self.threads = threads or len(os.sched_getaffinity(0))
         options = ort.SessionOptions()
@@ -51,15 +53,30 @@ class OnnxRuntime:
         check_interface(bundle, onnx, [(i.name, i.type, i.shape[1:]) for i in ends])
 
     def run(self, stack: Float32, progress: Progress | None = None) -> Float32:
-        """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32."""
+        """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) in [-1, 1], float32.
+
+        Raises:
+            BundleError: the model fails on the slices, or answers with another number of them.
+        """
         count, _, height, width = stack.shape
         result = np.empty((count, 1, height, width), dtype=np.float32)
         for n in range(0, count, self._batch):
             part = np.ascontiguousarray(stack[n : n + self._batch])
-            result[n : n + len(part)] = self._session.run(["output"], {"input": part})[0]
+            try:
+                answer = self._session.run(["output"], {"input": part})[0]
+            except Exception as error:  # as in __init__
+                raise BundleError(f"{self._file}: onnxruntime fails on it: {error}") from error
+            check_answer(self._file, answer.shape, (len(part), 1, height, width))
+            result[n : n + len(part)] = answer
             if progress:
                 progress(n + len(part), count)
         return result
+
+
+def check_answer(file: Path, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raises BundleError unless a model answered a batch of slices with as many."""
+    if got != wanted:
+        raise BundleError(f"{file}: expected an answer of shape {wanted}, got {got}")
 
 
 def check_interface(bundle: Bundle, onnx: str, got: list[tuple[str, str, list[int]]]) -> None:

@@ -114,6 +114,23 @@ def test_a_model_that_answers_nan_is_never_used(make_bundle, small_net):
         choose(bundle, runtime="onnxruntime", precision="fp32")
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_model_that_answers_with_another_number_of_slices_is_refused(make_bundle, runtime):
+    onnx = pytest.importorskip("onnx")
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    h, shape = onnx.helper, ["n", 1, 32, 40]
+    ends = [h.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in ("input", "output")]
+    twice = h.make_node("Concat", ["input", "input"], ["output"], axis=0)
+    opset = [h.make_opsetid("", 17)]
+    model = h.make_model(h.make_graph([twice], "g", ends[:1], ends[1:]), opset_imports=opset)
+    model.ir_version = 9
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": model.SerializeToString()}))
+
+    with pytest.raises(BundleError, match=r"expected an answer of shape \(1, 1, 32, 40\), got \(2"):
+        choose(bundle, runtime=runtime, precision="fp32")
+
+
 def test_acceptance_is_remembered_until_something_changes(bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
     choose(bundle, runtime="onnxruntime")
