@@ -169,7 +169,7 @@ class Closing:
 
     def settle_seen(self, look: Look) -> None:
         """Settle what there was no time for, and what a look shows to be over."""
-        if self.leaving.more:
+        if self.leaving.more or self.ledger.clock.now() >= self.leaving.due:
             self.settle_pending()
         if self.settings.watch.originals == "keep":
             return

@@ -37,6 +37,7 @@ class Leaving:
     Attributes:
         plans: what is on its way out.
         more: time ran out before all of something had gone.
+        due: when a series that failed is given up, in service seconds.
 
     Raises:
         DiskError: damaged plans cannot be set aside.
@@ -47,6 +48,7 @@ class Leaving:
         self._outbox, self._ledger = outbox, ledger
         self.plans = Plans(outbox)
         self.more = False
+        self.due = math.inf
         self._until = math.inf
         self._hide()
 
@@ -57,8 +59,8 @@ class Leaving:
     def settle(self, path: str, settings: Settings) -> None:
         """Let a closed series go, with all that lies beside it, and tell the ledger.
 
-        It stays where another series there is not closed yet, or more may come of a skipped one;
-        where it takes longer (`more`), `resume` goes on.
+        It stays where another series there is not closed yet, or more may come of one that failed
+        or is skipped. Where it takes longer (`more`), `resume` goes on.
 
         Args:
             path: of the series; or any in the same place, where all of them are skipped.
@@ -84,7 +86,7 @@ class Leaving:
         Raises:
             DiskError: some of it could not go; the rest is tried again.
         """
-        self.more = False
+        self.more, self.due = False, math.inf
         trouble: DiskError | None = None
         for key in self.plans:
             try:
@@ -118,7 +120,16 @@ class Leaving:
         if group.skipped:
             return self._inbox.rests(group)
         row = self._ledger.latest(group.path)
-        return row is not None and row.mark == group.mark and row.state in FINAL
+        if row is None or row.mark != group.mark or row.state not in FINAL:
+            return False
+        if row.state != "failed" or row.finished_at is None:
+            return True
+        # What it lacks may come late, and must find it here.
+        over = row.finished_at + self._inbox.incomplete_s
+        if self._ledger.clock.now() >= over:
+            return True
+        self.due = min(self.due, over)
+        return False
 
     def _state(self, group: Group) -> str | None:
         row = self._ledger.latest(group.path)

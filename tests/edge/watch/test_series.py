@@ -221,6 +221,7 @@ class TestLeaving:
     @pytest.fixture
     def closing(self, parts):
         parts.settings = load(environ={}, overrides={"watch": {"originals": "move"}})
+        parts.inbox.incomplete_s = 0.0
         return parts
 
     def receive(self, parts):
@@ -267,6 +268,20 @@ class TestLeaving:
         self.close(closing, scans["1"])
         left = {pydicom.dcmread(p).SeriesNumber for p in closing.root.iterdir()}
         assert left == {2, 9}
+
+    def test_what_failed_waits_for_what_it_lacks(self, closing, monkeypatch):
+        closing.inbox.incomplete_s = 600.0
+        folder = save(closing.root / "ward", ball(1))
+        scans = self.receive(closing)
+        begin = closing.ledger.clock.now()
+        self.close(closing, scans["1"], "failed")
+        for passed, there in ((0, True), (590, True), (610, False)):
+            monkeypatch.setattr(closing.ledger.clock, "now", lambda p=passed: begin + p)
+            self.again(closing)
+            closing.settle_pending()
+            closing.settle_seen(closing.inbox.look(20))
+            assert folder.exists() is there
+        assert closing.ledger.get(scans["1"]).original == "moved"
 
     def test_nothing_goes_while_more_may_come_of_what_is_skipped(self, closing):
         folder = study(closing.root / "ward")
@@ -445,6 +460,22 @@ def test_each_series_of_a_folder_is_enhanced_and_late_slices_concern_one(box):
     assert {r["source"]["path"] for r in receipts.values()} == {"../../../in/ward"}
 
 
+@pytest.mark.slow
+def test_a_late_slice_finds_its_series_though_originals_are_moved(box):
+    box.settings["watch"].update(series_quiet_s=0.3, originals="move")
+    made = ball(1)
+    save(box.inbox / "ward", made[:5] + made[6:])
+    box.start()
+    box.wait_states(failed=1)
+    save(box.inbox / "ward", [made[5]], prefix="late")
+    box.wait_states(failed=1, done=1)
+    box.wait(lambda: not list(box.inbox.iterdir()), "the originals gone")
+    assert box.stop() == 0
+    assert [row["original"] for row in box.rows()] == ["kept", "moved"]
+    (series_,) = (box.outbox / "originals/ward").iterdir()
+    assert len(list(series_.iterdir())) == 24
+
+
 def test_slices_in_the_inbox_itself_and_the_mark_in_every_image(box):
     """An enhanced instance and a classic series of another patient, side by side; burnt-in mark."""
     box.settings["watch"].update(series_quiet_s=0.5, originals="delete")
@@ -550,7 +581,7 @@ def test_without_the_ledger_no_scan_is_made_of_what_is_left_of_a_series(box, pla
 @pytest.mark.parametrize("originals", ["move", "delete"])
 def test_what_is_sent_again_leaves_again_and_a_part_of_it_is_no_scan(box, originals):
     """The second receipt points to the first, though the daemon died before the ledger knew."""
-    box.settings["watch"].update(series_quiet_s=0.3, originals=originals)
+    box.settings["watch"].update(series_quiet_s=0.3, originals=originals, incomplete_s=1)
 
     def send(count=24):
         (box.inbox / "ward").mkdir(exist_ok=True)
