@@ -172,6 +172,12 @@ def _bring_back(parts: Closing, scan: Scan) -> str:
             faults.reach("after_brought_back", scan.path)
     except OSError as error:
         raise BadInput(f"{printable(str(target))}: {error.strerror}") from None
+    place = place_of(path)
+    if place and (parts.root / place).is_file():
+        # The other series of an archive are back with it: they were not sent again.
+        for one in parts.ledger.below(place):
+            if one.original == "moved":
+                parts.ledger.set_original(one.id, "pending")
     return path
 
 

@@ -7,11 +7,12 @@ happens in between, what is left of a series is never taken for a series.
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 
 from lohi_edge.errors import DiskError
-from lohi_edge.files import disk_error
+from lohi_edge.files import disk_error, is_directory
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults
 from lohi_edge.watch.group import Group, place_of
@@ -20,7 +21,7 @@ from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import mark_of
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.outbox import Outbox
-from lohi_edge.watch.plans import DELETE, Plan, Plans, lasting, token
+from lohi_edge.watch.plans import DELETE, Plan, Plans, key_of, lasting, place_in, token
 from lohi_edge.watch.schema import FINAL, Scan
 from lohi_edge.watch.series import Unfinished
 
@@ -68,15 +69,20 @@ class Leaving:
         Raises:
             DiskError: some of it could not go; the rest is tried again.
         """
-        key = _key(path)
+        if time.monotonic() > self._until:
+            self.more = True
+            return
+        key = key_of(path)
         if key not in self.plans:
             groups = self._groups(path)
             if groups is None or not all(self._is_over(one) for one in groups):
                 return
-            alone = bool(groups) and all(one.skipped for one in groups)
-            if not alone and not self._pending(key):
+            plan = self._decided(key, groups, settings)
+            if not groups:
+                self._tell(key, plan)
+            if not groups or not (plan.outcomes or all(one.skipped for one in groups)):
                 return
-            self.plans.add(key, self._decided(key, groups, settings))
+            self.plans.add(key, plan)
             self._hide()
         self._go(key)
 
@@ -98,7 +104,7 @@ class Leaving:
 
     def going(self, scan: Scan) -> bool:
         """Whether files beside a scan are on their way out."""
-        return _key(scan.path) in self.plans
+        return key_of(scan.path) in self.plans
 
     def _groups(self, path: str) -> list[Group] | None:
         """What leaves together with a series; None where it cannot be told, or is none any more."""
@@ -107,7 +113,8 @@ class Leaving:
         try:
             groups = self._inbox.listing.groups(place)
         except FileNotFoundError:
-            return []  # it went, and the ledger only missed it
+            # It went, and the ledger only missed it.
+            return [] if is_directory(self._root) else None
         except (OSError, Unfinished):
             return None
         if place:
@@ -142,14 +149,14 @@ class Leaving:
             one.path: "deleted" if deletes and one.state == "done" else "moved"
             for one in self._pending(key)
         }
-        whole = self._whole(_place(key), groups, deletes)
+        whole = self._whole(place_in(key), groups, deletes)
         files: dict[str, tuple[str, str]] = {}
         for group in groups:
-            target = whole or self._target(_place(key), group, deletes)
+            target = whole or self._target(place_in(key), group, deletes)
             files |= {name: (lasting(mark), target) for name, mark in group.marks.items()}
             if group.path in outcomes:
                 outcomes[group.path] = "deleted" if target == DELETE else "moved"
-        folder = _place(key).rpartition("/")[0] if whole else _place(key)
+        folder = place_in(key).rpartition("/")[0] if whole else place_in(key)
         return Plan(token(self._root), folder, files, outcomes)
 
     def _whole(self, place: str, groups: list[Group], deletes: bool) -> str | None:
@@ -195,7 +202,7 @@ class Leaving:
         faults.reach("after_closed", plan.folder)
         self.plans.remove(key)
         self._hide()
-        if plan.folder and plan.folder == _place(key):
+        if plan.folder and plan.folder == place_in(key):
             _remove_empty(folder)
 
     def _let_go(self, original: Path, target: str) -> None:
@@ -214,8 +221,13 @@ class Leaving:
 
     def _pending(self, key: str) -> list[Scan]:
         """The scans that leave under a key and are yet to go."""
-        pending = self._ledger.select("original = 'pending'")
-        return [one for one in pending if _key(one.path) == key]
+        place = place_in(key)
+        found = (
+            self._ledger.below(place)
+            if place
+            else self._ledger.select("path = ?", os.fsencode(key))
+        )
+        return [one for one in found if one.original == "pending" and key_of(one.path) == key]
 
     def _mark(self, path: Path) -> str | None:
         try:
@@ -227,17 +239,6 @@ class Leaving:
 
     def _hide(self) -> None:
         self._inbox.listing.leaving = self.plans.hidden()
-
-
-def _key(path: str) -> str:
-    """What leaves together: a place with all series in it; directly in the inbox, each series."""
-    place = place_of(path)
-    return f"{place}/" if place else path
-
-
-def _place(key: str) -> str:
-    """The folder or archive of a key; of a series in the inbox itself that is the inbox."""
-    return key[:-1] if key.endswith("/") else ""
 
 
 def _remove_empty(folder: Path) -> None:

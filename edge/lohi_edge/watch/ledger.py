@@ -178,6 +178,11 @@ class Ledger:
         rows = self._db.execute(f"SELECT * FROM scans WHERE {where} ORDER BY {order}", values)
         return map(Scan.from_row, rows.fetchall())
 
+    def below(self, place: str) -> Iterator[Scan]:
+        """The scans whose paths lie in a folder or archive, or in one below it."""
+        # "0" comes behind "/": a range, which the index by path finds in a ledger of any length.
+        return self.select("path > ? AND path < ?", *(os.fsencode(place + end) for end in "/0"))
+
     def due(self) -> Iterator[Scan]:
         """Received scans whose time has come, in turn; nothing may change while it is read."""
         rows = self._db.execute(

@@ -14,6 +14,7 @@ from pathlib import Path
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
 from lohi_edge.watch import localfs
+from lohi_edge.watch.group import place_of
 from lohi_edge.watch.outbox import PLANS, Outbox
 
 DELETE = "delete"
@@ -43,9 +44,24 @@ def lasting(mark: str) -> str:
 
 
 def token(root: Path) -> str:
-    """Tells an inbox from the bare mount point under it."""
+    """Tells an inbox from the bare mount point under it, or from none; empty for none."""
     kind = localfs.kind(root)
-    return kind if localfs.is_network(kind) else f"{kind}:{root.stat().st_ino}"
+    try:
+        inode = root.stat().st_ino
+    except OSError:
+        return ""
+    return kind if localfs.is_network(kind) else f"{kind}:{inode}"
+
+
+def key_of(path: str) -> str:
+    """What leaves together: a place with all series in it; directly in the inbox, each series."""
+    place = place_of(path)
+    return f"{place}/" if place else path
+
+
+def place_in(key: str) -> str:
+    """The folder or archive of a key; of a series in the inbox itself that is the inbox."""
+    return key[:-1] if key.endswith("/") else ""
 
 
 class Plans:

@@ -24,6 +24,7 @@ from lohi_edge.watch.group import UNREADABLE, is_slice_name
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
+from lohi_edge.watch.listing import Found
 from lohi_edge.watch.outbox import PLANS
 from watch_parts import without_root
 
@@ -340,6 +341,7 @@ class TestLeaving:
             assert "again" in control._do(closing, "retry", scans["2"])
             assert (closing.root / "packed.zip").is_file()
             assert closing.ledger.get(scans["2"]).state == "received"
+            assert closing.ledger.get(scans["1"]).original == "pending"  # not sent again
 
     def half_gone(self, closing, monkeypatch):
         """A series of which 10 of 24 files have left when the disk fails; its scan."""
@@ -385,16 +387,30 @@ class TestLeaving:
         closing.ledger = old
 
     def test_an_inbox_that_is_not_mounted_has_lost_nothing(self, closing, monkeypatch):
-        self.half_gone(closing, monkeypatch)
+        scan = self.half_gone(closing, monkeypatch)
         away = closing.root.rename(closing.root.with_name("unmounted"))
-        closing.root.mkdir()
-        self.again(closing)
-        closing.settle_pending()
+        for bare in (False, True):
+            if bare:
+                closing.root.mkdir()
+            self.again(closing)
+            closing.settle_pending()
+            assert closing.ledger.get(scan).original == "pending"
         closing.root.rmdir()
         away.rename(closing.root)
         assert closing.inbox.look(20).present == {}
         closing.settle_pending()
         assert not (closing.root / "ward").exists()
+
+    def test_what_went_and_only_the_ledger_missed_is_told_at_once(self, closing):
+        """A ledger that was rebuilt holds thousands of them."""
+        for n, place in enumerate(("ward", "ward/below", "ward0", "packed.zip")):
+            path = f"{place}/series-{n}-{n:08}"
+            (scan,) = closing.ledger.receive([Found(path, "series:3:x", 0, parts=())])
+            closing.ledger.finish(scan, "done", original="pending")
+        (closing.root / "ward/below").mkdir(parents=True)
+        assert [s.path[:6] for s in closing.ledger.below("ward")] == ["ward/s", "ward/b"]
+        closing.settle_pending()
+        assert {s.original for s in closing.ledger.select("1")} == {"moved"}
 
     def test_a_damaged_plan_is_set_aside(self, closing, monkeypatch):
         self.half_gone(closing, monkeypatch)
@@ -415,7 +431,7 @@ class TestLeaving:
             for n in "312":
                 self.close(closing, scans[n])
         left = [len(list((closing.root / place).iterdir())) for place in "abc"]
-        assert (left, closing.leaving.more) == ([19, 24, 48], True)
+        assert (left, closing.leaving.more) == ([21, 24, 48], True)
         closing.leaving.begin()
         closing.settle_pending()
         assert [p.name for p in closing.root.iterdir()] == ["c"]
@@ -425,7 +441,10 @@ class TestLeaving:
         save(closing.root / "ward", ball(1))
         scans = self.receive(closing)
         with monkeypatch.context() as patch:
-            patch.setattr("lohi_edge.watch.leaving.GO_S", -1.0)  # no time for any of it
+            # Time to decide, and none to let any of it go.
+            ticks = itertools.count()
+            patch.setattr("lohi_edge.watch.leaving.time", SimpleNamespace(monotonic=ticks.__next__))
+            patch.setattr("lohi_edge.watch.leaving.GO_S", 1)
             closing.leaving.begin()
             self.close(closing, scans["1"])
         assert closing.leaving.more
