@@ -29,6 +29,20 @@ _BIDS = re.compile(
     r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-z]+-[a-zA-Z0-9]+)*)_(?P<suffix>[a-zA-Z0-9]+)"
 )
 
+_NONE = type(None)
+_RECEIPT = {
+    "source": {"sha256": str | _NONE, "affine": list},
+    "result": {"grid": str, "sha256": str},
+    "bundle": {"sha256": str},
+    "onnx": {"file": str, "sha256": str},
+    "contrast": {"name": str},
+    "precision": str,
+    "metrics": {"scan": dict, "result": dict},
+    "verdict": str | _NONE,
+    "reasons": list,
+}
+_OPTIONAL = ("scan", "result", "verdict", "reasons")  # where the quality was not assessed
+
 
 def output_name(stem: str) -> str:
     """File name of the result for a scan's stem.
@@ -115,19 +129,28 @@ def existing(
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
-    """A receipt from its file, or None where the file holds none of ours."""
+    """A receipt from its file, or None where the file holds none of ours.
+
+    People edit receipts: what is there is of the types that `_RECEIPT` names.
+    """
     try:
-        found = json.loads(read_bytes(path, MAX_RECEIPT))["LohiEdge"]
-        complete = (
-            {"source", "result", "bundle", "onnx", "contrast", "precision", "metrics"}
-            <= found.keys()
-            and {"grid", "sha256"} <= found["result"].keys()
-            and {"sha256", "affine"} <= found["source"].keys()
-            and "name" in found["contrast"]
-        )
-        return found if complete else None
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError, BadInput):
+        found = json.loads(read_bytes(path, MAX_RECEIPT), parse_constant=_no_number)["LohiEdge"]
+    except (ValueError, RecursionError, TypeError, KeyError, BadInput):
         return None
+    return found if _has(found, _RECEIPT) else None
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _has(found: Any, wanted: Any) -> bool:
+    """Whether a value is of a type, or a dict with values of the types that a dict names."""
+    if not isinstance(wanted, dict):
+        return isinstance(found, wanted)
+    return isinstance(found, dict) and all(
+        _has(found[key], kind) if key in found else key in _OPTIONAL for key, kind in wanted.items()
+    )
 
 
 def deliver(

@@ -22,7 +22,8 @@ _ADVICE = {
     "hold": "Do not use the result.",
     None: "The quality was not assessed.",
 }
-_NO_IMAGE = "<p class='missing'>{what} is no longer there: its pictures cannot be shown.</p>"
+_NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
+_GONE, _CHANGED = "is no longer there", "was changed since, or is another"
 
 
 def write(receipt: Path) -> tuple[Path, Path | None]:
@@ -99,34 +100,36 @@ def render(record: dict[str, Any], images: Images) -> str:
 def find_images(folder: Path, record: dict[str, Any]) -> Images:
     """Scan, result and uncertainty of a receipt in `folder`, as far as they can still be read."""
     notes = []
-    scan = _read(folder, record["source"])
-    fine = scan and scan.isotropic()
+    scan, why = _read(folder, record["source"])
     if scan is None:
-        notes.append("The scan")
+        notes.append(f"The scan {why}")
+    fine = scan and scan.isotropic()
     placed: list[Volume | None] = []
     for key, what in (("result", "The result"), ("uncertainty", "The uncertainty map")):
         entry = record.get(key)
-        volume = _read(folder, entry) if isinstance(entry, dict) else None
+        volume, why = _read(folder, entry) if isinstance(entry, dict) else (None, _GONE)
         volume = volume and volume.isotropic()
         if volume and fine and volume.shape != fine.shape:
-            volume = None
-            what += " on the scan's grid"
+            volume, why = None, "is not on the scan's grid"
         if volume is None and entry is not None:
-            notes.append(what)
+            notes.append(f"{what} {why}")
         placed.append(volume)
     result, uncertainty = placed
     return Images(scan, fine, result, uncertainty, tuple(notes))
 
 
-def _read(folder: Path, entry: dict[str, Any]) -> Volume | None:
-    """The volume that an entry of a receipt names; None where there is none to read."""
+def _read(folder: Path, entry: dict[str, Any]) -> tuple[Volume | None, str]:
+    """The very volume that an entry of a receipt names; else None, and in words why."""
     path = entry.get("path")
     if not isinstance(path, str) or not nifti.is_nifti_name(folder / path):
-        return None
+        return None, _GONE
     try:
-        return nifti.read(folder / path)
+        volume = nifti.read(folder / path)
     except LohiError:
-        return None
+        return None, _GONE
+    assert volume.origin is not None
+    same = volume.origin.sha256 == entry.get("sha256")
+    return (volume, "") if same else (None, _CHANGED)
 
 
 def _pictures(scan: Volume | None, result: Volume | None) -> str:
@@ -211,6 +214,8 @@ def gauge(metric: dict[str, Any]) -> str:
     value, limits = metric.get("value"), metric.get("limits", {})
     pair = limits.get("warn") or limits.get("hold") if isinstance(limits, dict) else None
     if not isinstance(value, int | float) or not isinstance(pair, list) or len(pair) != 2:
+        return ""
+    if not all(end is None or isinstance(end, int | float) for end in pair):
         return ""
     low, high = pair
     ends = [v for v in (low, high, value) if isinstance(v, int | float)]

@@ -61,9 +61,6 @@ def drift(records: list[dict[str, Any]], count: int = 200, contrast: str = "T1w"
 
 
 def _values(records: list[dict[str, Any]], name: str) -> Any:
-    found = (
-        r["metrics"].get("scan", {}).get(name, {}).get("value")
-        for r in records
-        if isinstance(r.get("metrics"), dict)
-    )
+    entries = (r["metrics"].get("scan", {}).get(name) for r in records)
+    found = (entry.get("value") for entry in entries if isinstance(entry, dict))
     return np.array([v for v in found if isinstance(v, int | float)], dtype=float)

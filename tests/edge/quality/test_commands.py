@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import shutil
@@ -13,12 +14,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers import head_phantom
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, Held, UsageError
 from lohi_edge.files import sha256
 from lohi_edge.pipeline import enhance
+from lohi_edge.quality import drift
 from lohi_edge.report_maps import maps
+from lohi_edge.volume import Volume
 
 HELD = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
 
@@ -158,6 +162,7 @@ def test_the_report_shows_where_a_lesion_was_invented(done):
     data = np.asarray(image.dataobj, dtype=np.float32)
     data[tuple(slice(n // 2 - 8, n // 2 + 8) for n in data.shape)] += 400
     nib.save(nib.Nifti1Image(data, image.affine), done.path)
+    done.receipt["result"]["sha256"] = sha256(done.path.read_bytes())
     red, _, blue = centre_of_residual(done)
     assert blue > 1.5 * red
     assert blue > before[2] + 20
@@ -178,6 +183,58 @@ def test_the_report_of_a_deleted_volume_says_so(done):
     page, sheet = report.write(delivery.receipt_path(done.path))
     assert sheet is None
     assert "The result is no longer there" in page.read_text()
+
+
+def test_the_report_shows_no_image_under_the_verdict_of_another(done, write_scan):
+    write_scan("scan_T1w.nii.gz", nifti.read(done.path).data[::-1].astype(np.int16))
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    assert sheet is None
+    assert "The scan was changed since, or is another" in page.read_text()
+    assert "slice of the 64 mT scan" not in page.read_text()
+
+
+@pytest.mark.parametrize("value", [None, "x", [1], 7])
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("bundle",),
+        ("bundle", "sha256"),
+        ("onnx",),
+        ("onnx", "file"),
+        ("verdict",),
+        ("reasons",),
+        ("metrics",),
+        ("metrics", "scan"),
+        ("metrics", "scan", "noise"),
+        ("metrics", "scan", "noise", "limits"),
+        ("metrics", "scan", "noise", "value"),
+    ],
+    ids=".".join,
+)
+def test_a_receipt_edited_by_hand_is_read_or_refused(edited, where, value):
+    beside, content, bundle = edited
+    content = json.loads(content)
+    inner = content["LohiEdge"]
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    beside.write_text(json.dumps(content))
+    for read in (report.write, lambda path: provenance.explain(path, bundle)):
+        with contextlib.suppress(BadInput):
+            read(beside)
+    found = drift.drift(25 * drift.receipts([beside.parent]))
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def edited(identity_bundle, tmp_path_factory):
+    """A receipt without its images: its path, what it says, and the bundle."""
+    folder = tmp_path_factory.mktemp("edited")
+    scan = Volume(head_phantom(), np.diag([2.8, 2.8, 9.0, 1.0]))
+    made = enhance(scan, out=folder, bundle=identity_bundle, contrast="T1w")
+    made.path.unlink()
+    beside = delivery.receipt_path(made.path)
+    return beside, beside.read_text(), identity_bundle
 
 
 def test_what_a_receipt_says_is_escaped(done):
