@@ -1,8 +1,9 @@
 """What the segmenter knows of a voxel: its surroundings, its place in the brain, first guesses.
 
-A voxel of 2 mm is described by the image about it, near and far, by its place relative to the
-brain's centre and size, by the atlas there, and in the second stage by the first stage's answer
-about it (auto-context: Tu and Bai, IEEE Trans Pattern Anal 32:1744, 2010).
+To the first stage a voxel of 2 mm is described by the image about it, near and far, by its place
+relative to the brain's centre and size, and by the atlas there. The second stage sees the window
+whole: the image, and the first stage's answer (auto-context: Tu and Bai, IEEE Trans Pattern Anal
+32:1744, 2010).
 """
 
 from __future__ import annotations
@@ -89,9 +90,7 @@ class ImageMaps:
     @classmethod
     def of(cls, image: Float32, shares: Float32) -> ImageMaps:
         """From a scaled window (*CROP) and what is known of its classes (CLASSES, *CROP)."""
-        priors = tissue.tissue_priors(np.stack([tissue.thin(share) for share in shares]))
-        means, deviation = tissue.tissue_levels(tissue.thin(image), priors)
-        channels = tissue.channels(image, means, deviation)
+        channels = _channels(image, shares)
         smooth = np.stack([ndi.uniform_filter(c, 3) for c in channels])
         coarse = [_halved(c) for c in channels[1:]]
         return cls(
@@ -101,7 +100,7 @@ class ImageMaps:
         )
 
     def at(self, index: Index) -> Float32:
-        """Features (n, IMAGE) of voxels (n, 3)."""
+        """Image features of voxels (n, 3)."""
         own = _look(self.fine, index)
         beside = [_look(self.fine[1 : tissue.CHANNELS], index + step) for step in _DIRECTIONS]
         half = index // 2
@@ -112,38 +111,8 @@ class ImageMaps:
         return np.concatenate([own, *beside, *around], axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class ShareMaps:
-    """Maps that the first stage's answer is looked up in: (CLASSES + 1, ...), the right side last.
-
-    Attributes:
-        fine: at 2 mm.
-        near, far: means over 12 and 28 mm, at 4 mm.
-    """
-
-    fine: Float32
-    near: Float32
-    far: Float32
-
-    @classmethod
-    def of(cls, answer: Float32) -> ShareMaps:
-        """From shares and right side (CLASSES + 1, *CROP)."""
-        coarse = [_halved(a) for a in answer]
-        return cls(
-            answer,
-            np.stack([ndi.uniform_filter(c, 3) for c in coarse]),
-            np.stack([ndi.uniform_filter(c, 7) for c in coarse]),
-        )
-
-    def at(self, index: Index) -> Float32:
-        """Features (n, SHARES) of voxels (n, 3)."""
-        half = index // 2
-        parts = [_look(self.fine, index), _look(self.near, half), _look(self.far, half)]
-        return np.concatenate(parts, axis=1)
-
-
 def place_features(index: Index, place: Place, atlas: Float32) -> Float32:
-    """Features (n, PLACE) of voxels (n, 3): position, its squares, log of the atlas there.
+    """Features of voxels (n, 3): position, its squares, log of the atlas there.
 
     `atlas` is `atlas_in` the place.
     """
@@ -153,10 +122,23 @@ def place_features(index: Index, place: Place, atlas: Float32) -> Float32:
     return np.concatenate([u, u**2, likely], axis=1)
 
 
-IMAGE = 2 * tissue.CHANNELS + 6 * 2 + 2 * (2 + 3 * 6)
-PLACE = 6 + CLASSES
-SHARES = 3 * (CLASSES + 1)
-FIRST, SECOND = IMAGE + PLACE, IMAGE + PLACE + SHARES  # features of the two stages
+def context(image: Float32, answer: Float32) -> Float32:
+    """What the second stage sees, (SECOND, *CROP): the image's channels, and the first's answer.
+
+    `image` is a scaled window (*CROP), `answer` shares and right side (CLASSES + 1, *CROP).
+    """
+    return np.concatenate([_channels(image, answer[:-1]), answer])
+
+
+FIRST = 2 * tissue.CHANNELS + 6 * 2 + 2 * (2 + 3 * 6) + 6 + CLASSES  # features of a voxel
+SECOND = tissue.CHANNELS + CLASSES + 1  # channels of the window
+
+
+def _channels(image: Float32, shares: Float32) -> Float32:
+    """The image as `tissue.channels` gives it, by what is known of its classes (CLASSES, *CROP)."""
+    priors = tissue.tissue_priors(np.stack([tissue.thin(share) for share in shares]))
+    means, deviation = tissue.tissue_levels(tissue.thin(image), priors)
+    return tissue.channels(image, means, deviation)
 
 
 def _look(maps: Float32, index: Index) -> Float32:
@@ -171,9 +153,9 @@ def _halved(field: Float32) -> Float32:
 
 
 def chances(logits: Float32, before: Float32) -> Float32:
-    """Shares and right side (CLASSES + 1, n) from a stage's logits, added to those before it.
+    """Shares and right side (CLASSES + 1, ...) from a stage's logits, added to those before it.
 
-    `before` is the atlas (CLASSES, n) or the first stage's answer (CLASSES + 1, n).
+    `before` is the atlas (CLASSES, ...) or the first stage's answer (CLASSES + 1, ...).
     """
     result = np.empty_like(logits)
     classes = logits[:CLASSES] + np.log(before[:CLASSES] + np.float32(FLOOR))

@@ -22,10 +22,10 @@ from lohi_edge.quality.features import (
     ImageMaps,
     Index,
     Place,
-    ShareMaps,
     atlas_in,
     candidates,
     chances,
+    context,
     place_features,
     place_of,
 )
@@ -130,35 +130,22 @@ class Segmenter:
         With `thin`, of the first stage and of one voxel in `thin` along each axis only.
         """
         atlas = atlas_in(place, self._network.atlas)
-        maps = ImageMaps.of(image, atlas)
         index = candidates(atlas)
         if thin:
             index = index[(index % thin == 0).all(axis=1)]
-        guess = self._stage(0, index, maps, place, atlas, None)
+        guess = self._first(index, ImageMaps.of(image, atlas), place, atlas)
         if thin:
             return guess
-        return self._stage(1, index, ImageMaps.of(image, guess[:-1]), place, atlas, guess)
+        return chances(self._network.second(context(image, guess)), guess)
 
-    def _stage(
-        self,
-        stage: int,
-        index: Index,
-        maps: ImageMaps,
-        place: Place,
-        atlas: Float32,
-        guess: Float32 | None,
-    ) -> Float32:
-        """One stage's answer (CLASSES + 1, *CROP); what is no candidate is outside."""
+    def _first(self, index: Index, maps: ImageMaps, place: Place, atlas: Float32) -> Float32:
+        """The first stage's answer (CLASSES + 1, *CROP); what is no candidate is outside."""
         answer = np.zeros((CLASSES + 1, *frame.CROP), np.float32)
         answer[0], answer[-1] = 1, 0.5
-        context = None if guess is None else ShareMaps.of(guess)
         for part in np.array_split(index, max(1, len(index) // CHUNK)):
-            features = [maps.at(part), place_features(part, place, atlas)]
-            if context is not None:
-                features.append(context.at(part))
-            logits = self._network.logits(stage, np.concatenate(features, axis=1))
+            features = np.concatenate([maps.at(part), place_features(part, place, atlas)], axis=1)
             x, y, z = part.T
-            answer[:, x, y, z] = chances(logits, (atlas if guess is None else guess)[:, x, y, z])
+            answer[:, x, y, z] = chances(self._network.first(features), atlas[:, x, y, z])
         return answer
 
 

@@ -23,6 +23,7 @@ MAX_BYTES = 16 << 20
 ERRORS = "volume_errors"  # key in the file's metadata
 INPUTS, OUTPUTS, ATLAS = ("first", "second"), ("guess", "answer"), "atlas"
 SIZES = (FIRST, SECOND)
+MULTIPLE = 8  # of voxels along each axis, which the second stage halves three times
 Errors = Mapping[str, Mapping[str, float]]
 
 
@@ -41,13 +42,19 @@ class Network:
     atlas: Float32
     errors: Errors
 
-    def logits(self, stage: int, features: Float32) -> Float32:
-        """Features (n, FIRST or SECOND) -> (CLASSES + 1, n): every class, then the right side.
+    def first(self, features: Float32) -> Float32:
+        """Features (n, FIRST) of voxels -> (CLASSES + 1, n): every class, then the right side.
 
-        What the network adds to the logits of the atlas (stage 0) or of the first stage (1).
+        What the first stage adds to the logits of the atlas.
         """
-        idle = np.zeros((1, SIZES[1 - stage], 1), np.float32)  # the other stage's voxel
-        inputs = {INPUTS[1 - stage]: idle, INPUTS[stage]: np.ascontiguousarray(features.T)[None]}
+        return self._run(0, np.ascontiguousarray(features.T)[None])
+
+    def second(self, context: Float32) -> Float32:
+        """A window (SECOND, *CROP) -> (CLASSES + 1, *CROP), added to the logits of the first."""
+        return self._run(1, context[None])
+
+    def _run(self, stage: int, values: Float32) -> Float32:
+        inputs = {**_idle(), INPUTS[stage]: values}
         result: Float32 = self.session.run([OUTPUTS[stage]], inputs)[0][0]
         return result
 
@@ -71,6 +78,7 @@ def load(path: Path | None, threads: int | None) -> Network:
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # what a window takes is given back
     try:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no narrower public base
@@ -79,8 +87,7 @@ def load(path: Path | None, threads: int | None) -> Network:
     wanted = list(zip(INPUTS, SIZES, strict=True))
     if shapes != wanted or [o.name for o in session.get_outputs()] != [*OUTPUTS, ATLAS]:
         raise BundleError(f"{name}: expected a segmenter with inputs {wanted}, got {shapes}")
-    idle = {key: np.zeros((1, size, 1), np.float32) for key, size in wanted}
-    atlas = session.run([ATLAS], idle)[0]
+    atlas = session.run([ATLAS], _idle())[0]
     if atlas.shape != (CLASSES, *ATLAS_SHAPE):
         raise BundleError(
             f"{name}: expected an atlas of {CLASSES, *ATLAS_SHAPE}, got {atlas.shape}"
@@ -90,6 +97,12 @@ def load(path: Path | None, threads: int | None) -> Network:
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise BundleError(f"{name}: expected a segmenter that states its volume errors") from None
     return Network(session, atlas, errors)
+
+
+def _idle() -> dict[str, Float32]:
+    """The least that either stage takes; onnxruntime asks for every input."""
+    shapes = ((1, FIRST, 1), (1, SECOND, MULTIPLE, MULTIPLE, MULTIPLE))
+    return {k: np.zeros(shape, np.float32) for k, shape in zip(INPUTS, shapes, strict=True)}
 
 
 def _errors(text: str) -> Errors:

@@ -49,8 +49,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder; an unfinished run there is resumed.")],
     heads: HeadsOption = "1-10",
     first: Annotated[int, typer.Option(min=1, help="Heads painted for the first stage.")] = 300,
-    second: Annotated[int, typer.Option(min=1, help="And for the second.")] = 130,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    second: Annotated[int, typer.Option(min=1, help="And for the second.")] = 600,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of the first.")] = 2e-3,
+    lr_second: Annotated[float, typer.Option(help="Of the second.")] = 1e-3,
+    amp: Annotated[bool, typer.Option("--amp", help="Compute the second in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
@@ -66,7 +68,7 @@ def train(
 
     set_up_cpu(threads)
     crops = Bank(bank, parse_heads(heads))
-    options = Options((first, second), lr, seed)
+    options = Options((first, second), (lr, lr_second), seed, amp)
     with Stop(max_minutes) as stop:
         fit(crops, out, options, stop, reporter(options))
     raise typer.Exit(stop.exit_code)

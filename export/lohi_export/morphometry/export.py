@@ -4,59 +4,47 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lohi_edge.errors import BadInput
 from lohi_edge.onnx_check import check_onnx
-from lohi_edge.quality.features import ATLAS_SHAPE, CLASSES
-from lohi_edge.quality.segmenter_file import ATLAS, ERRORS, INPUTS, OUTPUTS, SIZES, Errors
-from lohi_export.morphometry.train import Model
+from lohi_edge.quality.features import ATLAS_SHAPE, CLASSES, FIRST, SECOND
+from lohi_edge.quality.segmenter_file import ATLAS, ERRORS, INPUTS, OUTPUTS, Errors
+from lohi_export.morphometry.networks import SLOPE, Model, Voxels, Window
 from lohi_export.onnx_export import IR_VERSION, OPSET
 
 
 def export(model: Model, errors: Errors) -> bytes:
-    """FP32 ONNX: `first` (1, FIRST, n) -> `guess`, `second` (1, SECOND, n) -> `answer`, `atlas`.
+    """FP32 ONNX: `first` (1, FIRST, n) -> `guess`, `second` (1, SECOND, x, y, z) -> `answer`, and
+    `atlas`.
 
-    Answers are (1, CLASSES + 1, n): what is added to the logits of the classes before, and the
+    Answers have CLASSES + 1 channels: what is added to the logits of the classes before, and the
     right side's logit. The metadata hold `errors`: volume error in percent by kind and region.
     """
-    nodes, weights = [], []
-    for number, (entry, exit_, size) in enumerate(zip(INPUTS, OUTPUTS, SIZES, strict=True)):
-        name = entry
-        layers = [m for m in model.stage(number).layers if isinstance(m, torch.nn.Linear)]
-        for depth, layer in enumerate(layers):
-            kernel, bias = f"{entry}_weight_{depth}", f"{entry}_bias_{depth}"
-            values = layer.weight.detach().numpy()[:, :, None], layer.bias.detach().numpy()
-            weights += [
-                numpy_helper.from_array(v, n) for v, n in zip(values, (kernel, bias), strict=True)
-            ]
-            last = depth == len(layers) - 1
-            out = exit_ if last else f"{entry}_sum_{depth}"
-            nodes.append(helper.make_node("Conv", [name, kernel, bias], [out]))
-            name = out
-            if not last:
-                name = f"{entry}_value_{depth}"
-                nodes.append(helper.make_node("LeakyRelu", [out], [name], alpha=0.1))
-        assert layers[0].in_features == size
-    nodes += _atlas(model, weights)
-    graph = helper.make_graph(
-        nodes,
-        "segmenter",
-        [_value(name, (1, size, "n")) for name, size in zip(INPUTS, SIZES, strict=True)],
-        [*(_value(name, (1, CLASSES + 1, "n")) for name in OUTPUTS),
-         _value(ATLAS, (CLASSES, *ATLAS_SHAPE))],
-        weights,
-    )  # fmt: skip
+    graph = _Graph()
+    _first(graph, model.first)
+    _second(graph, model.second)
+    _atlas(graph, model)
     proto = helper.make_model(
-        graph,
+        helper.make_graph(
+            graph.nodes,
+            "segmenter",
+            [_value(INPUTS[0], (1, FIRST, "n")), _value(INPUTS[1], (1, SECOND, "x", "y", "z"))],
+            [_value(OUTPUTS[0], (1, CLASSES + 1, "n")),
+             _value(OUTPUTS[1], (1, CLASSES + 1, "x", "y", "z")),
+             _value(ATLAS, (CLASSES, *ATLAS_SHAPE))],
+            graph.weights,
+        ),
         producer_name="lohi-export",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
-    )
+    )  # fmt: skip
     proto.metadata_props.add(key=ERRORS, value=json.dumps(errors, sort_keys=True))
     onnx.checker.check_model(proto, full_check=True)
     data: bytes = proto.SerializeToString(deterministic=True)
@@ -64,18 +52,75 @@ def export(model: Model, errors: Errors) -> bytes:
     return data
 
 
-def _atlas(model: Model, weights: list[TensorProto]) -> list[onnx.NodeProto]:
+class _Graph:
+    """Nodes and weights of a model in the making; each step returns its output's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"value_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weight(self, values: NDArray[np.generic]) -> str:
+        name = f"weight_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def conv(self, name: str, conv: torch.nn.Conv3d, output: str = "") -> str:
+        assert conv.bias is not None
+        inputs = [name, *(self.weight(p.detach().numpy()) for p in (conv.weight, conv.bias))]
+        pads, strides = [int(p) for p in conv.padding] * 2, list(conv.stride)
+        return self.node("Conv", inputs, output, pads=pads, strides=strides)
+
+    def act(self, name: str) -> str:
+        return self.node("LeakyRelu", [name], alpha=SLOPE)
+
+
+def _first(graph: _Graph, stage: Voxels) -> None:
+    """Linear layers as convolutions of size 1 over the voxels."""
+    name = INPUTS[0]
+    layers = [m for m in stage.layers if isinstance(m, torch.nn.Linear)]
+    for layer in layers:
+        kernel = graph.weight(layer.weight.detach().numpy()[:, :, None])
+        inputs = [name, kernel, graph.weight(layer.bias.detach().numpy())]
+        last = layer is layers[-1]
+        name = graph.node("Conv", inputs, OUTPUTS[0] if last else "")
+        if not last:
+            name = graph.act(name)
+
+
+def _second(graph: _Graph, stage: Window) -> None:
+    """The steps of `Window.forward`."""
+
+    def act(conv: torch.nn.Module, name: str) -> str:
+        assert isinstance(conv, torch.nn.Conv3d)
+        return graph.act(graph.conv(name, conv))
+
+    twice = graph.weight(np.array([1, 1, 2, 2, 2], np.float32))
+    name, passed = act(stage.stem, act(stage.narrow, INPUTS[1])), []
+    for down, deep in zip(stage.down, stage.deep, strict=True):
+        passed.append(name)
+        name = act(down, name)
+        name = graph.node("Add", [name, act(deep, name)])
+    for up, join in zip(reversed(stage.up), reversed(stage.join), strict=True):
+        name = graph.node(
+            "Resize", [act(up, name), "", twice], mode="nearest",
+            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        )  # fmt: skip
+        name = graph.node("Add", [name, passed.pop()])
+        name = graph.node("Add", [name, act(join, name)])
+    graph.conv(name, stage.last, OUTPUTS[1])
+
+
+def _atlas(graph: _Graph, model: Model) -> None:
     """The atlas as bytes: the root of a share, so that small ones keep their order."""
-    roots = np.rint(np.sqrt(model.atlas.numpy()) * 255).astype(np.uint8)
-    weights += [
-        numpy_helper.from_array(roots, "atlas_roots"),
-        numpy_helper.from_array(np.float32(1 / 255), "atlas_scale"),
-    ]
-    return [
-        helper.make_node("Cast", ["atlas_roots"], ["atlas_levels"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["atlas_levels", "atlas_scale"], ["atlas_root"]),
-        helper.make_node("Mul", ["atlas_root", "atlas_root"], [ATLAS]),
-    ]
+    roots = graph.weight(np.rint(np.sqrt(model.atlas.numpy()) * 255).astype(np.uint8))
+    levels = graph.node("Cast", [roots], to=TensorProto.FLOAT)
+    root = graph.node("Mul", [levels, graph.weight(np.float32(1 / 255))])
+    graph.node("Mul", [root, root], ATLAS)
 
 
 def _value(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:

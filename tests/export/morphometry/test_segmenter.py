@@ -15,7 +15,16 @@ from lohi_edge.quality import segmenter_file
 from lohi_edge.quality.features import CLASSES, FIRST, SECOND
 from lohi_edge.quality.frame import CROP, CROP_MM
 from lohi_edge.quality.regions import REGIONS, STRUCTURES, TOTAL
-from lohi_export.morphometry import bank, evaluate, export, painting, targets, train
+from lohi_export.morphometry import (
+    bank,
+    evaluate,
+    export,
+    painting,
+    patches,
+    targets,
+    train,
+    voxels,
+)
 from lohi_export.stopping import Stop
 
 NAMES = ["outside", *(name for name, _, _ in STRUCTURES)]
@@ -121,8 +130,9 @@ def run(folder, tmp_path_factory):
     options = train.Options(heads=(2, 1))
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch, Stop() as stop:
-        patch.setattr(train, "VOXELS", 2000)
-        patch.setattr(train, "UPDATES", 3)
+        patch.setattr(voxels, "VOXELS", 2000)
+        patch.setattr(patches, "PATCH", (32, 40, 32))
+        patch.setattr(train, "UPDATES", (3, 2))
 
         def report(done, stage, loss, told):
             seen.append(done)
@@ -148,11 +158,15 @@ def test_the_file_answers_as_the_trained_model_does(run, tmp_path):
     assert path.read_bytes() == export.export(model, errors)
     network = segmenter_file.load(path, 1)
     rng = np.random.default_rng(0)
-    for stage, size in enumerate((FIRST, SECOND)):
-        described = rng.normal(size=(50, size)).astype(np.float32)
-        with torch.inference_mode():
-            wanted = model.stage(stage)(torch.from_numpy(described)).numpy().T
-        assert network.logits(stage, described) == pytest.approx(wanted, abs=1e-4)
+    described = rng.normal(size=(50, FIRST)).astype(np.float32)
+    window = rng.normal(size=(SECOND, 16, 24, 8)).astype(np.float32)
+    with torch.inference_mode():
+        first = model.first(torch.from_numpy(described)).numpy().T
+        second = model.second(torch.from_numpy(window)[None])[0].numpy()
+    assert network.first(described) == pytest.approx(first, abs=1e-4)
+    assert network.second(window) == pytest.approx(second, abs=1e-4)
+    assert np.abs(first).max() > 1e-3
+    assert np.abs(second).max() > 1e-3
     assert network.atlas == pytest.approx(model.atlas.numpy(), abs=0.005)
     assert network.errors == errors
     assert onnxruntime.InferenceSession(path.read_bytes()).get_inputs()[0].name == "first"
