@@ -133,7 +133,11 @@ def load(path: str | Path) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
     manifest, digest = read_manifest(path)
-    extra = {entry.name for entry in path.iterdir()} - {MANIFEST, SIGNATURE, *manifest.files}
+    try:
+        found = {entry.name for entry in path.iterdir()}
+    except OSError as error:  # removed by another command, or a stick pulled out
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
+    extra = found - {MANIFEST, SIGNATURE, *manifest.files}
     if extra:
         raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
     bundle = Bundle(path, manifest, digest)

@@ -9,9 +9,6 @@ line for every change, on disk before the change is made, chained as the daemon'
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,27 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import bundle as bundles
-from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle
+from lohi_edge.bundle import MANIFEST, Bundle
 from lohi_edge.device import pointer as pointers
+from lohi_edge.device import shelf
 from lohi_edge.device.pointer import Pointer
-from lohi_edge.errors import BundleError, LohiError, UsageError
-from lohi_edge.files import (
-    atomic_write,
-    disk_error,
-    fsync_directory,
-    is_directory,
-    make_directory,
-    read_bytes,
-    sha256,
-)
-from lohi_edge.watch import faults
+from lohi_edge.errors import LohiError, UsageError
+from lohi_edge.files import atomic_write, is_directory, make_directory
 
 VARIABLE = "LOHI_EDGE_BUNDLES"
 SYSTEM = Path("/var/lib/lohi-edge/bundles")
 POINTER = "active.json"
-READABLE = 0o644  # whoever may run lohi-edge here uses the same bundles
-_INCOMING = ".incoming-"
-_REMOVED = ".removed-"
 
 
 def default_root() -> Path:
@@ -105,9 +91,10 @@ class Library:
     def rows(self) -> list[dict[str, Any]]:
         """What is installed, as `lohi-edge bundle list` prints it; damaged bundles say so."""
         pointer = self.pointer()
-        return [self._row(path, pointer) for path in self.folders()]
+        rows = (self._row(path, pointer) for path in self.folders())
+        return [row for row in rows if row is not None]
 
-    def _row(self, path: Path, pointer: Pointer) -> dict[str, Any]:
+    def _row(self, path: Path, pointer: Pointer) -> dict[str, Any] | None:
         row: dict[str, Any] = {
             "folder": path.name,
             "active": sorted(c for c, name in pointer.active.items() if name == path.name),
@@ -117,7 +104,8 @@ class Library:
         try:
             manifest = bundles.load(path).manifest
         except LohiError as error:
-            return row | {"problem": str(error)}
+            # Another command may remove it meanwhile: then it is not there to be damaged.
+            return row | {"problem": str(error)} if path.is_dir() else None
         return row | {
             "name": manifest.name,
             "version": manifest.version,
@@ -146,45 +134,14 @@ class Library:
             ) from None
         assert descriptor is not None
         try:
-            for prefix in (_INCOMING, _REMOVED):
-                for left in self.root.glob(f"{prefix}*"):
-                    shutil.rmtree(left, ignore_errors=True)
+            shelf.sweep(self.root)
             yield
         finally:
             os.close(descriptor)
 
     def add(self, bundle: Bundle) -> Path:
-        """Copy a checked bundle in, whole or not at all; returns its folder.
-
-        One that is there is kept while it is whole, and replaced where it was damaged.
-
-        Raises:
-            BundleError: it changed while it was copied.
-            DiskError: it cannot be written.
-        """
-        path = self.root / _folder_name(bundle)
-        if path.is_dir():
-            try:
-                bundles.load(path)
-                return path
-            except BundleError:
-                self._hide(path)
-        try:
-            incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.root))
-        except OSError as error:
-            raise disk_error(self.root, error) from None
-        try:
-            for name, data in _contents(bundle):
-                with atomic_write(incoming / name, READABLE) as file:
-                    file.write(data)
-            incoming.chmod(0o755)
-            incoming.rename(path)
-            fsync_directory(self.root)
-        except OSError as error:
-            raise disk_error(path, error) from None
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-        return path
+        """Copy a checked bundle in, as `shelf.put` does; returns its folder."""
+        return shelf.put(self.root, bundle)
 
     def record(self, event: str, **facts: Any) -> None:
         """One more line of this folder's audit log.
@@ -202,7 +159,7 @@ class Library:
 
     def _write(self, pointer: Pointer, event: str, **facts: Any) -> None:
         self.record(event, active=pointer.active, **facts)
-        with atomic_write(self.root / POINTER, READABLE) as file:
+        with atomic_write(self.root / POINTER, shelf.READABLE) as file:
             file.write(pointer.to_json().encode())
 
     def switch(self, folder: Path, contrasts: tuple[str, ...]) -> None:
@@ -257,42 +214,10 @@ class Library:
             self._write(after, "bundle.forget", bundle=folder.name)
 
     def discard(self, folder: Path) -> None:
-        """Remove a bundle's folder: by one rename it is gone, its bytes are freed after that.
+        """Remove a bundle's folder, as `shelf.remove` does.
 
         Raises:
             DiskError: it cannot be renamed, or not all of its bytes can be freed.
         """
         self.record("bundle.remove", bundle=folder.name)
-        hidden = self._hide(folder)
-        faults.reach("bundle_hidden")
-        try:
-            shutil.rmtree(hidden)
-        except OSError as error:
-            raise disk_error(folder, error) from None
-
-    def _hide(self, folder: Path) -> Path:
-        """Put a bundle's folder out of sight, where the next change sweeps it away."""
-        hidden = self.root / f"{_REMOVED}{folder.name}"
-        try:
-            folder.rename(hidden)
-            fsync_directory(self.root)
-        except OSError as error:
-            raise disk_error(folder, error) from None
-        return hidden
-
-
-def _folder_name(bundle: Bundle) -> str:
-    manifest = bundle.manifest
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", manifest.name).strip("-").lower() or "bundle"
-    return f"{slug}-{manifest.serial}-{bundle.sha256[:8]}"
-
-
-def _contents(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
-    manifest = read_bytes(bundle.path / MANIFEST, MAX_MANIFEST)
-    if sha256(manifest) != bundle.sha256:
-        raise BundleError(f"{bundle.path}: the manifest changed while it was read")
-    for name in bundle.manifest.files:
-        yield name, bundle.read(name)
-    if (bundle.path / SIGNATURE).exists():
-        yield SIGNATURE, read_bytes(bundle.path / SIGNATURE, 64)
-    yield MANIFEST, manifest
+        shelf.remove(folder)
