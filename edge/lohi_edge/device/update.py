@@ -22,6 +22,7 @@ from lohi_edge.runtime.cuda import probe
 from lohi_edge.settings import Settings
 from lohi_edge.store import Store
 from lohi_edge.watch import faults
+from lohi_edge.zipped import unpack
 
 Say = Callable[[str], None]
 PROFILE = "1,8,8"  # batch sizes of engines
@@ -89,7 +90,7 @@ def remove(
         size = sum(path.stat().st_size for path in folder.iterdir())
         library.forget(folder)
         faults.reach("bundle_forgotten")
-        engines = _remove_engines(folder, library)
+        engines = _remove_engines(folder, settings, library)
         faults.reach("bundle_engines_removed")
         library.discard(folder)
     freed = round((size + engines.freed) / 1e6, 1)
@@ -154,11 +155,15 @@ def _refuse_in_use(folder: Path, settings: Settings, library: Library, force: bo
         )
 
 
-def _remove_engines(folder: Path, library: Library) -> Removed:
+def _remove_engines(folder: Path, settings: Settings, library: Library) -> Removed:
     """A damaged bundle does not say which engines were its own: they stay."""
     own = _onnx_hashes([folder])
-    others = _onnx_hashes([p for p in library.folders() if p != folder] + bundles.all_shipped())
-    return EngineCache(Store()).remove(own - others)
+    others = [path for path in library.folders() if path != folder] + bundles.all_shipped()
+    if settings.enhance.bundle:  # it may lie elsewhere, and be an archive
+        named = Path(settings.enhance.bundle)
+        others.append(unpack(named) if named.is_file() else named)
+    own -= _onnx_hashes(others)
+    return EngineCache(Store()).remove(own)
 
 
 def _onnx_hashes(folders: list[Path]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -164,6 +165,39 @@ def test_a_removed_bundle_is_gone_and_its_engines_with_it(device, proved, make_s
     log = (device.bundles / "audit.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in log] == ["bundle.switch"] * 3 + ["bundle.remove"]
     assert audit.verify(device.bundles / "audit.jsonl", ()).faults == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", None])
+def test_the_engines_of_a_bundle_that_the_settings_name_stay(device, proved, make_serial, kind):
+    install(device, make_serial(1))
+    with device.library.locked():
+        device.library.roll_back()
+    named = make_serial(2)  # the same ONNX, not installed
+    engines = EngineCache(Store())
+    write_engine(engines, bundles.load(named).manifest.files["fp32.onnx"], 0)
+    if kind == "zip":
+        named = shutil.make_archive(str(named), "zip", named)
+    settings = Settings(enhance=Enhance(bundle=str(named) if kind else None))
+    report = update.remove("identity-1", settings, device.library, lambda _: None, force=True)
+    assert report["engines"] == (0 if kind else 1)
+    assert len(engines.entries()) == (1 if kind else 0)
+
+
+def test_a_bundle_that_is_removed_while_it_is_listed_is_left_out(
+    device, proved, make_serial, monkeypatch
+):
+    first = device.bundles / install(device, make_serial(1))["folder"]
+    second = install(device, make_serial(2))["folder"]
+    read = bundles.read_manifest
+
+    def removed_meanwhile(path):
+        found = read(path)
+        if path == first:
+            shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(bundles, "read_manifest", removed_meanwhile)
+    assert [row["folder"] for row in device.library.rows()] == [second]
 
 
 def write_engine(engines, onnx, number):
