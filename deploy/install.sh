@@ -141,6 +141,44 @@ copy() { # SOURCE TARGET MODE: whole or not at all
     mv -T "$2.new" "$2"
 }
 
+# The wheels of others that a SHA256SUMS names, with their digests.
+others() { grep ' wheels/' "$1" | grep -v -e '/lohi_edge-' -e '/pip-'; }
+
+# Most updates bring another lohi_edge alone. Unpacking and compiling the other wheels is nearly all
+# of an installation, so where they are the same their files come from the version that runs, each
+# compared with the digest that its wheel gave it.
+reuse() { # FOLDER
+    local from packages
+    from=$home/versions/$(target_of current)
+    packages=lib/python$(fact python)/site-packages
+    [ -f "$from/deploy/SHA256SUMS" ] && [ -d "$from/$packages" ] || return 1
+    [ "$(others "$from/deploy/SHA256SUMS")" = "$(others "$wheelhouse/SHA256SUMS")" ] || return 1
+    "$python" -I - "$from/$packages" "$1/$packages" <<'END' && return
+import base64, csv, hashlib, pathlib, shutil, sys
+
+old, new = map(pathlib.Path, sys.argv[1:])
+try:
+    for record in old.glob("*.dist-info/RECORD"):
+        if record.parent.name.startswith("lohi_edge-"):
+            continue
+        for name, digest, _ in csv.reader(record.read_text().splitlines()):
+            if name.startswith(("../", "/")):  # commands name their version's Python
+                continue
+            data = (old / name).read_bytes()
+            kind, _, wanted = digest.partition("=")
+            found = hashlib.new(kind, data).digest() if digest else b""  # bytecode has none
+            if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != wanted:
+                raise ValueError(f"{old / name} is damaged")
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(data)
+            shutil.copystat(old / name, new / name)  # bytecode holds for a time of its source
+except (OSError, ValueError) as error:
+    sys.exit(f"warning: {error}; unpacking every wheel instead")
+END
+    rm -rf "${1:?}/$packages"/*
+    return 1
+}
+
 build() {
     local folder=$home/versions/$version
     is_complete "$version" && return
@@ -148,9 +186,13 @@ build() {
     mkdir -p "$home/versions"
     "$python" -m venv --without-pip "$folder"
     local wheels=() wheel
-    for wheel in "$wheelhouse"/wheels/*.whl; do
-        [ "$wheel" = "$pip_wheel" ] || wheels+=("$wheel")
-    done
+    if reuse "$folder"; then
+        wheels=("$wheelhouse"/wheels/lohi_edge-*.whl)
+    else
+        for wheel in "$wheelhouse"/wheels/*.whl; do
+            [ "$wheel" = "$pip_wheel" ] || wheels+=("$wheel")
+        done
+    fi
     # The lock holds everything, so pip has nothing to choose.
     "$folder/bin/python" -I "$pip_wheel/pip" --isolated install --quiet --no-index --no-deps \
         --no-cache-dir --disable-pip-version-check --root-user-action=ignore "${wheels[@]}"
@@ -159,7 +201,8 @@ build() {
     "$folder/bin/lohi-edge" --help >/dev/null
     # Units, settings and this script belong to the version: a rollback brings them back as well.
     mkdir "$folder/deploy"
-    cp -R "$wheelhouse/systemd" "$wheelhouse/lohi-edge.toml" "$wheelhouse/install.sh" "$folder/deploy/"
+    cp -R "$wheelhouse/systemd" "$wheelhouse/lohi-edge.toml" "$wheelhouse/install.sh" \
+        "$wheelhouse/SHA256SUMS" "$folder/deploy/"
     sync -f "$folder"
     touch "$folder/.complete"
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ensurepip
 import hashlib
 import zipfile
@@ -50,6 +51,23 @@ def write_wheel(folder: Path, version: str, cli: str = CLI) -> None:
     with zipfile.ZipFile(folder / f"lohi_edge-{version}-py3-none-any.whl", "w") as wheel:
         for name, text in {**files, f"{info}/RECORD": record}.items():
             wheel.writestr(name, text)
+
+
+def write_dependency(folder: Path, version: str = "1.0") -> None:
+    """A wheel of somebody else, whose RECORD has digests as real ones have."""
+    info = f"other-{version}.dist-info"
+    files = {
+        "other.py": f"VERSION = '{version}'\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: other\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = []
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        rows.append(f"{name},sha256={digest.rstrip('=')},{len(text)}\n")
+    with zipfile.ZipFile(folder / f"other-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": "".join(rows) + f"{info}/RECORD,,\n"}.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)  # of a fixed time: the same bytes again
 
 
 def seal(house: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wheelhouse import DEPLOY, seal
+from wheelhouse import DEPLOY, seal, write_dependency
 
 HOME = Path("opt/lohi-edge")
 
@@ -71,6 +71,32 @@ def test_install_update_rollback_uninstall(make_house, install, root):
     }  # fmt: skip
     assert install(third, "uninstall", "--purge").returncode == 0
     assert not scan.exists()
+
+
+@pytest.mark.parametrize("change", ["nothing", "damaged", "gone", "another"])
+def test_an_update_takes_over_what_is_the_same_and_whole(make_house, install, root, change):
+    for version in ("1.0", "2.0"):
+        house = make_house(version)
+        write_dependency(house / "wheels", version if change == "another" else "1.0")
+        seal(house)
+        done = install(house)
+        assert done.returncode == 0, done.stderr
+        (other,) = (root / HOME / "current/lib").glob("python*/site-packages/other.py")
+        if version == "1.0":
+            first = other.resolve()
+            os.utime(first, (1e9, 1e9))
+            planted = first.with_name("planted.pth")
+            planted.write_text("")
+            if change == "damaged":
+                first.write_text("VERSION = '0.0'\n")
+            elif change == "gone":
+                first.unlink()
+    assert says(root) == "this is 2.0"
+    assert other.resolve() != first
+    assert other.read_text() == f"VERSION = '{'2.0' if change == 'another' else '1.0'}'\n"
+    assert (other.stat().st_mtime == 1e9) == (change == "nothing")  # taken over, not unpacked
+    assert ("unpacking every wheel instead" in done.stderr) == (change in ("damaged", "gone"))
+    assert not other.with_name("planted.pth").exists()
 
 
 def test_dry_run_changes_nothing(make_house, install, root):
