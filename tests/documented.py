@@ -1,19 +1,23 @@
 """The commands that README, docs and help texts show, and where tests run each of them.
 
-Shown are the lines of code blocks that begin with one of PROGRAMS, and the examples in the
-generated reference. Those for a device (DEVICE) are run as they stand by
-`tests/docs/test_run.py`, those for a workstation (STATION) by `tests/export/test_documented.py`,
-each in a folder where the names they use are real. Those for an installed machine (BOOTED), and
-those for a workstation on other pages than that test names, are parsed;
-`tests/deploy/test_device.py` gives the main ones of BOOTED. MAKE's targets are not made, only
+Shown are the lines of code blocks that begin with one of PROGRAMS, the examples in the generated
+reference, and what stands in a sentence and is complete. Those for a device (DEVICE) are run as
+they stand by `tests/docs/test_run.py`, those for a workstation (STATION) by
+`tests/export/test_documented.py`, each in a folder where the names they use are real, those for an
+installed machine (BOOTED) by `tests/deploy/test_device.py`. MAKE's targets are not made, only
 looked up by `tests/docs/test_commands.py`. What no test can run stands in NOT_RUN, what takes hours
 in SHORTER.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from pathlib import Path
+
+import typer
+from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
 # A command is run on the first page that shows it. The tutorial goes first, for its commands build
@@ -31,17 +35,25 @@ PROGRAMS = (
 )  # fmt: skip
 _EXAMPLE = re.compile(r"(?:^\s+|Example: )((?:sudo -u lohi-edge )?lohi-(?:edge|export) .*)$")
 
+_SENTENCE = re.compile(r"`([^`]+)`")
+_PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|\[")
+
 _JETSON = "needs a Jetson"
-_TRAINED = "measures brain regions, and what a model of two steps makes shows no head; "
-_VERIFY = _TRAINED + "test_precision.py and test_region_drift.py run smaller ones"
-_SEGMENTS = _TRAINED + "tests/export/morphometry measures the parts"
-_LESIONS = "needs the deep nuclei of a real head; pairs/test_pathology.py makes the lesions"
+_TEST = "is a test itself"
 NOT_RUN = {
     "make test": "runs these very tests",
+    "pytest tests/deploy/test_device.py -m slow -s": _TEST,
+    "pytest tests/edge/dicom -m slow -k sigkill": _TEST,
+    "python tests/edge/runtime/overhead.py": "a clock; test_tensorrt.py runs what it times",
+    "pip install --no-compile .": "needs a package index; test_device.py installs without one",
+    "pip install 'lohi-edge[dicom-jpeg]'": "needs a package index",
+    "pip install 'lohi-edge[tensorrt]'": "needs a package index and a GPU",
+    "python3 -m venv --system-site-packages": _JETSON,
+    "torchrun --nproc-per-node 2 -m lohi_export train --data pairs --out runs/t1w --batch 8": (
+        "for two GPUs; test_processes.py trains in two processes on the CPU"
+    ),
     "make audit": "needs an advisory service; test_supply.py runs its script against stand-ins",
     "make pycuda-wheel": _JETSON,
-    "lohi-export simulate --labels label_maps --out pairs --heads 1-16 --draws 1 --scans 7 "
-    "--contrast CONTRAST": "an hour for three contrasts; test_dataset.py runs --scans",
     "python -m lohi_export.recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
         "needs that data set"
     ),
@@ -65,20 +77,6 @@ NOT_RUN = {
     "sudo systemctl start nvfancontrol": _JETSON,
     "sudo nvfancontrol -q": _JETSON,
     "sudo tegrastats --interval 1000": _JETSON,
-    "lohi-export verify t1w-edge --data pairs": _VERIFY,
-    "lohi-export verify t1w-edge --data pairs --out verify-out": _VERIFY,
-    "lohi-export verify t1w-edge --data pairs --out report": _VERIFY,
-    "lohi-export morphometry evaluate pairs --heads 11-12 --segmenter first.onnx --bundle t1w-edge "
-    "--json | tee errors.json": _SEGMENTS,
-    "lohi-export morphometry evaluate pairs --heads 13-16 --segmenter segmenter.onnx "
-    "--bundle t1w-edge": _SEGMENTS,
-    "lohi-export morphometry evaluate pairs --bundle t1w-edge --csv regions.csv": _SEGMENTS,
-    "lohi-export morphometry export runs/segmenter segmenter.onnx --errors errors.json": _SEGMENTS,
-    "lohi-export pathologies --labels label_maps --out pathologies --heads 13-14": _LESIONS,
-    "lohi-export pathologies --labels label_maps --out runs/pathologies --heads 13-16": _LESIONS,
-    "torchrun --nproc-per-node 2 -m lohi_export train --data pairs --out runs/t1w --batch 8": (
-        "for two GPUs; test_processes.py trains in two processes on the CPU"
-    ),
 }
 # Beginnings of commands -> what is put behind them: the same work, less of it.
 SHORTER = {
@@ -89,6 +87,11 @@ SHORTER = {
     "lohi-edge bench-watch small.nii": "--soak 30",
     "lohi-edge bench-dicom": "--runs 1 --slices 8",
     "lohi-export simulate --labels": "--heads 9-13 --draws 1 --jobs 1 --contrast T1w",
+    "lohi-export simulate --labels label_maps --out pairs --heads 1-16 --draws 1 --scans": (
+        "--out scans --heads 9 --scans 2 --jobs 1 --contrast T1w"
+    ),
+    "lohi-export pathologies": "--heads 13 --bundle t1w-edge",
+    "python export/make_random_bundle.py": "--width 4",
     "lohi-export train": "--config small.json --steps 2 --interval 2",
     "lohi-export morphometry bank": "--heads 9 --variants 1 --draws 1",
     "lohi-export morphometry train": "--heads 9 --first 1 --second 1",
@@ -114,13 +117,52 @@ def lines(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The commands of a page, in order, each once."""
+    """The commands of a page, in order, those of its sentences last; each once."""
     if page.name.startswith("cli-"):  # what `make docs` writes shows usage in its blocks
         matches = map(_EXAMPLE.search, page.read_text().splitlines())
         found = [part.strip() for m in matches if m for part in m[1].split(";")]
     else:
-        found = [line for line in lines(page) if line.startswith(PROGRAMS)]
+        found = [line for line in lines(page) if line.startswith(PROGRAMS)] + sentences(page)
     return list(dict.fromkeys(found))
+
+
+def sentences(page: Path) -> list[str]:
+    """Commands in a page's sentences and tables: complete, with an argument or option."""
+    text = re.sub(r"```.*?```|^    .*?$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for span in _SENTENCE.findall(text):
+        line = " ".join(span.split()).removeprefix("time ")
+        ours = re.match(r"(?:sudo )?(lohi-(?:edge|export) .*)", line)
+        if (
+            line.startswith(tuple(f"{name} " for name in (*PROGRAMS, "python3")))
+            and not _PLACEHOLDER.search(line.partition("[")[0] if line.startswith("pip") else line)
+            and (complete(ours[1]) if ours else not line.startswith("make"))
+        ):
+            found.append(line)
+    return found
+
+
+def complete(line: str) -> bool:
+    """Whether one of our commands could be given so, and is more than a name."""
+    _, *words = shlex.split(line)
+    if "--help" in words:
+        return False
+    command = root_command(line)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    try:
+        return bool(words and command.make_context(line, list(words)))
+    except typer.BadParameter.__base__:  # a UsageError, of typer's own click
+        return False
+
+
+def root_command(line: str) -> typer.core.TyperGroup:
+    """The command that a line's first word starts."""
+    if line.split()[0].endswith("lohi-edge"):
+        from lohi_edge.cli import app
+    else:
+        from lohi_export.cli import app
+    return get_command(app)
 
 
 def place(line: str) -> str | None:
@@ -130,7 +172,7 @@ def place(line: str) -> str | None:
     program = line.split()[0].rpartition("/")[2]
     if line.startswith(("sudo", "sha256sum", "systemctl", "journalctl", "/opt/lohi-edge/", "./")):
         return BOOTED
-    if program in ("lohi-export", "torchrun"):
+    if program in ("lohi-export", "torchrun") or line.startswith("python export/"):
         return STATION
     places = {"make": MAKE, "lohi-edge": DEVICE}
     if program not in places:
@@ -150,9 +192,17 @@ def for_place(where: str) -> dict[str, list[str]]:
     return found
 
 
+def drop_in(page: str) -> str:
+    """The text that a page (relative to the root) tells to put into `systemctl edit`; or ""."""
+    shown = [line for line in lines(ROOT / page) if line]
+    begun = itertools.dropwhile(lambda line: line not in ("[Unit]", "[Service]"), shown)
+    kept = itertools.takewhile(re.compile(r"\[\w+\]|\w+=").match, begun)
+    return "".join(f"{line}\n" for line in kept)
+
+
 def shorter(line: str) -> str:
     """The command with what makes it do less."""
-    more = next((text for start, text in SHORTER.items() if line.startswith(start)), "")
+    more = SHORTER.get(max(filter(line.startswith, SHORTER), key=len, default=""), "")
     command, pipe, rest = line.partition(" | ")
     return f"{command} {more}".rstrip() + pipe + rest
 

@@ -208,7 +208,7 @@ def pathologies(
     Every head is simulated well and ill with everything else alike, and both are enhanced: how much
     of the lesion does the result show? Writes pathologies.md, .json and a picture of each.
 
-    Example: lohi-export pathologies --labels label_maps --out runs/pathologies --heads 13-16
+    Example: lohi-export pathologies --labels label_maps --out pathologies --heads 13-14
     """
     from dataclasses import asdict
 

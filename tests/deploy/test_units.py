@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from documented import ROOT, lines
+from documented import ROOT, drop_in
 
 DEPLOY = ROOT / "deploy" / "systemd"
 SERVICES = sorted(path.name for path in DEPLOY.glob("*.service"))
@@ -117,21 +116,13 @@ def test_onnxruntime_is_told_to_report_to_nobody(name):
     assert "Environment=ORT_DISABLE_TELEMETRY=1" in lines
 
 
-def drop_in(page: str) -> str:
-    """The text that a page tells to put into `systemctl edit`."""
-    shown = [line for line in lines(ROOT / "docs/how-to" / page) if line]
-    begin = next(n for n, line in enumerate(shown) if line in ("[Unit]", "[Service]"))
-    kept = itertools.takewhile(re.compile(r"\[\w+\]|\w+=").match, shown[begin:])
-    return "\n".join(kept) + "\n"
-
-
 def exposure(root: Path, name: str) -> float:
     done = run("systemd-analyze", "security", "--offline=true", f"--root={root}", name)
     return float(re.findall(r": ([\d.]+) ", done.stdout)[-1])
 
 
 @needs_systemd
-@pytest.mark.parametrize("page", ["dicom.md", "install.md"])
+@pytest.mark.parametrize("page", ["docs/how-to/dicom.md", "docs/how-to/install.md"])
 def test_what_the_docs_open_is_sound_and_keeps_the_exposure_low(root, page):
     name = "lohi-edge-watch.service"
     folder = root / f"etc/systemd/system/{name}.d"

@@ -1,6 +1,6 @@
 """The commands that README and docs show: every one has a place, and parses.
 
-Which are run and which only parsed: `documented.py` and `tests/export/test_documented.py`.
+Where each is run: `documented.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from documented import (
     WITHOUT_A_GPU,
     commands,
     place,
+    root_command,
 )
 
 SHOWN = list(dict.fromkeys(line for page in PAGES for line in commands(page)))
@@ -43,11 +44,7 @@ def test_what_is_made_shorter_is_still_shown(start):
 @pytest.mark.parametrize("line", OURS)
 def test_a_command_in_the_docs_exists_with_its_options(line):
     program, *words = shlex.split(line.partition(" | ")[0])
-    if program.endswith("lohi-edge"):
-        from lohi_edge.cli import app
-    else:
-        from lohi_export.cli import app
-    command = get_command(app)
+    command = root_command(line)
     while hasattr(command, "commands"):
         assert words, f"{program}: a command is missing"
         assert words[0] in command.commands, f"{program} has no command {words[0]}"
