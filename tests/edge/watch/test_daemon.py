@@ -175,7 +175,7 @@ def test_one_daemon_per_folder(box):
     for state, outbox in ((box.state, box.outbox), (box.state.with_name("s2"), box.outbox)):
         second = subprocess.run(
             [*box.command()[:4], str(box.inbox), str(outbox), "--state", str(state)],
-            env=box.environment(), capture_output=True, text=True, timeout=30,
+            env=box.environment(), capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         assert second.returncode == 2, second.stderr
         assert "another lohi-edge watch" in second.stderr
