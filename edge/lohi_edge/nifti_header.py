@@ -189,9 +189,7 @@ def choose_affine(header: Any, prefer: Prefer | None) -> tuple[Float64, tuple[st
     if prefer:
         if prefer not in found:
             raise BadInput(f"expected a coded {prefer}, this file has only {', '.join(found)}")
-        return found[prefer], (
-            (f"geometry: {prefer} preferred by request",) if len(found) > 1 else ()
-        )
+        return found[prefer], ((preferred_note(prefer),) if len(found) > 1 else ())
     if len(found) == 2:
         apart = _farthest(found["sform"], found["qform"], header["dim"][1:4])
         if apart > 1.0:
@@ -200,6 +198,11 @@ def choose_affine(header: Any, prefer: Prefer | None) -> tuple[Float64, tuple[st
                 "find out which is right and say --prefer sform or --prefer qform"
             )
     return found.get("sform", found.get("qform")), ()  # type: ignore[return-value]
+
+
+def preferred_note(form: Prefer) -> str:
+    """What a receipt says where one of two transforms was chosen by name."""
+    return f"geometry: {form} preferred by request"
 
 
 def _farthest(a: Float64, b: Float64, shape: Any) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import delivery, nifti
+from lohi_edge import delivery, nifti, receipt
 from lohi_edge.device import installed
-from lohi_edge.errors import BadInput, LohiError
+from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.pipeline import Models, enhance
 
@@ -66,30 +66,50 @@ def reproduce(path: Path, bundle: Path | None = None) -> dict[str, Any]:
     for key, what in (("source", "scan"), ("result", "result")):
         if _check_file(folder, record[key]) != "ok":
             raise BadInput(f"{beside}: the {what} it speaks of is gone or was changed since")
+    models, prefer = _models(record, bundle), receipt.preferred(record)
     # Through a file as the first run did: what is stored is rounded.
     with tempfile.TemporaryDirectory(prefix="lohi-edge-reproduce-") as out:
         again = enhance(
             folder / record["source"]["path"],
             out=out,
-            bundle=Models(bundle),
+            bundle=models,
+            prefer=prefer,
             contrast=record["contrast"]["name"],
             grid=record["result"]["grid"],
             format="nifti",
             deliver_held=True,
         )
         assert again.path is not None
-        after = nifti.read(again.path).data
-    before = nifti.read(folder / record["result"]["path"]).data
+        after = nifti.read(again.path, prefer=prefer).data
+    before = nifti.read(folder / record["result"]["path"], prefer=prefer).data
     same_shape = before.shape == after.shape
     largest = float(np.abs(before - after).max()) if same_shape else None
     return {
         "identical": largest == 0.0,
         "largest_difference": largest,
         "same": {
-            key: again.receipt[key] == record.get(key)
+            key: _facts(again.receipt[key]) == _facts(record.get(key))
             for key in ("bundle", "onnx", "runtime", "precision")
         },
     }
+
+
+def _facts(entry: Any) -> Any:
+    """An entry of a receipt without its words on why, which tell of what else was on offer."""
+    if not isinstance(entry, dict):
+        return entry
+    return {key: value for key, value in entry.items() if key != "why"}
+
+
+def _models(record: dict[str, Any], bundle: Path | None) -> Models:
+    """On the runtime and in the precision of the first run, or where these are not here, others."""
+    name = record["contrast"]["name"]
+    try:
+        same = Models(bundle, None, record["runtime"]["name"], record["precision"])
+        same.get(name)
+    except (BundleError, UsageError, KeyError, TypeError):
+        return Models(bundle)
+    return same
 
 
 def _check_file(folder: Path, entry: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nibabel as nib
 
 from lohi_edge.bundle import INTENDED_USE, Bundle
+from lohi_edge.nifti_header import Prefer, preferred_note
 from lohi_edge.quality.inspect import Inspection
 from lohi_edge.runtime import Choice
 from lohi_edge.volume import Volume
@@ -75,6 +76,13 @@ def judge(record: dict[str, Any], seen: Inspection, volume: Volume) -> None:
         *seen.reasons,
         *({"name": "input", "level": "note", "text": note} for note in notes),
     ]
+
+
+def preferred(record: dict[str, Any]) -> Prefer | None:
+    """Which of its source's two transforms a receipt says was to be believed."""
+    texts = [reason.get("text") for reason in record.get("reasons", []) if isinstance(reason, dict)]
+    found: list[Prefer] = [form for form in get_args(Prefer) if preferred_note(form) in texts]
+    return found[0] if found else None
 
 
 def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any
 from lohi_edge import delivery, nifti
 from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import atomic_write
+from lohi_edge.nifti_header import Prefer
 from lohi_edge.picture import MARK, before_after, planes, png
+from lohi_edge.receipt import preferred
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.volume import Volume
 
@@ -99,15 +101,17 @@ def render(record: dict[str, Any], images: Images) -> str:
 
 def find_images(folder: Path, record: dict[str, Any]) -> Images:
     """Scan, result and uncertainty of a receipt in `folder`, as far as they can still be read."""
-    notes = []
-    scan, why = _read(folder, record["source"])
+    notes, prefer = [], preferred(record)
+    scan, why = _read(folder, record["source"], prefer)
     if scan is None:
         notes.append(f"The scan {why}")
     fine = scan and scan.isotropic()
     placed: list[Volume | None] = []
     for key, what in (("result", "The result"), ("uncertainty", "The uncertainty map")):
         entry = record.get(key)
-        volume, why = _read(folder, entry) if isinstance(entry, dict) else (None, _GONE)
+        volume, why = (None, _GONE)
+        if isinstance(entry, dict):
+            volume, why = _read(folder, entry, prefer)
         volume = volume and volume.isotropic()
         if volume and fine and volume.shape != fine.shape:
             volume, why = None, "is not on the scan's grid"
@@ -118,13 +122,13 @@ def find_images(folder: Path, record: dict[str, Any]) -> Images:
     return Images(scan, fine, result, uncertainty, tuple(notes))
 
 
-def _read(folder: Path, entry: dict[str, Any]) -> tuple[Volume | None, str]:
+def _read(folder: Path, entry: dict[str, Any], prefer: Prefer | None) -> tuple[Volume | None, str]:
     """The very volume that an entry of a receipt names; else None, and in words why."""
     path = entry.get("path")
     if not isinstance(path, str) or not nifti.is_nifti_name(folder / path):
         return None, _GONE
     try:
-        volume = nifti.read(folder / path)
+        volume = nifti.read(folder / path, prefer=prefer)
     except LohiError:
         return None, _GONE
     assert volume.origin is not None

@@ -19,7 +19,7 @@ from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, Held, UsageError
 from lohi_edge.files import sha256
-from lohi_edge.pipeline import enhance
+from lohi_edge.pipeline import Models, enhance
 from lohi_edge.quality import drift
 from lohi_edge.report_maps import maps
 from lohi_edge.volume import Volume
@@ -136,6 +136,23 @@ def test_reproduce_is_bit_exact_here(done, identity_bundle):
     found = provenance.reproduce(done.path, identity_bundle)
     assert found["identical"] is True
     assert all(found["same"].values())
+
+
+def test_reproduce_runs_what_ran_and_believes_what_was_believed(
+    write_scan, identity_bundle, tmp_path
+):
+    scan = write_scan("scan_T1w.nii.gz")
+    image = nib.load(scan)
+    moved = image.affine.copy()
+    moved[0, 3] += 5
+    image.set_qform(moved, 1)
+    nib.save(image, scan)
+    bundle = Models(identity_bundle, runtime="onnxruntime")
+    made = enhance(scan, out=tmp_path / "out", bundle=bundle, prefer="qform")
+    found = provenance.reproduce(made.path, identity_bundle)
+    assert found["identical"] is True
+    assert all(found["same"].values())
+    assert report.write(delivery.receipt_path(made.path))[1], "images that are there are shown"
 
 
 def test_reproduce_refuses_a_changed_result(done, identity_bundle):
