@@ -156,6 +156,12 @@ class Fitness:
         }
 
 
+def high_field(volume: Volume, fine: Volume) -> float:
+    """The metric of that name alone: sharpness along the axis where it is least."""
+    scene = _Scene(lay_out(volume, fine), "")
+    return min(scene.sharp_in_plane, scene.sharp_through)
+
+
 def assess(volume: Volume, fine: Volume, contrast: str) -> Fitness:
     """All metrics of a scan.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lohi_edge.errors import BadInput
 from lohi_edge.head import BLOCK, find_head
-from lohi_edge.quality import frame, recognise, segmenter_file
+from lohi_edge.quality import fitness, frame, recognise, segmenter_file
 from lohi_edge.quality.features import (
     CLASSES,
     USUAL_SIZE,
@@ -29,6 +29,7 @@ from lohi_edge.quality.features import (
     place_features,
     place_of,
 )
+from lohi_edge.quality.limits import FIXED
 from lohi_edge.quality.regions import CEREBELLUM, REGIONS, STRUCTURES
 from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.quality.segmentation import (
@@ -43,6 +44,7 @@ from lohi_edge.volume import Float32, Float64, Volume
 __all__ = ["REGIONS", "Segmentation", "Segmenter", "intracranial", "region_volumes"]
 
 THICK_MM = 2.0  # voxels longer than this are those of a portable scanner
+SHARPEST = float(FIXED["high_field"]["warn"][1] or 0)  # of a scan at 64 mT
 PASSES = 4  # at most, to find the brain's centre
 CLOSE_MM, CLOSE_SIZE = 2.0, 0.02  # a place that changes less than this is found
 THIN = 2  # voxels of 2 mm between those that are looked at to find it
@@ -72,9 +74,10 @@ class Segmenter:
 
         Means on heads that the network was not trained on; empty where none were measured.
         """
-        thick = volume.zooms.max() > THICK_MM
-        synthetic = volume.origin is not None and says_synthetic(volume.origin)
-        kind = "64mT" if thick else "synthetic" if synthetic else "3T"
+        if volume.origin is not None and says_synthetic(volume.origin):
+            kind = "synthetic"
+        else:
+            kind = "64mT" if _is_low_field(volume) else "3T"
         return self._network.errors.get(kind, {})
 
     def segment(self, volume: Volume) -> Segmentation:
@@ -147,6 +150,13 @@ class Segmenter:
             x, y, z = part.T
             answer[:, x, y, z] = chances(self._network.first(features), atlas[:, x, y, z])
         return answer
+
+
+def _is_low_field(volume: Volume) -> bool:
+    """Whether a scan is one of a portable scanner: by its voxels, or by how blurred it is."""
+    if volume.zooms.max() > THICK_MM:
+        return True
+    return fitness.high_field(volume, volume.isotropic()) < SHARPEST
 
 
 def _refuse_no_head(volume: Volume, fine: Volume) -> None:

@@ -179,6 +179,15 @@ def test_the_shipped_file_is_small_allowed_and_states_its_errors():
         assert all(percent >= 0 for percent in network.errors[kind].values())
 
 
+def test_the_usual_error_is_that_of_images_alike(segmenter, scan):
+    errors = segmenter_file.load(None, 1).errors
+    assert segmenter.errors(scan) == errors["64mT"]
+    # Thin voxels alone make no 3 T scan of it.
+    assert segmenter.errors(scan.isotropic()) == errors["64mT"]
+    assert segmenter.errors(nifti.read(demo.TRUTH)) == errors["3T"]
+    assert errors["64mT"] != errors["3T"]
+
+
 def test_a_model_that_is_no_segmenter_is_refused(tmp_path, identity_bundle):
     with pytest.raises(BundleError, match="expected a segmenter"):
         Segmenter(identity_bundle / "fp32.onnx")
