@@ -27,6 +27,7 @@ from lohi_export.pairs.matching import Pair, survey
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
 CACHE_VERSION = 1
 MAX_MISMATCH_MM = 0.01
+MAX_DESCRIPTION = 1 << 20
 
 
 def find_pairs(root: Path, contrast: str) -> list[Pair]:
@@ -68,12 +69,21 @@ def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
 
 
 def describe(root: Path) -> dict[str, Any]:
-    """What dataset_description.json says of name, licence and credit; empty where absent."""
+    """What dataset_description.json says of name, licence and credit; empty where absent.
+
+    Raises:
+        BadInput: it is no JSON object.
+    """
     path = root / "dataset_description.json"
     if not path.is_file():
         return {}
     keys = ("Name", "License", "Authors", "Acknowledgements", "ReferencesAndLinks")
-    described = json.loads(path.read_text())
+    try:
+        described = json.loads(read_bytes(path, MAX_DESCRIPTION))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON ({error}); mend or remove it") from None
+    if not isinstance(described, dict):
+        raise BadInput(f"{path}: expected a JSON object; mend or remove it")
     return {key: described[key] for key in keys if key in described}
 
 

@@ -200,7 +200,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """config.json of a run folder.
 
     Raises:
-        BadInput: missing or not JSON.
+        BadInput: missing, not JSON, or not a run's.
     """
     path = folder / "config.json"
     try:
@@ -209,6 +209,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{folder} holds no run; expected {path}") from None
     except ValueError as error:
         raise BadInput(f"{path}: not JSON: {error}") from None
+    wanted = {"config": dict, "data": str, "cache": str}
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), kind) for key, kind in wanted.items()
+    ):
+        raise BadInput(f"{path}: expected a run's {', '.join(wanted)}; this is no run's config")
     return record
 
 

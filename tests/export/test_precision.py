@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -144,6 +145,27 @@ def test_a_failed_gate_fails_the_report(make_bundle, tmp_path):
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert not report["passed"]
     assert "FAILED" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["int8.cpu.onnx", "int8.trt.onnx"])
+def test_a_file_that_no_runtime_takes_fails_the_report(make_bundle, small_net, name):
+    model = onnx.load_from_string(small_net)
+    next(node for node in model.graph.node if node.op_type == "Concat").attribute[0].i = 2
+    broken = make_bundle(files={name: model.SerializeToString()})
+
+    report = verify.verify(bundles.load(broken), (), lambda done, total: None)
+
+    where = "onnxruntime" if name == "int8.cpu.onnx" else "tensorrt, emulated"
+    assert any(gate.startswith(f"int8 on {where}: ") for gate in report["gates"])
+    assert not report["passed"]
+
+
+def test_what_is_no_number_on_held_out_heads_fails_the_report():
+    rows = [
+        {"runtime": "r", "precision": p, "held_out_psnr_db": v, "held_out_ssim": v}
+        for p, v in (("fp32", 0.5), ("int8", verify._number(float("nan"), 4)))
+    ]
+    assert verify._held_out_gates(rows) == 2 * ["int8 on r, held-out heads: no number"]
 
 
 def test_held_out_heads_are_a_gate_of_their_own():

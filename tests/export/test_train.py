@@ -19,6 +19,7 @@ from lohi_export import session, train
 from lohi_export.bundling import write_bundle
 from lohi_export.checkpoint import read_tensors
 from lohi_export.config import TrainConfig
+from lohi_export.dataset import describe
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.onnx_export import export, infer
 from lohi_export.run import open_run
@@ -244,6 +245,20 @@ def test_an_unknown_model_leaves_no_run_behind(
     with pytest.raises(UsageError, match="got 'resnet'"):
         start(toy, tmp_path / "run", {**toy_options, "model": "resnet"})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"'])
+def test_a_description_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dataset_description.json").write_text(text)
+    with pytest.raises(BadInput, match=r"dataset_description\.json: .*mend or remove it"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"config": [], "data": "", "cache": ""}'])
+def test_a_config_that_is_no_runs_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.json: expected a run's"):
+        open_run(tmp_path)
 
 
 def test_an_unreadable_split_is_named(toy: Path, tmp_path: Path) -> None:
