@@ -40,13 +40,18 @@ def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> V
     if isinstance(scan, Series):
         return dicom.read(scan, clock)
     volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
+    refuse_synthetic(volume)
+    return volume
+
+
+def refuse_synthetic(volume: Volume) -> None:
+    """Raises BadInput where a volume was computed by a generator and is no acquired scan."""
     origin = volume.origin
     if origin and (said := says_synthetic(origin)):
         raise BadInput(
             f"{origin.name}: this image is synthetic already ({said} says so); "
-            "enhance the acquired scan it was made from"
+            "use the acquired scan it was made from"
         )
-    return volume
 
 
 def says_synthetic(origin: Origin) -> str | None:
@@ -55,7 +60,7 @@ def says_synthetic(origin: Origin) -> str | None:
         return "its origin"
     if origin.kind == "nifti" and nifti.is_synthetic(origin.header):
         return "its header"
-    if "_desc-synthetic" in origin.name:  # other tools rewrite headers
+    if nifti.names_result(origin.name):  # other tools rewrite headers
         return "its name"
     return "its sidecar" if "LohiEdge" in (origin.sidecar or {}) else None
 

@@ -21,6 +21,7 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
+from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Float32, Volume
 from lohi_export.pairs.matching import Pair, survey
 
@@ -169,6 +170,8 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
     path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
     if path is None:
         low, high = nifti.read(pair.low), nifti.read(pair.high)
+        for scan in (low, high):
+            refuse_synthetic(scan)
         try:
             source, target, head = cut(low, high, contract)
         except BadInput as error:

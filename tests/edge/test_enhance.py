@@ -147,6 +147,11 @@ def test_a_result_is_known_by_its_name_its_receipt_and_its_origin(
         lohi_edge.enhance(first.volume if trace == "memory" else again, bundle=identity_bundle)
 
 
+def test_an_uncertainty_map_is_no_scan(write_scan, identity_bundle):
+    with pytest.raises(BadInput, match="synthetic already"):
+        lohi_edge.enhance(write_scan("x_desc-uncertainty_T1w.nii.gz"), bundle=identity_bundle)
+
+
 def test_a_scan_is_never_replaced_by_its_own_result(write_scan, identity_bundle, tmp_path):
     other = write_scan("sub-01_desc-synthetic_T1w.nii.gz")
     before = other.read_bytes()

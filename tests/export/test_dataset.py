@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,25 @@ CONTRACT = SliceContract(64, 72, 1)
 @pytest.fixture
 def slices(toy: Path) -> list[SlicePair]:
     return [load_slices(pair, CONTRACT, toy / ".slices") for pair in find_pairs(toy, "T1w")]
+
+
+def test_a_synthetic_image_is_never_learned_from(toy: Path, tmp_path: Path) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    image = nib.load(pair.high)
+    image.header["descrip"] = b"SYNTHETIC 3T-like, lohi-edge"
+    high = tmp_path / "high_T1w.nii.gz"
+    nib.save(image, high)
+    with pytest.raises(BadInput, match="synthetic already"):
+        load_slices(replace(pair, high=high), TrainConfig().contract, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("word", ["synthetic", "uncertainty"])
+def test_results_beside_the_scans_are_no_scans(toy: Path, tmp_path: Path, word: str) -> None:
+    data = shutil.copytree(toy, tmp_path / "data")
+    before = find_pairs(data, "T1w")
+    low = before[0].low
+    shutil.copy(low, low.with_name(low.name.replace("_T1w", f"_desc-{word}_T1w")))
+    assert find_pairs(data, "T1w") == before
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

@@ -21,6 +21,7 @@ import numpy as np
 
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.pairs import volumes
 from lohi_export.pairs.anatomy import Labels
@@ -229,7 +230,9 @@ def simulate_job(job: Job) -> Pair:
         seed = (job.seed, int(job.subject), job.draw)
         return simulate_pair(labels, affine, seed, ranges, job.contrast)
     try:
-        source = volumes.prepare(nifti.read(job.source))
+        real = nifti.read(job.source)
+        refuse_synthetic(real)
+        source = volumes.prepare(real)
     except BadInput as error:
         raise BadInput(f"{job.source.name}: {error}") from error
     seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import read_bytes, sha256
+from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.dataset import listed
 from lohi_export.pairs.dataset import nifti_bytes
@@ -110,6 +111,8 @@ def register_pair(job: Job) -> Outcome:
         if figures := _done(job, identity):
             return Outcome(job.name, "kept", figures, [], picture)
         low, high = nifti.read(job.low.path), nifti.read(job.high.path)
+        for scan in (low, high):
+            refuse_synthetic(scan)
         found = register(low, high, job.kind)
     except BadInput as error:
         _discard(job)

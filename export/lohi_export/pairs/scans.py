@@ -15,7 +15,7 @@ from typing import Any, Literal
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, read_bytes
-from lohi_edge.nifti import MAX_SIDECAR
+from lohi_edge.nifti import MAX_SIDECAR, names_result
 
 Field = Literal["low", "high"]
 NAMES: dict[Field, str] = {"low": "64 mT", "high": "3 T"}
@@ -118,7 +118,7 @@ def find_scans(
     sidecars = _Sidecars(root)
     for path in sorted([*root.glob("sub-*/anat/*"), *root.glob("sub-*/ses-*/anat/*")]):
         suffix = _SUFFIX.search(path.name)
-        if not suffix or suffix[1] not in contrasts or "_desc-synthetic" in path.name:
+        if not suffix or suffix[1] not in contrasts or names_result(path.name):
             continue
         where = path.relative_to(root).as_posix()
         entities = _entities(path)
