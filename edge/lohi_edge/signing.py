@@ -34,7 +34,7 @@ def keygen(stem: Path) -> tuple[Path, Path]:
 
     Raises:
         UsageError: either file is there already.
-        DiskError: they cannot be written.
+        DiskError: they cannot be written; neither is left.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,15 +49,21 @@ def keygen(stem: Path) -> tuple[Path, Path]:
     shared = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    for path, data, mode in ((private, secret, 0o600), (public, shared, 0o644)):
-        try:
+    made: list[Path] = []
+    try:
+        for path, data, mode in ((public, shared, 0o644), (private, secret, 0o600)):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
+            made.append(path)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        for half in made:
+            half.unlink()
+        if isinstance(error, FileExistsError):
             raise UsageError(f"{path} exists; keys are never replaced, choose another") from None
-        except OSError as error:
-            raise disk_error(path, error) from None
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
+        raise disk_error(path, error) from None
     return private, public
 
 

@@ -127,6 +127,14 @@ def test_keys_are_never_replaced(keys, tmp_path):
     assert keys[0].read_bytes() == before
 
 
+@pytest.mark.parametrize("there", ["maker.key", "maker.pub"])
+def test_where_one_key_is_in_the_way_the_other_is_not_made(tmp_path, there):
+    (tmp_path / there).write_text("old")
+    with pytest.raises(UsageError, match="exists"):
+        signing.keygen(tmp_path / "maker")
+    assert [p.name for p in tmp_path.iterdir()] == [there]
+
+
 def test_what_is_no_key_is_refused(make_bundle, keys, tmp_path):
     bundle = signed(make_bundle(), keys)
     (tmp_path / "junk").write_text("junk")
