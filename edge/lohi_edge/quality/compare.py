@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from lohi_edge.quality.reference import Mask, mean_inside, nrmse, psnr, ssim_map, unit_range
 from lohi_edge.volume import Float32
 
@@ -25,17 +27,21 @@ def compare(
 
     PSNR and NRMSE pool the errors of a region's voxels; the SSIM maps, 2-D (slice by slice) and
     3-D, are averaged over them. ulf_enc_*: PSNR and 3-D SSIM after each volume's own minimum and
-    maximum became 0 and 1, data range 1, in the manner of the ULF-EnC challenge.
+    maximum became 0 and 1, data range 1, in the manner of the ULF-EnC challenge; an image of one
+    brightness, as a generator that collapsed makes it, becomes 0.
 
     Args:
         truth, image: (N, H, W) in [-1, 1], axial slices along the first axis.
         regions: masks (N, H, W) by name; None is the whole grid.
 
     Raises:
-        ValueError: an empty mask, a volume of one brightness, or one of fewer than 11 voxels along
-            an axis.
+        ValueError: an empty mask, a truth of one brightness, volumes of fewer than 11 voxels along
+            an axis, or an image that holds what is no number.
     """
-    unit_truth, unit_image = unit_range(truth), unit_range(image)
+    if not np.isfinite(image).all():
+        raise ValueError("expected an image of numbers, got NaN or infinity")
+    unit_truth = unit_range(truth)
+    unit_image = unit_range(image) if np.ptp(image) > 0 else np.zeros_like(image)
     maps = {
         "ssim_2d": ssim_map(truth, image, axes=(1, 2)),
         "ssim_3d": ssim_map(truth, image),

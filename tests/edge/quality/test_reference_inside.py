@@ -120,7 +120,17 @@ def test_the_challenge_ignores_scale_and_offset_but_knows_the_whole_volumes_rang
     assert not inside[-1, 0, 0]
     assert compare(bright, brighter, {"": inside})[""]["ulf_enc_psnr"] > found["ulf_enc_psnr"] + 10
     with pytest.raises(ValueError, match="one brightness"):
-        compare(truth, np.ones_like(image), {"": inside})
+        compare(np.ones_like(truth), image, {"": inside})
+
+
+def test_what_a_collapsed_generator_makes_is_measured_like_any_image() -> None:
+    truth, image, inside = stacks(3)
+    (found,) = compare(truth, np.full_like(image, 0.3), {"": inside}).values()
+    assert np.isfinite(list(found.values())).all()
+    assert found["ulf_enc_ssim"] < compare(truth, image, {"": inside})[""]["ulf_enc_ssim"]
+    image[2, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="expected an image of numbers"):
+        compare(truth, image, {"": inside})
 
 
 def test_nothing_inside_and_a_flat_truth_are_refused() -> None:
