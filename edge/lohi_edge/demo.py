@@ -62,15 +62,27 @@ def compare(
     All three volumes lie on one 1 mm grid; each is scaled by its own robust range, and cut by the
     window that the 64 mT scan decides.
     """
-    one = SliceContract(**{**contract.to_dict(), "channels": 1})
-    head = find_head(scan.data)
-    window = place(scan, one, head)
-    stacks = [_scaled(volume, window, one) for volume in (truth, image)]
-    pairs = [(t[0], i[0]) for t, i in zip(*stacks, strict=True)][head.low[2] : head.high[2]]
+    pairs = _pairs(scan, image, truth, contract)
     return {
         "PSNR": float(np.mean([psnr(t, i) for t, i in pairs])),
         "SSIM": float(np.mean([ssim(t, i) for t, i in pairs])),
     }
+
+
+def psnr_db(scan: Volume, image: Volume, truth: Volume, contract: SliceContract) -> float:
+    """The PSNR of `compare` alone, in a tenth of its time."""
+    return float(np.mean([psnr(t, i) for t, i in _pairs(scan, image, truth, contract)]))
+
+
+def _pairs(
+    scan: Volume, image: Volume, truth: Volume, contract: SliceContract
+) -> list[tuple[Float32, Float32]]:
+    """(truth, image), each (H, W), of every axial slice that shows the head."""
+    one = SliceContract(**{**contract.to_dict(), "channels": 1})
+    head = find_head(scan.data)
+    window = place(scan, one, head)
+    stacks = [_scaled(volume, window, one) for volume in (truth, image)]
+    return [(t[0], i[0]) for t, i in zip(*stacks, strict=True)][head.low[2] : head.high[2]]
 
 
 def _scaled(volume: Volume, window: Any, contract: SliceContract) -> Float32:

@@ -91,8 +91,8 @@ def _judge(
     scan = nifti.read(demo.SCAN).isotropic()
     truth = nifti.read(demo.TRUTH)
     contract = bundle.manifest.slice_contract
-    before = demo.compare(scan, scan, truth, contract)["PSNR"]
-    after = demo.compare(scan, image, truth, contract)["PSNR"]
+    before = demo.psnr_db(scan, scan, truth, contract)
+    after = demo.psnr_db(scan, image, truth, contract)
     problems = []
     if not difference <= limit:  # NaN is a problem too
         problems.append(f"differs from the golden output by {difference:.3g}, limit {limit:.3g}")
