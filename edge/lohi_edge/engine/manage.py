@@ -19,7 +19,7 @@ from lohi_edge.engine.build import Profile
 from lohi_edge.engine.cache import EngineCache, EngineKey, Entry
 from lohi_edge.engine.child import RESULT, TIMING
 from lohi_edge.errors import BundleError
-from lohi_edge.files import atomic_write
+from lohi_edge.files import atomic_write, disk_error
 from lohi_edge.runtime.cuda import Gpu, probe
 from lohi_edge.store import Store, digest
 
@@ -88,8 +88,11 @@ def build_engine(
     target = target or this_machine()
     cache = EngineCache(store or Store())
     key = EngineKey.of(bundle.manifest.files[onnx], target.trt, target.gpu, precision, profile)
-    timing = timing_cache or _own_timing_cache(cache.store, key)
-    folder = cache.workspace()
+    try:
+        timing = timing_cache or _own_timing_cache(cache.store, key)
+        folder = cache.workspace()
+    except OSError as error:
+        raise disk_error(cache.root, error) from None
     try:
         begin = time.monotonic()
         result = _run_child(folder, bundle, onnx, key, workspace_mb, timing, target)
@@ -103,6 +106,8 @@ def build_engine(
             "notes": result["notes"],
         }
         return cache.publish(folder, key, facts)
+    except OSError as error:
+        raise disk_error(folder, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # gone already where it was published
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import stat
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from lohi_edge.engine import manage, report
 from lohi_edge.engine.build import Profile
 from lohi_edge.engine.cache import EngineCache, EngineKey
 from lohi_edge.engine.memory import check_memory, needed_mb
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, DiskError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.cuda import Gpu
 from lohi_edge.store import Store
@@ -57,6 +59,22 @@ def test_an_engine_is_built_in_a_child_and_found_again(bundle, store, rtx, preci
     assert sorted(p.name for p in entry.path.iterdir()) == ["engine.json", "engine.plan"]
     assert leftovers(store) == []
     assert entry.record["key"]["profile"] == [1, 4, 4]
+
+
+@pytest.mark.parametrize("what", ["timing", "workspace"])
+def test_a_disk_that_takes_nothing_is_named_as_such(bundle, store, target, what):
+    if what == "timing":
+        (store.root / "timing").write_text("in the way")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        with pytest.raises(DiskError, match="cannot be written"):
+            manage.build_engine(bundle, "fp32", PROFILE, 64, None, target, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert leftovers(store) == []
 
 
 def test_what_tensorrt_rejects_leaves_nothing_and_its_words(make_bundle, store, rtx, small_net):
