@@ -99,13 +99,18 @@ class TrainConfig:
             )
             if not getattr(self, name) > 0
         ]
+        problems += [
+            f"{name} {value} is no finite number"
+            for name, value in vars(self).items()
+            if isinstance(value, float) and not math.isfinite(value)
+        ]
         if not 0 <= self.ema < 1:
             problems.append(f"ema {self.ema} is not within 0 to 1")
         if not 0 <= self.hold <= 1:
             problems.append(f"hold {self.hold} is not within 0 to 1")
         problems += [
             f"{name} {getattr(self, name)} is negative"
-            for name in ("gamma", "elastic", "slip")
+            for name in ("gamma", "elastic", "slip", "seed", "discriminator_lr")
             if not getattr(self, name) >= 0
         ]
         if not 0 <= self.levels <= 1:

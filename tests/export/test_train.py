@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -232,6 +233,10 @@ def test_a_crop_that_does_not_fit_is_refused() -> None:
             "train is not a list of subjects",
         ),
         ({"batch": 0}, "batch 0 is not positive"),
+        ({"seed": -1}, "seed -1 is negative"),
+        ({"discriminator_lr": -1.0}, "discriminator_lr -1.0 is negative"),
+        ({"l1": math.nan}, "l1 nan is no finite number"),
+        ({"lr": math.inf}, "lr inf is no finite number"),
     ],
 )
 def test_an_unusable_configuration_says_why(options: dict[str, Any], message: str) -> None:
