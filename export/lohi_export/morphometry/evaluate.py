@@ -122,6 +122,8 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
     """Mean Dice, volume error and bias per kind and region, and the confusion of tissues.
 
     Volume error is the mean of |found - truth| / truth in percent; bias its mean with the sign.
+    `to_3T` is the mean of |found - found in the 3 T image| / found in the 3 T image over regions
+    and images, as the study has it, and `ventricles_to_3T` the same of all ventricles together.
     """
     report: dict[str, Any] = {}
     for kind in KINDS:
@@ -133,6 +135,7 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         inner = [regions[name] for name in REGIONS.values()]
         report[kind] = {
+            **_to_3t(of, rows),
             "images": len(of),
             "mean_dice": float(np.mean([r["dice"] for r in inner])),
             "mean_volume_error": float(np.mean([r["volume_error"] for r in inner])),
@@ -140,6 +143,25 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
             "confusion": dict(zip(TISSUES, shares.round(1).tolist(), strict=True)),
         }
     return report
+
+
+def _to_3t(of: list[Measured], rows: list[Measured]) -> dict[str, float]:
+    high = {(row.head, row.contrast): row.found for row in rows if row.kind == "3T"}
+    pairs = [
+        (row.found, high[row.head, row.contrast])
+        for row in of
+        if row.kind != "3T" and (row.head, row.contrast) in high
+    ]
+    if not pairs:
+        return {}
+    ventricles = [REGIONS[label] for label in VENTRICLES]
+    regions = [_percent(own[name], other[name]) for own, other in pairs for name in own]
+    fluid = [_percent(*(sum(one[v] for v in ventricles) for one in pair)) for pair in pairs]
+    return {"to_3T": float(np.mean(regions)), "ventricles_to_3T": float(np.mean(fluid))}
+
+
+def _percent(found: float, wanted: float) -> float:
+    return 100 * abs(found - wanted) / max(wanted, 1e-3)
 
 
 def _figures(rows: list[Measured], name: str) -> dict[str, float]:
@@ -162,8 +184,13 @@ def table(report: dict[str, Any]) -> str:
     for kind, part in report.items():
         dice, error = part["mean_dice"], part["mean_volume_error"]
         columns = f"{'Dice':>6}{'truth ml':>10}{'found ml':>10}{'error %':>9}{'bias %':>8}"
+        beside = ""
+        if "to_3T" in part:
+            fluid = f"all ventricles {part['ventricles_to_3T']:.1f} %"
+            beside = f", {part['to_3T']:.1f} % from the 3 T image ({fluid})"
         lines += [
-            f"{kind}: {part['images']} images, mean Dice {dice:.3f}, mean error {error:.1f} %",
+            f"{kind}: {part['images']} images, mean Dice {dice:.3f}, mean error {error:.1f} %"
+            f"{beside}",
             f"  {'region':34}{columns}",
         ]
         for name, f in part["regions"].items():

@@ -203,6 +203,28 @@ def test_figures_are_worked_out_by_hand():
     json.dumps(report)
 
 
+def test_agreement_with_3t_is_between_images_of_one_head():
+    def measured(head, kind, ml):
+        names = (*REGIONS.values(), TOTAL)
+        confusion = np.zeros((len(evaluate.TISSUES),) * 2, np.int64)
+        return evaluate.Measured(
+            head, "T1w", kind, {}, dict.fromkeys(names, 5.0), dict.fromkeys(names, ml), confusion
+        )
+
+    rows = [
+        measured("13", "64mT", 12.0), measured("13", "3T", 10.0),  # 20 %
+        measured("14", "64mT", 9.0), measured("14", "3T", 6.0),  # 50 %
+        measured("15", "64mT", 9.0),  # has no partner
+    ]  # fmt: skip
+    for row in rows:
+        row.dice.update(dict.fromkeys(REGIONS.values(), 0.5))
+    report = evaluate.summary(rows)
+    assert report["64mT"]["to_3T"] == pytest.approx(35)
+    assert report["64mT"]["ventricles_to_3T"] == pytest.approx(35)
+    assert "to_3T" not in report["3T"]
+    assert "35.0 % from the 3 T image" in evaluate.table(report)
+
+
 def test_scans_are_held_against_their_own_truth(tmp_path, head):
     """A segmenter that returns the truth scores 1; one that calls cortex white matter does not."""
     labels = head[30:130, 44:164, 20:140]
