@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +22,7 @@ from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.inspect import inspect
 from lohi_edge.quality.morphometry import Segmenter
 from lohi_edge.quality.uncertainty import spread, summary
+from lohi_edge.quality.verdict import PARTS, limits_for
 from lohi_edge.quality.volumes import before_and_after
 from lohi_edge.runtime import Choice, Progress, choose
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
@@ -147,7 +149,8 @@ def enhance(
         volumes: also measure the regions of scan and result, into `receipt["metrics"]["volumes"]`.
 
     Raises:
-        UsageError: an unknown option value, or a different result is in the way.
+        UsageError: an unknown option value, or a result of another scan or model, or judged by
+            other limits, is in the way.
         BadInput: the scan cannot be read or enhanced.
         BundleError: the model cannot be used.
         Held: the result is not fit to be seen.
@@ -175,6 +178,8 @@ def enhance(
     if target and not overwrite:
         for path in (target, delivery.held(target))[: 1 + deliver_held]:
             if found := delivery.existing(path, record, grid, mark, uncertainty, volumes):
+                if limits:
+                    _refuse_other_limits(path, found, model.bundle.manifest.metrics, Path(limits))
                 return Result(None, found, path=path, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
@@ -236,6 +241,20 @@ def write(
     acquired = result.before.origin.sidecar if result.before.origin else None
     delivery.write_receipt(target, record, acquired)
     return replace(result, path=target)
+
+
+def _refuse_other_limits(
+    path: Path, found: dict[str, Any], metrics: Mapping[str, Any], limits: Path
+) -> None:
+    """Raises UsageError where a finished result was judged by other limits than a file's."""
+    wanted = limits_for(found["contrast"]["name"], metrics, limits)
+    for part in PARTS:
+        for name, entry in found["metrics"].get(part, {}).items():
+            if isinstance(entry, dict) and entry.get("limits", {}) != wanted[part].get(name, {}):
+                raise UsageError(
+                    f"{path}: this result was judged by other limits of {name} than those of "
+                    f"{limits}; judge it anew with --overwrite"
+                )
 
 
 def _default_grid(scan: Path | Series | Volume, format: Format) -> Grid:

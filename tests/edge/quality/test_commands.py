@@ -73,6 +73,17 @@ def test_a_held_result_is_replaced_only_where_asked(write_scan, identity_bundle,
     assert replaced.receipt["result"]["sha256"] != first.receipt["result"]["sha256"]
 
 
+def test_a_result_that_passed_other_limits_is_not_taken_for_done(
+    write_scan, identity_bundle, tmp_path, strict
+):
+    scan, out = write_scan("scan_T1w.nii.gz"), tmp_path / "out"
+    enhance(scan, out=out, bundle=identity_bundle)
+    with pytest.raises(UsageError, match=r"other limits of slices.*--overwrite"):
+        enhance(scan, out=out, bundle=identity_bundle, limits=strict)
+    with pytest.raises(Held):
+        enhance(scan, out=out, bundle=identity_bundle, limits=strict, overwrite=True)
+
+
 @pytest.fixture
 def dividing_bundle(identity_bundle, tmp_path):
     """0 / 0 wherever the input is air, 1 elsewhere; no golden slice has air."""
