@@ -160,6 +160,8 @@ class Closing:
 
     def settle_pending(self) -> None:
         """Settle every original that could not be settled when its scan was closed."""
+        if not self.outbox.is_there():
+            return  # nothing may go onto a bare mount point
         self._rested = set()
         self._leave(self.leaving.resume)
         for scan in self.ledger.select("original = 'pending'"):
@@ -171,7 +173,7 @@ class Closing:
         """Settle what there was no time for, and what a look shows to be over."""
         if self.leaving.more or self.ledger.clock.now() >= self.leaving.due:
             self.settle_pending()
-        if self.settings.watch.originals == "keep":
+        if self.settings.watch.originals == "keep" or not self.outbox.is_there():
             return
         # What is skipped in the inbox itself stays there.
         of = {place: path for path in look.skipped if (place := place_of(path))}

@@ -401,6 +401,18 @@ class TestLeaving:
         closing.settle_pending()
         assert not (closing.root / "ward").exists()
 
+    def test_nothing_goes_onto_the_bare_mount_point_of_an_outbox(self, closing, monkeypatch):
+        scan = self.half_gone(closing, monkeypatch)
+        save(closing.root / "scout", localizer())
+        closing.outbox.root.rename(closing.outbox.root.with_name("unmounted"))
+        closing.outbox.root.mkdir()
+        closing.settle_pending()
+        for at in (20, 30):
+            closing.settle_seen(closing.inbox.look(at))
+        assert list(closing.outbox.root.iterdir()) == []
+        assert closing.ledger.get(scan).original == "pending"
+        assert sum(p.is_file() for p in closing.root.rglob("*")) == 17
+
     def test_what_went_and_only_the_ledger_missed_is_told_at_once(self, closing):
         """A ledger that was rebuilt holds thousands of them."""
         for n, place in enumerate(("ward", "ward/below", "ward0", "packed.zip")):
