@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import delivery
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import is_directory, is_file
 
 WATCHED = ("noise", "shading", "sharp_in_plane", "sharp_through", "contrast", "head_like")
 LATEST = 10
@@ -17,8 +20,16 @@ ALARM = 3.0  # robust standard errors by which the latest scans' median may lie 
 
 
 def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Receipts in folders and below, oldest first by file time."""
-    paths = [path for folder in folders for path in folder.rglob("*_desc-synthetic*.json")]
+    """Receipts in folders and below, oldest first by file time.
+
+    Raises:
+        BadInput: a folder that is none.
+    """
+    paths = []
+    for folder in folders:
+        if not is_directory(folder):
+            raise BadInput(f"{folder}: expected a folder with receipts; check the path")
+        paths += [path for path in folder.rglob("*_desc-synthetic*.json") if is_file(path)]
     paths.sort(key=lambda path: path.stat().st_mtime)
     found = (delivery.read_receipt(path) for path in paths)
     return [record for record in found if record is not None]
@@ -35,7 +46,12 @@ def drift(records: list[dict[str, Any]], count: int = 200, contrast: str = "T1w"
     Returns:
         `scans`, `metrics` (name -> medians `before` and `latest`, `shift` in robust standard errors
         of the latest median), `verdict` "pass", "warn" or "too few", `reasons`.
+
+    Raises:
+        UsageError: an unknown contrast.
     """
+    if contrast not in CONTRASTS:
+        raise UsageError(f"expected --contrast to be one of {', '.join(CONTRASTS)}, got {contrast}")
     of_one = [r for r in records if r["contrast"]["name"] == contrast][-count:]
     before, latest = of_one[:-LATEST], of_one[-LATEST:]
     if len(before) < MIN_BEFORE:

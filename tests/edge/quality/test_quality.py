@@ -334,3 +334,12 @@ def test_drift_sees_a_change_and_only_a_change():
     changed = drift.drift(records(0.02, 50) + records(0.03, 10))
     assert changed["verdict"] == "warn"
     assert "noise" in changed["reasons"][0]
+
+
+def test_drift_of_nothing_that_exists_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="one of T1w, T2w, FLAIR, got t1w"):
+        drift.drift(records(0.02, 60), contrast="t1w")
+    with pytest.raises(BadInput, match="expected a folder with receipts"):
+        drift.receipts([tmp_path / "outbix"])
+    (tmp_path / "x_desc-synthetic.json").symlink_to(tmp_path / "gone")
+    assert drift.receipts([tmp_path]) == []
