@@ -49,6 +49,7 @@ def ask(state: Path, do: str, scan: int) -> str:
         parts = _parts(state)
         try:
             parts.outbox.clear()
+            parts.leaving.resume()  # no daemon does it now
             return _do(parts, do, scan)
         finally:
             parts.outbox.close()

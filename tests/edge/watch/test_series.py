@@ -588,6 +588,18 @@ def test_killed_at_every_step_of_a_folder_that_leaves(box):
 
 
 @pytest.mark.slow
+def test_what_a_dead_daemon_left_on_its_way_out_can_be_tried_again(box):
+    box.settings["watch"].update(series_quiet_s=0.3, originals="move", incomplete_s=0.1)
+    folder = save(box.inbox / "ward", ball(1)[:5] + ball(1)[6:])
+    box.start(fault="after_slice_left:7")
+    box.wait_killed()
+    assert len(list(folder.iterdir())) == 16
+    assert "again" in box.cli("queue", "retry", "1").stdout
+    assert len(list(folder.iterdir())) == 23
+    assert box.counts() == {"received": 1}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["ward", "."])
 def test_without_the_ledger_no_scan_is_made_of_what_is_left_of_a_series(box, place):
     """Its slices leave from one end on, so that the rest of them has no gap."""
