@@ -132,7 +132,7 @@ def bench(
 ) -> None:
     """Time DICOM on this machine: a series read, a derived one written, instances received.
 
-    Example: lohi-edge bench-dicom --runs 9
+    Example: lohi-edge bench-dicom --runs 3
     """
     from lohi_edge.console import show_mapping
     from lohi_edge.dicom.bench import measure

@@ -108,7 +108,7 @@ def bench(
 
     Examples:
 
-      lohi-edge bench-watch --runs 10
+      lohi-edge bench-watch --runs 2
 
       lohi-edge bench-watch small.nii --soak 2000
     """
