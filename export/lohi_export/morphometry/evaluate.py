@@ -134,10 +134,11 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
         counts = sum((row.confusion for row in of), np.zeros((len(TISSUES),) * 2, np.int64))
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         inner = [regions[name] for name in REGIONS.values()]
+        overlaps = [r["dice"] for r in inner if "dice" in r] or [0.0]
         report[kind] = {
             **_to_3t(of, rows),
             "images": len(of),
-            "mean_dice": float(np.mean([r["dice"] for r in inner])),
+            "mean_dice": float(np.mean(overlaps)),
             "mean_volume_error": float(np.mean([r["volume_error"] for r in inner])),
             "regions": regions,
             "confusion": dict(zip(TISSUES, shares.round(1).tolist(), strict=True)),
@@ -173,8 +174,8 @@ def _figures(rows: list[Measured], name: str) -> dict[str, float]:
         "volume_error": float(np.abs(relative).mean()),
         "volume_bias": float(relative.mean()),
     }
-    if name != TOTAL:
-        figures["dice"] = float(np.mean([r.dice[name] for r in rows if name in r.dice]))
+    if overlaps := [r.dice[name] for r in rows if name in r.dice]:
+        figures["dice"] = float(np.mean(overlaps))
     return figures
 
 
