@@ -119,7 +119,7 @@ def enhance(
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
-    limits: str | Path | None = None,
+    limits: str | Path | Mapping[str, Any] | None = None,
     deliver_held: bool = False,
     uncertainty: bool = False,
     volumes: bool = False,
@@ -141,7 +141,8 @@ def enhance(
         overwrite: replace a different result that is there already.
         threads: of the CPU runtime; None for one per core.
         progress: called with (slices done, slices in all).
-        limits: a JSON file of quality limits that go before the bundle's and the package's.
+        limits: quality limits that go before the bundle's and the package's: a JSON file, or
+            what `quality.verdict.read` made of one.
         deliver_held: write a held result too, marked as held in its name and header (research);
             never one that holds what is no number.
         uncertainty: also say how much the answer depends on accidents, as a second image
@@ -157,6 +158,7 @@ def enhance(
         DiskError: the result cannot be written.
     """
     _check_options(contrast, grid, prefer, format)
+    limits = Path(limits) if isinstance(limits, str) else limits
     clock = Clock()
     with clock("read"):
         scan = source.resolve(scan)
@@ -178,15 +180,15 @@ def enhance(
     if target and not overwrite:
         for path in (target, delivery.held(target))[: 1 + deliver_held]:
             if found := delivery.existing(path, record, grid, mark, uncertainty, volumes):
-                if limits:
-                    _refuse_other_limits(path, found, model.bundle.manifest.metrics, Path(limits))
+                if limits is not None:
+                    _refuse_other_limits(path, found, model.bundle.manifest.metrics, limits)
                 return Result(None, found, path=path, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
     image, doubt = _compute(fine, model, clock, record, progress, uncertainty)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
-        seen = inspect(volume, fine, contrast, image, quality, Path(limits) if limits else None)
+        seen = inspect(volume, fine, contrast, image, quality, limits)
         receipt.judge(record, seen, volume)
     numbers = bool(np.isfinite(image.data).all())  # what is no number cannot be written at all
     if record["verdict"] == "hold" and not (deliver_held and numbers):
@@ -244,16 +246,19 @@ def write(
 
 
 def _refuse_other_limits(
-    path: Path, found: dict[str, Any], metrics: Mapping[str, Any], limits: Path
+    path: Path,
+    found: dict[str, Any],
+    metrics: Mapping[str, Any],
+    limits: Path | Mapping[str, Any],
 ) -> None:
-    """Raises UsageError where a finished result was judged by other limits than a file's."""
+    """Raises UsageError where a finished result was judged by other limits than these."""
     wanted = limits_for(found["contrast"]["name"], metrics, limits)
     for part in PARTS:
         for name, entry in found["metrics"].get(part, {}).items():
             if isinstance(entry, dict) and entry.get("limits", {}) != wanted[part].get(name, {}):
                 raise UsageError(
-                    f"{path}: this result was judged by other limits of {name} than those of "
-                    f"{limits}; judge it anew with --overwrite"
+                    f"{path}: this result was judged by other limits of {name} than those "
+                    "given; judge it anew with --overwrite"
                 )
 
 

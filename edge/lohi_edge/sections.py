@@ -41,7 +41,12 @@ class Watch:
 
 @dataclass(frozen=True)
 class Enhance:
-    """Section [enhance]: the options of `lohi-edge enhance`."""
+    """Section [enhance]: the options of `lohi-edge enhance`.
+
+    Attributes:
+        limits: in the settings a file of quality limits; here what it held (JSON) when they were
+            read, so that a file changed later counts only from the next reload on.
+    """
 
     bundle: str | None = None
     contrast: str | None = None
@@ -51,6 +56,7 @@ class Enhance:
     runtime: str = "auto"
     precision: str = "auto"
     mark: bool = False
+    limits: str | None = None
 
     def digest(self) -> str:
         """Eight hex digits that change with every setting a result depends on.
@@ -59,6 +65,7 @@ class Enhance:
         """
         what = {"grid": self.grid, "prefer": self.prefer, "precision": self.precision}
         what |= {"mark": "yes"} if self.mark else {}
+        what |= {"limits": self.limits} if self.limits else {}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -5,9 +5,10 @@ Every section is a frozen dataclass; a key that none of them has is refused, wit
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -82,7 +83,8 @@ def load(
         overrides: {"section": {"key": value}} from a command line.
 
     Raises:
-        UsageError: unreadable file, unknown section or key, or a value that is none.
+        UsageError: unreadable file, unknown section or key, a value that is none, or unusable
+            quality limits.
     """
     environ = os.environ if environ is None else environ
     path = path or file_in_use(environ)
@@ -100,7 +102,19 @@ def load(
                 toml.refuse_unknown(where, f"key in [{section}]", key, _keys(section))
             merged.setdefault(section, {}).update(values)
     made = {s: _section(s, values) for s, values in merged.items()}
+    enhance = made.get("enhance")
+    if enhance and enhance.limits is not None:
+        made["enhance"] = replace(enhance, limits=_limits(enhance.limits))
     return Settings(**made)
+
+
+def _limits(path: str) -> str:
+    from lohi_edge.quality import verdict  # loads scipy, which few settings need
+
+    try:
+        return json.dumps(verdict.read(Path(path)), sort_keys=True)
+    except UsageError as error:
+        raise UsageError(f"enhance.limits: {error}") from None
 
 
 def file_in_use(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -19,7 +19,10 @@ FOLDERS = {"inbox", "outbox", "state"}
 def everything(tmp_path) -> Settings:
     """The settings with every commented key switched on."""
     file = tmp_path / "all.toml"
-    file.write_text(_KEY.sub("", FILE.read_text()))
+    limits = tmp_path / "limits.json"
+    limits.write_text("{}")
+    text = _KEY.sub("", FILE.read_text())
+    file.write_text(text.replace("/etc/lohi-edge/limits.json", str(limits)))
     return load(file, {})
 
 

@@ -96,3 +96,36 @@ def test_the_digest_follows_what_changes_a_result_and_nothing_else():
 
     assert digest() == digest(threads=3) == digest(bundle="/elsewhere")
     assert len({digest(), digest(grid="native"), digest(prefer="qform")}) == 3
+
+
+LIMITS = '{"scan": {"T1w": {"slices": {"hold": [%d, null]}}}}'
+
+
+def test_limits_are_what_their_file_held_when_the_settings_were_read(tmp_path):
+    file = tmp_path / "limits.json"
+    plain = load(environ={}).enhance
+    env = {"LOHI_EDGE_ENHANCE_LIMITS": str(file)}
+    file.write_text(LIMITS % 10)
+    first = load(environ=env).enhance
+    file.write_text(LIMITS % 20)
+    second = load(environ=env).enhance
+    assert len({plain.digest(), first.digest(), second.digest()}) == 3
+    file.write_text((LIMITS % 10).replace(" ", ""))
+    assert load(environ=env).enhance == first
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "found nothing"),
+        ("{", "JSON"),
+        ('{"scan": 3}', "docs/reference/quality.md"),
+        ('{"scan": {"T1w": {"slics": {}}}}', "did you mean 'slices'"),
+    ],
+)
+def test_unusable_limits_are_refused_in_words(tmp_path, text, words):
+    file = tmp_path / "limits.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=f"(?i)enhance.limits: .*{words}"):
+        load(environ={}, overrides={"enhance": {"limits": str(file)}})

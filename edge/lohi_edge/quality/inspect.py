@@ -28,7 +28,7 @@ def inspect(
     contrast: str,
     result: Volume | None = None,
     bundle_metrics: Mapping[str, Any] | None = None,
-    override: Path | None = None,
+    override: Path | Mapping[str, Any] | None = None,
 ) -> Inspection:
     """Judge a scan and, where there is one, the result made of it.
 
@@ -38,7 +38,7 @@ def inspect(
         contrast: what it is taken for.
         result: on the grid of `fine`, 0 to 1000.
         bundle_metrics: `metrics` of the bundle's manifest.
-        override: a file of limits that go before all others.
+        override: limits that go before all others, or a file of them.
 
     Raises:
         BundleError, UsageError: unusable limits.

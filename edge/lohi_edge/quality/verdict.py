@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lohi_edge.bundle import CONTRASTS
-from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.errors import BadInput, BundleError, UsageError
 from lohi_edge.files import read_bytes
 from lohi_edge.quality import fitness, plausibility
 from lohi_edge.quality.advice import sentence
@@ -43,13 +43,15 @@ def shipped() -> dict[str, Any]:
 
 
 def limits_for(
-    contrast: str, bundle_metrics: Mapping[str, Any], override: Path | None = None
+    contrast: str,
+    bundle_metrics: Mapping[str, Any],
+    override: Path | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Limits of the scan's and the result's metrics for a contrast, and `reference` deciles.
 
     The package's limits, over them those of the bundle (`metrics.quality` of its manifest, same
-    form), over them those of a settings file; metric by metric. A layer with `"base": "none"`
-    starts from nothing instead.
+    form), over them those of `override`, a file or what `read` made of one; metric by metric. A
+    layer with `"base": "none"` starts from nothing instead.
 
     Raises:
         BundleError, UsageError: unusable limits in the bundle or in the file; in the file also
@@ -58,13 +60,8 @@ def limits_for(
     layers = [shipped()]
     if found := bundle_metrics.get("quality"):
         layers.append(_checked(found, BundleError, "the bundle's metrics.quality"))
-    if override:
-        try:
-            found = json.loads(read_bytes(override, MAX_BYTES))
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{override}: expected quality limits in JSON: {error}") from None
-        layers.append(_checked(found, UsageError, str(override)))
-        _refuse_unknown(str(override), found)
+    if override is not None:
+        layers.append(read(override) if isinstance(override, Path) else dict(override))
     merged = _nothing()
     for layer in layers:
         if layer.get("base") == "none":
@@ -73,6 +70,23 @@ def limits_for(
             merged[part].update(layer.get(part, {}).get(contrast, {}))
         merged["reference"] = layer.get("reference", {}).get(contrast, merged["reference"])
     return merged
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The quality limits in a file.
+
+    Raises:
+        UsageError: it cannot be read, is no such JSON, or names what nothing bears.
+    """
+    try:
+        found = json.loads(read_bytes(path, MAX_BYTES))
+    except BadInput as error:
+        raise UsageError(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected quality limits in JSON: {error}") from None
+    limits = _checked(found, UsageError, str(path))
+    _refuse_unknown(str(path), limits)
+    return limits
 
 
 def _nothing() -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Child:
         self._models = Models(
             options["bundle"], options["threads"], options["runtime"], options["precision"]
         )
+        self._limits = json.loads(options["limits"]) if options["limits"] else None
         self._volumes: dict[int, tuple[Volume, dict[str, float]]] = {}
         self._tasks: Tasks = queue.Queue()
         self._reads: Tasks = queue.Queue()
@@ -166,6 +167,7 @@ class Child:
             bundle=self._models,
             contrast=self._options["contrast"],
             grid=self._options["grid"],
+            limits=self._limits,
             progress=self._progress(id),
         )
         self._send("computed", id=id)

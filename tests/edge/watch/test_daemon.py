@@ -236,6 +236,24 @@ def test_sighup_takes_good_settings_and_keeps_the_old_for_bad(box, tmp_path):
     assert (box.outbox / "originals/a_T1w.nii.gz").is_file()
 
 
+def test_limits_of_the_settings_judge_and_other_ones_judge_anew(box, tmp_path):
+    limits = tmp_path / "limits.json"
+    limits.write_text(json.dumps({"base": "none"}))
+    box.start(env={"LOHI_EDGE_ENHANCE_LIMITS": str(limits)})
+    scan = box.scan("a_T1w.nii.gz")
+    box.wait_states(done=1)
+    limits.write_text("{")
+    box.process.send_signal(signal.SIGHUP)
+    box.wait(lambda: "settings.refused" in box.read_log())
+    strict = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
+    limits.write_text(json.dumps(strict))
+    box.process.send_signal(signal.SIGHUP)
+    box.wait(lambda: "settings.reloaded" in box.read_log())
+    os.utime(scan, (1, 1))  # the same bytes, sent again
+    box.wait_states(done=1, held=1)
+    assert box.stop() == 0
+
+
 def test_systemd_hears_of_ready_watchdog_and_stopping(box):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         address = box.inbox.parent / "notify"
