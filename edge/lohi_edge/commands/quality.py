@@ -36,7 +36,7 @@ def qc(
 ) -> None:
     """Say whether scans are fit to be enhanced, without enhancing them.
 
-    Exit codes: 0 pass or warn, 3 bad input, 4 hold.
+    Exit codes: 0 pass or warn, 3 bad input, 4 hold, 5 unusable bundle.
 
     Example: lohi-edge qc scan.nii.gz --json
     """

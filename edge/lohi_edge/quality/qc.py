@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
 from lohi_edge import source
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.clock import Clock
-from lohi_edge.errors import LohiError, UsageError
+from lohi_edge.device import installed
+from lohi_edge.device.library import Library
+from lohi_edge.errors import BundleError, LohiError, UsageError
 from lohi_edge.quality.inspect import inspect
 
 
 def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -> dict[str, Any]:
     """`source`, `contrast`, `metrics`, `verdict`, `reasons` of one scan; or `source` and `error`.
 
+    Limits are those of the bundle that `enhance` would use here, under those of a file.
+
     Raises:
         UsageError: an unknown contrast or unusable limits.
+        BundleError: that bundle cannot be used.
     """
     if contrast is not None and contrast not in CONTRASTS:
         raise UsageError(f"expected --contrast to be one of {', '.join(CONTRASTS)}, got {contrast}")
@@ -27,8 +33,8 @@ def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -
         fine = volume.isotropic()
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)
-        seen = inspect(volume, fine, name, override=limits)
-    except UsageError:
+        seen = inspect(volume, fine, name, None, _bundle_metrics(name), limits)
+    except (UsageError, BundleError):
         raise
     except LohiError as error:
         return {
@@ -42,6 +48,16 @@ def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -
         "verdict": seen.verdict,
         "reasons": seen.reasons,
     }
+
+
+def _bundle_metrics(contrast: str) -> dict[str, Any]:
+    """`metrics` of the bundle in use for a contrast; empty where none serves it."""
+    Library().pointer()  # where it cannot be read, nothing is guessed
+    try:
+        path = installed.resolve(contrast)
+    except BundleError:
+        return {}
+    return dict(bundles.read_manifest(path)[0].metrics)
 
 
 def line(record: dict[str, Any]) -> str:

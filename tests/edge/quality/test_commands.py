@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,12 +16,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from helpers import head_phantom
+from lohi_edge import bundle as bundles
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.cli import app
-from lohi_edge.errors import BadInput, Held, UsageError
+from lohi_edge.device.library import POINTER, Library
+from lohi_edge.device.pointer import Pointer
+from lohi_edge.errors import BadInput, BundleError, Held, UsageError
 from lohi_edge.files import sha256
 from lohi_edge.pipeline import Models, enhance
-from lohi_edge.quality import drift
+from lohi_edge.quality import drift, qc
 from lohi_edge.report_maps import maps
 from lohi_edge.volume import Volume
 
@@ -132,6 +136,28 @@ def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):
     free.write_text(json.dumps({"base": "none"}))
     assert CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)]).exit_code == 0
     assert CliRunner().invoke(app, ["qc", str(path.with_name("no.nii"))]).exit_code == 3
+
+
+def test_qc_judges_by_the_limits_of_the_bundle_that_would_run(write_scan, tmp_path, monkeypatch):
+    library = Library(tmp_path / "bundles")
+    monkeypatch.setenv("LOHI_EDGE_BUNDLES", str(library.root))
+    manifest = bundles.read_manifest(bundles.shipped("T1w"))[0]
+    (library.root / "mine").mkdir(parents=True)
+    text = json.dumps(replace(manifest, metrics={"quality": HELD}).to_dict())
+    (library.root / "mine" / "manifest.json").write_text(text)
+    (library.root / POINTER).write_text(Pointer({"T1w": "mine"}).to_json())
+    path = write_scan("scan_T1w.nii.gz")
+    found = qc.check(path)
+    assert [reason["name"] for reason in found["reasons"]] == ["slices"]
+    assert found["verdict"] == "hold"
+    (library.root / "mine" / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="not JSON"):
+        qc.check(path)
+
+
+def test_qc_needs_no_bundle(write_scan, monkeypatch, tmp_path):
+    monkeypatch.setattr(bundles, "_SHIPPED", tmp_path)
+    assert qc.check(write_scan("scan_T1w.nii.gz"))["metrics"]["scan"]["noise"]["limits"]
 
 
 def test_explain_checks_the_hashes_again(done, identity_bundle):
