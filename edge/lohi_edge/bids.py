@@ -58,9 +58,11 @@ def run(
     A result's sidecar names its source as a BIDS URI.
 
     Raises:
+        UsageError: the results would lie among the raw data.
         BadInput: see `scans`.
         DiskError: the data set's description cannot be written.
     """
+    _refuse_raw(root, out)
     wanted = scans(root)
     make_directory(out)
     describe(out, root)
@@ -70,6 +72,16 @@ def run(
             if outcome.result and outcome.result.path:
                 _name_source(outcome.result.path, within)
             yield outcome
+
+
+def _refuse_raw(root: Path, out: Path) -> None:
+    """Raises UsageError where `out` is the raw data set, or in the folder of a subject of it."""
+    raw, into = root.resolve(), out.resolve()
+    if into == raw or (into.is_relative_to(raw) and into.relative_to(raw).parts[0][:4] == "sub-"):
+        raise UsageError(
+            f"{out}: expected OUT apart from the raw data of {root}; "
+            f"name another folder, such as {root / 'derivatives' / 'lohi-edge'}"
+        )
 
 
 def describe(out: Path, root: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from helpers import head_phantom
 from lohi_edge import bids
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 
 
 @pytest.fixture
@@ -59,6 +59,22 @@ def test_a_derivative_data_set_with_sources_as_uris(raw, tmp_path, identity_bund
     checked = subprocess.run([validator, "--json", str(out)], capture_output=True, text=True)
     issues = json.loads(checked.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+@pytest.mark.parametrize("within", [".", "sub-01", "sub-01/anat", "sub-new/out", "link"])
+def test_a_raw_data_set_takes_no_results(raw, identity_bundle, within):
+    (raw / "link").symlink_to(raw / "sub-01")
+    before = sorted(raw.rglob("*"))
+    with pytest.raises(UsageError, match="derivatives"):
+        list(bids.run(raw, raw / within, lambda scan: None, bundle=identity_bundle))
+    assert sorted(raw.rglob("*")) == before
+
+
+def test_derivatives_may_lie_in_the_raw_data_set(raw, identity_bundle):
+    out = raw / "derivatives" / "lohi"
+    outcomes = list(bids.run(raw, out, lambda scan: None, bundle=identity_bundle))
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert bids.scans(raw) == [outcome.scan for outcome in outcomes]
 
 
 def test_refuses_what_is_no_bids_data_set(raw, tmp_path):
