@@ -81,16 +81,23 @@ def pick(bundle: Bundle, request: Request) -> Choice:
         else:
             reasons = "; ".join(record["problems"])
             notes.append(f"{candidate.precision} on {candidate.runtime} not accepted: {reasons}")
-    if not found:
-        raise BundleError(_nothing(bundle, request, notes))
-    candidate, record, runtime = min(found, key=lambda item: item[1]["seconds_per_slice"])
-    return Choice(
-        runtime or candidate.make(),
-        candidate.onnx,
-        "; ".join(dict.fromkeys(notes)) or None,
-        _why(candidate, record, [f[0] for f in found], request),
-        record,
-    )
+    while found:
+        fastest = min(found, key=lambda item: item[1]["seconds_per_slice"])
+        candidate, record, runtime = fastest
+        try:
+            runtime = runtime or candidate.make()
+        except BundleError as error:  # broken since it was accepted
+            notes.append(f"{candidate.precision} on {candidate.runtime}: {error}")
+            found.remove(fastest)
+            continue
+        return Choice(
+            runtime,
+            candidate.onnx,
+            "; ".join(dict.fromkeys(notes)) or None,
+            _why(candidate, record, [f[0] for f in found], request),
+            record,
+        )
+    raise BundleError(_nothing(bundle, request, notes))
 
 
 def cpu_candidates(bundle: Bundle, request: Request) -> list[Candidate]:

@@ -42,9 +42,13 @@ class OpenVinoRuntime:
             precision: "bf16" to compute an FP32 file in bfloat16; None for what the file says.
 
         Raises:
-            BundleError: the file does not compile or has other inputs than the slice contract.
+            BundleError: OpenVINO itself does not load, or the file does not compile or has other
+                inputs than the slice contract.
         """
-        import openvino as ov
+        try:
+            import openvino as ov
+        except (ImportError, OSError) as error:  # installed, but a library of it is not there
+            raise BundleError(f"OpenVINO cannot be loaded: {error}; install it again") from error
 
         self.version = metadata.version("openvino")
         self.precision = precision or onnx.split(".")[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -172,6 +173,53 @@ def test_without_a_store_it_still_runs_and_says_so(bundle, monkeypatch, tmp_path
 def test_unknown_words_are_usage_errors(bundle, options):
     with pytest.raises(UsageError, match=r"expected (runtime|precision) auto or one of"):
         choose(bundle, **options)
+
+
+@pytest.fixture
+def broken_openvino(monkeypatch, tmp_path):
+    """Call it, and `import openvino` raises an error of a kind in place of the installed one."""
+    pytest.importorskip("openvino")
+
+    def shadow(kind):
+        (tmp_path / "openvino").mkdir()
+        (tmp_path / "openvino" / "__init__.py").write_text(f"raise {kind}('libopenvino.so')")
+        for name in [n for n in sys.modules if n.split(".")[0] == "openvino"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return shadow
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "OSError"])
+def test_a_broken_openvino_is_said_and_not_used(
+    bundle, broken_openvino, monkeypatch, kind, tmp_path
+):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    broken_openvino(kind)
+
+    choice = choose(bundle)
+
+    assert choice.runtime.name == "onnxruntime"
+    assert "OpenVINO cannot be loaded: libopenvino.so" in choice.fallback
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        choose(bundle, runtime="openvino")
+
+
+def test_an_openvino_that_broke_after_its_acceptance_is_not_used(
+    bundle, broken_openvino, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    choose(bundle)  # both are accepted, and that is remembered
+    store = Store()
+    for candidate in cpu_candidates(bundle, Request(runtime="openvino")):
+        record = store.accepted(candidate.key)
+        store.keep(candidate.key, record | {"seconds_per_slice": 1e-9})  # surely the fastest
+    broken_openvino("ImportError")
+
+    choice = choose(bundle)
+
+    assert choice.runtime.name == "onnxruntime"
+    assert "OpenVINO cannot be loaded" in choice.fallback
 
 
 def test_bf16_needs_openvino(bundle):
