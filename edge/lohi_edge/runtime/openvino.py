@@ -17,6 +17,7 @@ from lohi_edge.runtime.ort import check_answer, check_interface
 from lohi_edge.volume import Float32
 
 _HINTS = {"bf16": "bf16"}  # everything else computes its remainder in f32
+INT8_BATCH = 8  # slices a request: INT8 takes 8 % less time so, everything else more
 
 
 class OpenVinoRuntime:
@@ -34,12 +35,13 @@ class OpenVinoRuntime:
         onnx: str,
         threads: int | None = None,
         precision: str | None = None,
-        batch: int = 1,
+        batch: int | None = None,
     ) -> None:
         """Compile `onnx`.
 
         Args:
             precision: "bf16" to compute an FP32 file in bfloat16; None for what the file says.
+            batch: slices a request; None for what is fastest.
 
         Raises:
             BundleError: OpenVINO itself does not load, or the file does not compile or has other
@@ -53,7 +55,7 @@ class OpenVinoRuntime:
         self.version = metadata.version("openvino")
         self.precision = precision or onnx.split(".")[0]
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._batch = batch
+        self._batch = batch or (INT8_BATCH if self.precision == "int8" else 1)
         self._file = bundle.path / onnx
         contract = bundle.manifest.slice_contract
         data = bundle.read_onnx(onnx)
@@ -61,7 +63,7 @@ class OpenVinoRuntime:
             core = ov.Core()
             model = core.read_model(data)
             check_interface(bundle, onnx, _interface(model))
-            first = 1 if batch == 1 else -1  # a last batch may be smaller
+            first = 1 if self._batch == 1 else -1  # a last batch may be smaller
             model.reshape([first, contract.channels, contract.height, contract.width])
             # Left to itself it computes FP32 files in bf16 on CPUs that can, and says nothing.
             settings = {
