@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lohi_calibration.accuracy import MOST_DB
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair
@@ -45,7 +46,7 @@ def figures(
     channels: int,
     device: torch.device,
 ) -> list[dict[str, float]]:
-    """PSNR and SSIM of each slice, raw input and output against the truth."""
+    """PSNR (dB, at most MOST_DB) and SSIM of each slice, raw and output against the truth."""
     rows = []
     for z in indices:
         source, target = pair.batch(np.array([z]), channels)
@@ -53,9 +54,9 @@ def figures(
         raw, truth = source[0, channels // 2], target[0, 0]
         rows.append(
             {
-                "psnr_raw": psnr(raw, truth),
+                "psnr_raw": min(psnr(raw, truth), MOST_DB),
                 "ssim_raw": ssim(raw, truth),
-                "psnr": psnr(output, truth),
+                "psnr": min(psnr(output, truth), MOST_DB),
                 "ssim": ssim(output, truth),
             }
         )

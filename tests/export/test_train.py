@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 
+from lohi_calibration.accuracy import MOST_DB
 from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.slices import SliceContract
 from lohi_export import session, train
 from lohi_export.bundling import write_bundle
 from lohi_export.checkpoint import read_tensors
 from lohi_export.config import TrainConfig
-from lohi_export.dataset import describe
+from lohi_export.dataset import describe, find_pairs, load_slices
+from lohi_export.evaluation import evaluate
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.onnx_export import export, infer
 from lohi_export.run import open_run
@@ -310,6 +314,16 @@ def test_evaluation_measures_every_test_subject(trained: Path) -> None:
     assert json.loads((trained / "evaluation.json").read_text())["test"] == result
     (trained / "evaluation.json").unlink()
     assert "04" in session.table(result)
+
+
+def test_slices_equal_to_the_truth_have_figures_that_json_can_hold(
+    toy: Path, tmp_path: Path
+) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    same = load_slices(replace(pair, low=pair.high), SliceContract(64, 72, 1), tmp_path)
+    result = evaluate(torch.nn.Identity(), [same], 1, torch.device("cpu"))
+    assert result["mean"]["slab"]["psnr"] == MOST_DB
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_run_begins_with_the_weights_of_another_and_says_so(
