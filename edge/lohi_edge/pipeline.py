@@ -192,7 +192,10 @@ def enhance(
         receipt.judge(record, seen, volume)
     numbers = bool(np.isfinite(image.data).all())  # what is no number cannot be written at all
     if record["verdict"] == "hold" and not (deliver_held and numbers):
-        raise Held(f"{name or 'volume'}: held: {record['reasons'][0]['text']}", record)
+        words = f"{name or 'volume'}: held: {record['reasons'][0]['text']}"
+        if target and target.exists():  # judged otherwise before, and nothing is deleted unasked
+            words += f"; an earlier result still stands there: remove {target} and its receipt"
+        raise Held(words, record)
     if volumes:
         with clock("volumes"):
             record["metrics"]["volumes"] = before_and_after(volume, image, Segmenter())
