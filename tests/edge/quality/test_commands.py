@@ -84,7 +84,7 @@ def test_a_result_that_passed_other_limits_is_not_taken_for_done(
     enhance(scan, out=out, bundle=identity_bundle)
     with pytest.raises(UsageError, match=r"other limits of slices.*--overwrite"):
         enhance(scan, out=out, bundle=identity_bundle, limits=strict)
-    with pytest.raises(Held, match=r"an earlier result still stands.*synthetic_T1w\.nii\.gz"):
+    with pytest.raises(Held, match=r"an earlier result still stands.*_desc-synthetic\.nii\.gz"):
         enhance(scan, out=out, bundle=identity_bundle, limits=strict, overwrite=True)
     with pytest.raises(Held) as caught:
         enhance(scan, out=tmp_path / "other", bundle=identity_bundle, limits=strict)
