@@ -12,6 +12,7 @@ from lohi_export.config import SPLITS, TrainConfig
 from lohi_export.pairs.matching import Pair
 
 Split = dict[str, list[str]]
+_HEADS = "simulated heads: 01-10 train, 11-12 validation, 13-16 test"
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 
@@ -77,19 +78,27 @@ def _shares(fractions: Sequence[float], total: int) -> list[int]:
 def default_split(pairs: Sequence[Pair], seed: int) -> tuple[Split, str]:
     """The split where none was asked for, and what was decided, in words.
 
-    Simulated heads keep to the parts that the shipped models are reported on (heads 13-16);
-    anything else is split at random.
+    Simulated heads keep to the parts that the shipped models are reported on (heads 13-16), whoever
+    is beside them; the others are split at random, or train where they are too few beside heads.
 
     Raises:
         BadInput: too few subjects.
     """
-    subjects = {pair.subject for pair in pairs}
     fixed = TrainConfig().split
-    if all(pair.simulated for pair in pairs) and subjects <= {s for p in fixed.values() for s in p}:
-        return fixed, "simulated heads: 01-10 train, 11-12 validation, 13-16 test"
-    split = random_split(subjects, FRACTIONS, seed)
-    counts = ", ".join(f"{len(split[part])} {part}" for part in SPLITS)
-    return split, f"no --split: subjects drawn at random with seed {seed}: {counts}"
+    heads = {pair.subject for pair in pairs if pair.simulated}
+    heads &= {subject for part in fixed.values() for subject in part}
+    others = {pair.subject for pair in pairs} - heads
+    if not others:
+        return fixed, _HEADS
+    if heads and len(others) < len(SPLITS):
+        drawn = {part: sorted(others) if part == "train" else [] for part in SPLITS}
+    else:
+        drawn = random_split(others, FRACTIONS, seed)
+    counts = ", ".join(f"{len(drawn[part])} {part}" for part in SPLITS)
+    words = f"no --split: subjects drawn at random with seed {seed}: {counts}"
+    if not heads:
+        return drawn, words
+    return {p: fixed[p] + drawn[p] for p in SPLITS}, f"{_HEADS}; others: {counts}"
 
 
 def outsiders(split: Split, pairs: Iterable[Pair]) -> list[str]:

@@ -102,6 +102,18 @@ def test_the_default_split_keeps_heads_13_to_16_for_the_report() -> None:
     assert default_split([pair("01", simulated=True), pair("13", simulated=True)], 0)[0] == split
 
 
+def test_heads_keep_their_parts_beside_other_subjects() -> None:
+    fixed = TrainConfig().split
+    heads = [pair(f"{n:02d}", simulated=True) for n in range(1, 17)]
+    split, words = default_split([*heads, pair("colin", simulated=True)], 0)
+    assert split == {**fixed, "train": [*fixed["train"], "colin"]}
+    assert "others: 1 train" in words
+    people = [f"p{n}" for n in range(10)]
+    split, _ = default_split([*heads, *(pair(p) for p in people)], 0)
+    drawn = random_split(people, FRACTIONS, 0)
+    assert split == {part: fixed[part] + drawn[part] for part in fixed}
+
+
 def test_people_named_like_the_simulated_heads_are_split_at_random() -> None:
     people = [pair(f"{n:02d}") for n in range(1, 17)]
     split, words = default_split(people, 3)
