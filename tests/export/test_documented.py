@@ -24,7 +24,7 @@ from lohi_edge.quality.regions import REGIONS
 from lohi_edge.volume import Volume
 from lohi_export import pathologies
 from lohi_export.cli import app
-from lohi_export.morphometry import train
+from lohi_export.morphometry import patches, train, voxels
 from lohi_export.pairs.dataset import nifti_bytes
 from lohi_export.pairs.pathology import PATHOLOGIES
 from lohi_export.pairs.ranges import ranges_for
@@ -192,8 +192,9 @@ def station(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     smallest = {name: (make, sizes[:1]) for name, (make, sizes) in PATHOLOGIES.items()}
     monkeypatch.setattr(pathologies, "PATHOLOGIES", smallest)
     monkeypatch.setattr(pathologies, "PICTURED", 0)
-    monkeypatch.setattr(train, "VOXELS", 2000)
-    monkeypatch.setattr(train, "UPDATES", 3)
+    monkeypatch.setattr(voxels, "VOXELS", 2000)
+    monkeypatch.setattr(patches, "PATCH", (32, 40, 32))
+    monkeypatch.setattr(train, "UPDATES", (3, 1))
     return folder
 
 

@@ -114,6 +114,8 @@ def cpu_candidates(bundle: Bundle, request: Request) -> list[Candidate]:
             onnx = _CPU_FILES[precision]
             if onnx not in bundle.manifest.files or (precision, name) == ("bf16", "onnxruntime"):
                 continue
+            if precision == "bf16" and "fp16" not in bundle.manifest.tolerance:
+                continue  # nothing says how far off it may be
             key = {
                 "onnx": bundle.manifest.files[onnx],
                 "bundle": bundle.sha256,

@@ -222,6 +222,13 @@ def test_an_openvino_that_broke_after_its_acceptance_is_not_used(
     assert "OpenVINO cannot be loaded" in choice.fallback
 
 
+def test_bf16_is_not_offered_where_nothing_says_how_far_off_it_may_be(identity_bundle):
+    plain = bundles.load(identity_bundle)  # FP32 alone
+    assert cpu_candidates(plain, Request("openvino", "bf16")) == []
+    with pytest.raises(BundleError, match="nothing to run for runtime openvino, precision bf16"):
+        choose(plain, runtime="openvino", precision="bf16")
+
+
 def test_bf16_needs_openvino(bundle):
     with pytest.raises(BundleError, match="nothing to run for runtime onnxruntime, precision bf16"):
         choose(bundle, runtime="onnxruntime", precision="bf16")
