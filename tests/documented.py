@@ -60,6 +60,7 @@ NOT_RUN = {
     "lohi-export realism scan.nii.gz --data pairs --contrast T1w -o realism": (
         "needs many simulated scans; pairs/test_realism.py runs it on three"
     ),
+    "lohi-edge bench-watch --runs 2": "watch/test_bench.py has every figure measured, on less",
     "lohi-edge bench --quality pairs -o quality-bench": (
         "an hour on that data set; test_bench.py runs a small one"
     ),
@@ -83,7 +84,6 @@ SHORTER = {
     "lohi-edge bench scan.nii.gz": "--runs 1",
     "lohi-edge bench --runs": "--runs 1",
     "lohi-edge bench --compare": "--runs 1",
-    "lohi-edge bench-watch --runs": "small.nii --runs 1",
     "lohi-edge bench-watch small.nii": "--soak 30",
     "lohi-edge bench-dicom": "--runs 1 --slices 8",
     "lohi-export simulate --labels": "--heads 9-13 --draws 1 --jobs 1 --contrast T1w",
