@@ -190,8 +190,8 @@ def enhance(
         quality = model.bundle.manifest.metrics
         seen = inspect(volume, fine, contrast, image, quality, limits)
         receipt.judge(record, seen, volume)
-    numbers = bool(np.isfinite(image.data).all())  # what is no number cannot be written at all
-    if record["verdict"] == "hold" and not (deliver_held and numbers):
+    # What is no number cannot be written at all.
+    if record["verdict"] == "hold" and not (deliver_held and np.isfinite(image.data).all()):
         words = f"{name or 'volume'}: held: {record['reasons'][0]['text']}"
         if target and target.exists():  # judged otherwise before, and nothing is deleted unasked
             words += f"; an earlier result still stands there: remove {target} and its receipt"

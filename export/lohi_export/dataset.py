@@ -7,7 +7,6 @@ device runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,11 @@ from lohi_edge.slices import Placement, SliceContract, intensity_range, place, t
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Float32, Volume
 from lohi_export.pairs.matching import Pair, survey
+from lohi_export.pairs.scans import read_object
 
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
 CACHE_VERSION = 1
 MAX_MISMATCH_MM = 0.01
-MAX_DESCRIPTION = 1 << 20
 
 
 def find_pairs(root: Path, contrast: str) -> list[Pair]:
@@ -79,12 +78,7 @@ def describe(root: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     keys = ("Name", "License", "Authors", "Acknowledgements", "ReferencesAndLinks")
-    try:
-        described = json.loads(read_bytes(path, MAX_DESCRIPTION))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}); mend or remove it") from None
-    if not isinstance(described, dict):
-        raise BadInput(f"{path}: expected a JSON object; mend or remove it")
+    described = read_object(path)
     return {key: described[key] for key in keys if key in described}
 
 

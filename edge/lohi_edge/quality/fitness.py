@@ -158,8 +158,8 @@ class Fitness:
 
 def high_field(volume: Volume, fine: Volume) -> float:
     """The metric of that name alone: sharpness along the axis where it is least."""
-    scene = _Scene(lay_out(volume, fine), "")
-    return min(scene.sharp_in_plane, scene.sharp_through)
+    _, _, compute = METRICS["high_field"]
+    return float(compute(_Scene(lay_out(volume, fine), "")))
 
 
 def assess(volume: Volume, fine: Volume, contrast: str) -> Fitness:

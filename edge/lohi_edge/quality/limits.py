@@ -98,8 +98,7 @@ def document(rows: Iterable[Row]) -> dict[str, Any]:
 def from_clean(clean: list[Row]) -> dict[str, dict[str, list[float | None]]]:
     """Limits of one part and contrast from its clean rows, of which there must be some."""
     scan = clean[0].part == "scan"
-    limits = FIXED if scan else FIXED_RESULT | FIXED_RESULT_OF.get(clean[0].contrast, {})
-    limits = dict(limits)
+    limits = dict(FIXED) if scan else FIXED_RESULT | FIXED_RESULT_OF.get(clean[0].contrast, {})
     information = INFORMATION if scan else INFORMATION_RESULT
     metrics = fitness.METRICS if scan else plausibility.METRICS
     for name, (_, better, _) in metrics.items():

@@ -29,7 +29,6 @@ from lohi_edge.quality.features import (
     place_features,
     place_of,
 )
-from lohi_edge.quality.limits import FIXED
 from lohi_edge.quality.regions import CEREBELLUM, REGIONS, STRUCTURES
 from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.quality.segmentation import (
@@ -38,13 +37,13 @@ from lohi_edge.quality.segmentation import (
     intracranial,
     region_volumes,
 )
+from lohi_edge.quality.verdict import shipped
 from lohi_edge.source import says_synthetic
 from lohi_edge.volume import Float32, Float64, Volume
 
 __all__ = ["REGIONS", "Segmentation", "Segmenter", "intracranial", "region_volumes"]
 
 THICK_MM = 2.0  # voxels longer than this are those of a portable scanner
-SHARPEST = float(FIXED["high_field"]["warn"][1] or 0)  # of a scan at 64 mT
 PASSES = 4  # at most, to find the brain's centre
 CLOSE_MM, CLOSE_SIZE = 2.0, 0.02  # a place that changes less than this is found
 THIN = 2  # voxels of 2 mm between those that are looked at to find it
@@ -156,7 +155,8 @@ def _is_low_field(volume: Volume) -> bool:
     """Whether a scan is one of a portable scanner: by its voxels, or by how blurred it is."""
     if volume.zooms.max() > THICK_MM:
         return True
-    return fitness.high_field(volume, volume.isotropic()) < SHARPEST
+    sharpest = shipped()["scan"]["T1w"]["high_field"]["warn"][1]  # the same in every contrast
+    return fitness.high_field(volume, volume.isotropic()) < float(sharpest)
 
 
 def _refuse_no_head(volume: Volume, fine: Volume) -> None:

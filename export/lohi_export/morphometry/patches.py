@@ -21,7 +21,7 @@ from lohi_export.morphometry.painting import paint
 
 PATCH = (56, 72, 56)  # voxels of 2 mm, a third of the window
 LARGEST_STEP = 1.0  # norm of a gradient, which no norms in the network bound
-DICE_WEIGHT, SIDE_WEIGHT = 0.5, 0.3
+DICE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def update(
     side = F.binary_cross_entropy_with_logits(
         logits[:, CLASSES], right / sided.clamp(min=1), weight=sided / 8
     )
-    loss = cross + DICE_WEIGHT * _dice_loss(classes.softmax(1), share) + SIDE_WEIGHT * side
+    loss = cross + DICE_WEIGHT * _dice_loss(classes.softmax(1), share) + voxels.SIDE_WEIGHT * side
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(stage.parameters(), LARGEST_STEP)

@@ -17,6 +17,7 @@ from scipy import ndimage as ndi
 
 from lohi_edge.head import find_head
 from lohi_edge.quality import fitness
+from lohi_edge.quality.scan import WORK_MM, Mask
 from lohi_edge.slices import SliceContract, intensity_range
 from lohi_edge.volume import Float32, Volume
 
@@ -25,7 +26,7 @@ FITNESS = (
     "sharp_in_plane", "sharp_through",
 )  # fmt: skip
 PERCENTILES = (5, 25, 50, 75, 90, 95, 99)
-STEPS_MM = (2, 4, 6)  # between voxels whose grain is compared, across the slices' plane
+STEPS_MM = (2, 4, 6)  # between voxels whose grain is compared
 SMOOTH_MM = 6  # sd of what is taken off an image to leave its grain
 USUAL = (5, 95)  # percent of simulated scans
 Statistics = Mapping[str, float | None]
@@ -67,17 +68,17 @@ def statistics(volume: Volume, contrast: str) -> Statistics:
     values = np.percentile(np.clip(inside, -1, 1), PERCENTILES)
     found: dict[str, float | None] = {name: seen.measures[name].value for name in FITNESS}
     found |= {f"P{p:02d}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
-    return found | _grain(seen.scan.work, seen.scan.inner, 2)
+    return found | _grain(seen.scan.work, seen.scan.inner)
 
 
-def _grain(work: Float32, inner: np.ndarray, voxel_mm: int) -> dict[str, float | None]:
+def _grain(work: Float32, inner: Mask) -> dict[str, float | None]:
     """Correlation along the first axis of what is left of an image without its smooth part."""
-    weight = np.maximum(ndi.gaussian_filter(inner.astype(np.float32), SMOOTH_MM / voxel_mm), 1e-3)
-    smooth = ndi.gaussian_filter(np.where(inner, work, 0), SMOOTH_MM / voxel_mm) / weight
+    weight = np.maximum(ndi.gaussian_filter(inner.astype(np.float32), SMOOTH_MM / WORK_MM), 1e-3)
+    smooth = ndi.gaussian_filter(np.where(inner, work, 0), SMOOTH_MM / WORK_MM) / weight
     grain = np.where(inner, work - smooth, 0)
     found: dict[str, float | None] = {}
     for step in STEPS_MM:
-        n = step // voxel_mm
+        n = step // WORK_MM
         both = inner[n:] & inner[:-n]
         a, b = grain[n:][both], grain[:-n][both]
         power = float(np.sqrt((a * a).sum() * (b * b).sum()))

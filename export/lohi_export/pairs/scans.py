@@ -217,11 +217,20 @@ class _Sidecars:
 
     def _read(self, file: Path) -> dict[str, Any]:
         if file not in self._contents:
-            try:
-                values = json.loads(read_bytes(file, MAX_SIDECAR))
-            except (ValueError, RecursionError) as error:
-                raise BadInput(f"{file.name} is not JSON ({error}); mend or remove it") from None
-            if not isinstance(values, dict):
-                raise BadInput(f"{file.name} is not a JSON object; mend or remove it")
-            self._contents[file] = values
+            self._contents[file] = read_object(file)
         return self._contents[file]
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of a data set.
+
+    Raises:
+        BadInput: it cannot be read, or holds something else.
+    """
+    try:
+        values = json.loads(read_bytes(file, MAX_SIDECAR))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file.name} is not JSON ({error}); mend or remove it") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{file.name} is not a JSON object; mend or remove it")
+    return values
