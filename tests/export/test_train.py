@@ -259,7 +259,8 @@ def test_an_unknown_model_leaves_no_run_behind(
 @pytest.mark.parametrize("text", ["{", "[]", '"x"'])
 def test_a_description_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset_description.json").write_text(text)
-    with pytest.raises(BadInput, match=r"dataset_description\.json: .*mend or remove it"):
+    words = r"dataset_description\.json is not (a )?JSON.*mend or remove it"
+    with pytest.raises(BadInput, match=words):
         describe(tmp_path)
 
 
