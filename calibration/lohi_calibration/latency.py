@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 
 from lohi_calibration.graph import Float32, session
+from lohi_edge.errors import BundleError
 
 ROUNDS = 7
 
@@ -18,7 +20,11 @@ ROUNDS = 7
 def saved_ms(slower: bytes, faster: bytes) -> float:
     """CPU time of a slice of zeros that `faster` saves against `slower`, ONNX files both (ms).
 
-    CPU time, best of interleaved rounds: what else the machine does meanwhile hardly counts.
+    On OpenVINO where it is installed, else on onnxruntime, as the device chooses. CPU time, best of
+    interleaved rounds: what else the machine does meanwhile hardly counts.
+
+    Raises:
+        BundleError: OpenVINO is installed but does not load.
     """
     runs = [_runner(model) for model in (slower, faster)]
     best = [math.inf, math.inf]
@@ -41,10 +47,12 @@ def _runner(model: bytes) -> Callable[[], Any]:
 
 
 def _openvino(model: bytes, one: Float32) -> Callable[[], Any] | None:
+    if not importlib.util.find_spec("openvino"):
+        return None
     try:
         import openvino as ov
-    except ImportError:
-        return None
+    except (ImportError, OSError) as error:  # installed, but a library of it is not there
+        raise BundleError(f"OpenVINO cannot be loaded: {error}; install it again") from error
     core = ov.Core()
     network = core.read_model(model)
     network.reshape(list(one.shape))

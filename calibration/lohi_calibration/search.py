@@ -35,7 +35,8 @@ def search(
 
     The first and the last layer, each where that measures better against the truth, are released
     from the start; being nearer to FP32 alone is not worth their time. Harm is the squared error
-    that a layer alone adds; where two are alike the one that saves less time goes first.
+    that a layer alone adds; where two are alike the earlier one goes first, so that no timing
+    decides what a bundle holds.
 
     Raises:
         BundleError: the budget does not hold with a single layer quantized.
@@ -53,10 +54,7 @@ def search(
         gained = measured(without).psnr - measured(start).psnr
         if gained >= END_DB and len(without) < len(rows):
             start = without
-    order = sorted(
-        (row for row in rows if row.layer not in start),
-        key=lambda row: (_error_db(row), row.ms_saved),
-    )
+    order = sorted((row for row in rows if row.layer not in start), key=_error_db)
     steps = []
     for count in range(len(order)):
         skip = start | {row.layer for row in order[:count]}

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
+
+import pytest
+
 from lohi_calibration import graph
 from lohi_calibration.latency import saved_ms
+from lohi_edge.errors import BundleError
 
 
 def test_macs_of_the_small_generator(small_net):
@@ -31,3 +37,13 @@ def test_a_model_saves_nothing_against_itself_and_much_against_a_longer_one(smal
 
     assert saved_ms(longer.SerializeToString(), small_net) > 0
     assert saved_ms(small_net, longer.SerializeToString()) < 0
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="no OpenVINO here")
+def test_an_openvino_that_does_not_load_is_named(small_net, tmp_path, monkeypatch):
+    (tmp_path / "openvino.py").write_text("raise OSError('libtbb.so.12: no such file')")
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(BundleError, match=r"cannot be loaded: libtbb.*install it again"):
+        saved_ms(small_net, small_net)

@@ -66,6 +66,21 @@ def test_the_fewest_layers_are_released(trial, rows, tmp_path):
     assert worst.layer in found.skip
 
 
+def test_no_timing_decides_what_is_released(trial, rows, tmp_path):
+    """Layers that harm alike go in the graph's order, however long each took to run."""
+    worst = sorted(row.error_db for row in rows)[2]
+    found, journal = [], Journal(tmp_path / "j.json", "k")
+    for sign in (1, -1):
+        timed = [
+            replace(row, error_db=max(row.error_db, worst), ms_saved=sign * place)
+            for place, row in enumerate(rows)
+        ]
+        found.append(search(trial, timed, 0.3, journal))
+
+    assert found[0].steps == found[1].steps
+    assert len(found[0].steps) > 1
+
+
 @pytest.mark.parametrize("first", [0.02, 0.2])
 @pytest.mark.parametrize("last", [0.02, 0.2])
 def test_an_end_is_left_alone_where_that_measures_better(trial, rows, tmp_path, first, last):
