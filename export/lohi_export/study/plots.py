@@ -53,9 +53,10 @@ def bland_altman(
             seen = mean > 0
             mean, difference = mean[seen], 100 * difference[seen] / mean[seen]
             axes.set_xscale("log")
-        bias = float(difference.mean())
         axes.plot(mean, difference, "o", color="#0b57d0", alpha=0.6, markersize=3)
-        axes.axhline(bias, color="#111", linewidth=1)
+        if len(difference):
+            bias = float(difference.mean())
+            axes.axhline(bias, color="#111", linewidth=1)
         if len(difference) > 1:
             for end in (-1.96, 1.96):
                 limit = bias + end * float(difference.std(ddof=1))

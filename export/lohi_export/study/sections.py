@@ -200,11 +200,11 @@ def _overall(rows: Sequence[volumes.Overall]) -> str:
     body = [
         [
             name_of(row.system),
-            f"{row.mape:.1f} %",
-            f"{100 * row.mape / raw:.0f} %" if raw else "",
+            _percent(row.mape),
+            f"{100 * row.mape / raw:.0f} %" if raw and row.mape is not None else "",
             _number(row.icc),
-            row.worst,
-            "" if row.ventricles.mape is None else f"{row.ventricles.mape:.1f} %",
+            row.worst or "",
+            _percent(row.ventricles.mape),
             f"{row.ventricles.bias:+.2f}",
             f"{_number(row.ventricles.low)} to {_number(row.ventricles.high)}",
             _number(row.ventricles.icc),
@@ -237,6 +237,10 @@ def _by_region(
     ]
     shown = table("mean absolute percentage error", ["", *map(name_of, systems)], body)
     return f"<details open><summary>by region</summary>{shown}</details>"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} %"
 
 
 def _number(value: float | None) -> str:

@@ -33,15 +33,15 @@ class Overall:
     """One system over all regions.
 
     Attributes:
-        mape: mean over regions of the mean absolute percentage error.
-        worst: the region of the largest such error.
+        mape: mean over regions of the mean absolute percentage error; None where none has one.
+        worst: the region of the largest such error; None likewise.
         icc: median over regions of ICC(2,1).
         ventricles: agreement in the volume of all ventricles together.
     """
 
     system: str
-    mape: float
-    worst: str
+    mape: float | None
+    worst: str | None
     icc: float | None
     ventricles: Agreement
 
@@ -100,8 +100,8 @@ def overall(found: Sequence[Agreed]) -> list[Overall]:
         result.append(
             Overall(
                 system,
-                float(np.mean(list(errors.values()))),
-                max(errors, key=lambda region: errors[region]),
+                float(np.mean(list(errors.values()))) if errors else None,
+                max(errors, key=lambda region: errors[region]) if errors else None,
                 float(np.median(iccs)) if iccs else None,
                 ventricles,
             )

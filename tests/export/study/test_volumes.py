@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lohi_export.study.bench import LABELS, RAW, TRUTH
+from lohi_export.study.config import StudyConfig
+from lohi_export.study.sections import volume_section
 from lohi_export.study.study import Outcome, Scan
 from lohi_export.study.tables import by_head
 from lohi_export.study.volumes import (
@@ -60,6 +64,20 @@ def test_a_region_that_is_missing_somewhere_has_no_percentage(outcome: Outcome) 
     (third,) = [one.agreement for one in found if one.region == "third ventricle"]
     assert third.mape is None
     assert overall(found)[0].mape < 50
+
+
+def test_regions_that_are_all_missing_somewhere_leave_no_mean_and_no_worst(
+    outcome: Outcome,
+) -> None:
+    for scan in outcome.scans:
+        for system in (TRUTH, RAW):
+            scan.results[system]["volumes"] = dict.fromkeys(scan.results[system]["volumes"], 0.0)
+    rows = volume_rows(outcome)
+    (raw,) = overall(agreements(rows))
+    assert (raw.mape, raw.worst, raw.icc) == (None, None, None)
+    shown = volume_section(StudyConfig(Path(), Path(), ("unet",)), outcome, rows)
+    assert "agreement with the 3 T image" in shown
+    assert "None" not in shown
 
 
 def test_an_image_that_was_not_measured_leaves_the_other_heads(outcome: Outcome) -> None:
