@@ -251,8 +251,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all.
 
     Raises:
+        ValueError: a NaN or infinity in it, for which JSON has no word.
         DiskError: the disk would not take it.
     """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     make_directory(path.parent)
     with atomic_write(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+        file.write(text.encode())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lohi_calibration.accuracy import MOST_DB
+from lohi_edge.errors import BadInput
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair
@@ -33,10 +34,20 @@ def middle(pair: SlicePair) -> tuple[int, int]:
 
 @torch.inference_mode()
 def translate(generator: nn.Module, source: Float32, device: torch.device) -> Float32:
-    """Slices (n, C, H, W) -> (n, 1, H, W), one at a time: on a CPU that is the fastest batch."""
+    """Slices (n, C, H, W) -> (n, 1, H, W), one at a time: on a CPU that is the fastest batch.
+
+    Raises:
+        BadInput: the generator answers with NaN or infinity, of which no figure can be made.
+    """
     generator.eval()
     outputs = [generator(torch.from_numpy(s[None]).to(device)).cpu().numpy() for s in source]
-    return np.concatenate(outputs)
+    images: Float32 = np.concatenate(outputs)
+    if not np.isfinite(images).all():
+        raise BadInput(
+            "expected images of finite numbers from the generator, got NaN or infinity; "
+            "train it again with a lower --lr"
+        )
+    return images
 
 
 def figures(
@@ -46,7 +57,11 @@ def figures(
     channels: int,
     device: torch.device,
 ) -> list[dict[str, float]]:
-    """PSNR (dB, at most MOST_DB) and SSIM of each slice, raw and output against the truth."""
+    """PSNR (dB, at most MOST_DB) and SSIM of each slice, raw and output against the truth.
+
+    Raises:
+        BadInput: see `translate`.
+    """
     rows = []
     for z in indices:
         source, target = pair.batch(np.array([z]), channels)
@@ -77,6 +92,9 @@ def evaluate(
     Returns:
         {"subjects": {subject: {"slices": figures, "slab": figures}}, "mean": {...}}: over all
         slices that show a head, and over the middle slab.
+
+    Raises:
+        BadInput: see `translate`.
     """
     scans: dict[str, list[dict[str, dict[str, float]]]] = {}
     for pair in pairs:

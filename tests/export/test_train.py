@@ -22,7 +22,7 @@ from lohi_edge.slices import SliceContract
 from lohi_export import session, train
 from lohi_export.bundling import write_bundle
 from lohi_export.checkpoint import read_tensors
-from lohi_export.config import TrainConfig
+from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import describe, find_pairs, load_slices
 from lohi_export.evaluation import evaluate
 from lohi_export.networks import LoHiResGenerator
@@ -325,6 +325,25 @@ def test_slices_equal_to_the_truth_have_figures_that_json_can_hold(
     result = evaluate(torch.nn.Identity(), [same], 1, torch.device("cpu"))
     assert result["mean"]["slab"]["psnr"] == MOST_DB
     json.dumps(result, allow_nan=False)
+
+
+def test_a_generator_that_answers_with_no_numbers_is_not_measured(trained: Path) -> None:
+    run = open_run(trained)
+    broken = run.generator()
+    with torch.no_grad():
+        next(broken.parameters())[:] = math.nan
+    with pytest.raises(BadInput, match=r"finite numbers from the generator.*train it again"):
+        evaluate(broken, run.slices("test"), run.config.channels, torch.device("cpu"))
+
+
+def test_what_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_json(path, {"psnr": 20.0})
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write_json(path, {"psnr": value})
+    assert json.loads(path.read_text()) == {"psnr": 20.0}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_run_begins_with_the_weights_of_another_and_says_so(

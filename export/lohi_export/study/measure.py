@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lohi_calibration.accuracy import MOST_DB
 from lohi_edge.quality.compare import compare
 from lohi_edge.quality.piqe import piqe
 from lohi_edge.quality.reference import Mask
@@ -28,11 +29,17 @@ def truth_figures(case: Case) -> Result:
 
 
 def figures(case: Case, image: Float32, brain: Mask | None) -> Result:
-    """Figures of an image (N, H, W) in [-1, 1] against the 3 T image, and its middle slices."""
+    """Figures of an image (N, H, W) in [-1, 1] against the 3 T image, and its middle slices.
+
+    PSNR is at most MOST_DB, which stands for equal.
+    """
     regions: dict[str, Mask | None] = {"whole": None, "head": case.head}
     if brain is not None:
         regions["brain"] = brain
-    found = compare(case.truth, image, regions)
+    found = {
+        region: {k: min(v, MOST_DB) if k.endswith("psnr") else v for k, v in values.items()}
+        for region, values in compare(case.truth, image, regions).items()
+    }
     found["whole"]["piqe"] = mean_piqe(image, case)
     return {"metrics": found, "planes": planes(image, case.slices.head)}
 
