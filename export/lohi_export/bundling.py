@@ -18,8 +18,9 @@ from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 from lohi_export.onnx_export import export_checked, infer
+from lohi_export.record import LEARNED, as_json, began_with, digest_of, read_record
 from lohi_export.references import deciles
-from lohi_export.run import MAX_WEIGHTS_BYTES, Run, data_digest, read_record
+from lohi_export.run import MAX_WEIGHTS_BYTES, Run, data_digest
 
 ONNX = "fp32.onnx"
 GOLDEN_SLICES = 4
@@ -90,9 +91,15 @@ def golden_slices(model: bytes, pairs: Sequence[SlicePair], channels: int) -> Go
 def provenance(run: Run) -> dict[str, Any]:
     """Where a model came from, without a word of the machine that made it."""
     record = read_record(run.folder)
+    scans = record.get("scans")  # what is there now, for a run that did not keep them
+    began = as_json(began_with(record, record["config"]))
     return {
         "data_set": record["data_set"],
-        "data_sha256": {part: data_digest(run.slices(part)) for part in ("train", "validation")},
+        "data_sha256": {
+            part: digest_of(scans[part]) if scans else data_digest(run.slices(part))
+            for part in LEARNED
+        },
+        **({"init_learned": began} if began else {}),
         "software": record["software"],
         "training": record["config"],
         "weights_sha256": sha256(read_bytes(run.weights, MAX_WEIGHTS_BYTES)),

@@ -1,6 +1,6 @@
 """A run folder: what a training run was given and what came out of it.
 
-config.json             configuration, data set, software
+config.json             configuration, data set, digests of its scans, software
 init.safetensors        the weights it began with, where `--init` named some
 checkpoint.safetensors  everything needed to go on
 weights.safetensors     the best averaged generator so far
@@ -10,15 +10,12 @@ evaluation.json         figures on validation and test subjects, by `lohi-export
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from lohi_edge.errors import BadInput, UsageError
@@ -29,6 +26,16 @@ from lohi_export.config import TrainConfig, write_json
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
 from lohi_export.evaluation import spread
 from lohi_export.networks import build_generator
+from lohi_export.record import (
+    CONFIG,
+    WEIGHTS,
+    Scans,
+    as_json,
+    digest_of,
+    origins,
+    read_record,
+    software,
+)
 from lohi_export.unfold import is_exported, read_exported, unfold
 
 MAX_WEIGHTS_BYTES = 1 << 30
@@ -55,7 +62,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "weights.safetensors"
+        return self.folder / WEIGHTS
 
     @property
     def init(self) -> Path:
@@ -111,11 +118,17 @@ def open_run(folder: Path) -> Run:
 
 
 def start_run(
-    folder: Path, config: TrainConfig, data: Path, cache: Path | None, init: Path | None = None
+    folder: Path,
+    config: TrainConfig,
+    data: Path,
+    scans: Scans,
+    cache: Path | None,
+    init: Path | None = None,
 ) -> Run:
     """Open the run in `folder` to go on with it, or begin one there.
 
     Args:
+        scans: that a new run is going to learn from; see `settle_scans` for one that goes on.
         init: a run folder or safetensors file whose averaged weights the generator begins with, or
             a bundle or ONNX file (`unfold`). They are copied: a begun run goes on whatever becomes
             of that file.
@@ -126,7 +139,7 @@ def start_run(
     """
     run = Run(folder, config, data.resolve(), (cache or data / ".slices").resolve())
     source = str(_weights_in(init).resolve()) if init else ""
-    begun = (folder / "config.json").is_file()
+    begun = (folder / CONFIG).is_file()
     former = read_record(folder) if begun else {}
     content = b""
     if begun and source == former.get("init_from", ""):
@@ -140,20 +153,23 @@ def start_run(
         return run
     if source:
         _copy_weights(run, Path(source), content)
-    record = {
+    record: dict[str, Any] = {
         "config": run.config.to_dict(),
         "data": str(run.data),
         "cache": str(run.cache),
         "init_from": source,
         "data_set": describe(data),
+        "scans": scans,
         "software": software(),
     }
-    write_json(folder / "config.json", record)
+    if source:
+        record["init_learned"] = as_json(origins(Path(source), digest))
+    write_json(folder / CONFIG, record)
     return run
 
 
 def _weights_in(init: Path) -> Path:
-    return init / "weights.safetensors" if init.is_dir() and not is_exported(init) else init
+    return init / WEIGHTS if init.is_dir() and not is_exported(init) else init
 
 
 def _read_init(source: Path) -> bytes:
@@ -196,33 +212,6 @@ def _check_same(run: Run, former: dict[str, Any]) -> None:
         )
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """config.json of a run folder.
-
-    Raises:
-        BadInput: missing, not JSON, or not a run's.
-    """
-    path = folder / "config.json"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except OSError:
-        raise BadInput(f"{folder} holds no run; expected {path}") from None
-    except ValueError as error:
-        raise BadInput(f"{path}: not JSON: {error}") from None
-    wanted = {"config": dict, "data": str, "cache": str}
-    if not isinstance(record, dict) or not all(
-        isinstance(record.get(key), kind) for key, kind in wanted.items()
-    ):
-        raise BadInput(f"{path}: expected a run's {', '.join(wanted)}; this is no run's config")
-    return record
-
-
-def software() -> dict[str, str]:
-    """Versions that decide a result."""
-    return {"python": platform.python_version(), "torch": torch.__version__}
-
-
 def data_digest(slices: Sequence[SlicePair]) -> str:
-    """sha256 over the names and digests of scans, whatever their folder."""
-    lines = sorted(f"{s.pair.name} {s.digest}" for s in slices)
-    return sha256("\n".join(lines).encode())
+    """`digest_of` scans that were read."""
+    return digest_of({s.pair.name: s.digest for s in slices})

@@ -23,6 +23,7 @@ from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_sl
 from lohi_export.evaluation import evaluate as evaluate_slices
 from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
+from lohi_export.record import Scans, began_with, read_record, settle_scans
 from lohi_export.run import Run, data_digest, start_run
 from lohi_export.splits import default_split, outsiders
 from lohi_export.stopping import Stop
@@ -52,7 +53,8 @@ def prepare(
     """Cache the slices of a data set and open or begin the run in `out`.
 
     Raises:
-        UsageError: options that contradict each other or the run in `out`.
+        UsageError: options that contradict each other or the run in `out`, or another data set than
+            it learned from so far.
         BadInput: scans that do not pair up, or `init` holds another architecture's weights.
     """
     console.quiet = not processes.is_first()
@@ -71,22 +73,39 @@ def prepare(
     wanted = {part: select(pairs, config.split[part], part) for part in ("train", "validation")}
     for line in [*left_out(data, config.contrast), *outsiders(config.split, pairs)]:
         console.print(line, markup=False)
-    count = _cut(wanted, config, cache or data / ".slices")
+    count, scans = _cut(wanted, config, cache or data / ".slices")
     if epochs is not None:
         total = max(1, math.ceil(epochs * count / config.batch))
         config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
-    run = start_run(out, config, data, cache, init)
+    run = start_run(out, config, data, scans, cache, init)
+    if settle_scans(out, scans):
+        console.print(f"{out} did not keep which scans it learned from; from now on it is these")
+    _warn_of_init(run)
     console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
     return run
 
 
-def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> int:
-    """Cache the slices of every pair; how many of them train.
+def _warn_of_init(run: Run) -> None:
+    """Say where figures on the test part will flatter."""
+    record = read_record(run.folder)
+    name = record["data_set"].get("Name", "")
+    for origin in began_with(record, record["config"]):
+        if known := origin.knows(name, run.config.split["test"]):
+            console.print(
+                f"the weights of --init learned from {', '.join(known)} of this run's test "
+                "subjects: figures on them will flatter",
+                markup=False,
+            )
+
+
+def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> tuple[int, Scans]:
+    """Cache the slices of every pair; how many of them train, and the digests of all.
 
     Raises:
         BadInput: names every pair that cannot be used.
     """
     count, problems = 0, []
+    scans: dict[str, dict[str, str]] = {part: {} for part in wanted}
     with _progress("slices") as (advance, begin):
         begin(sum(map(len, wanted.values())))
         for part, members in wanted.items():
@@ -99,12 +118,13 @@ def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> int
                     continue
                 finally:
                     advance()
+                scans[part][pair.name] = slices.digest
                 count += slices.head[1] - slices.head[0] if part == "train" else 0
                 if doubt:
                     console.print(doubt, markup=False)
     if problems:
         raise BadInput(listed(f"{len(problems)} pairs cannot be used", problems))
-    return count
+    return count, scans
 
 
 def train(run: Run, device: str, max_minutes: float | None) -> int:

@@ -12,6 +12,7 @@ import torch
 from lohi_edge.quality.reference import Mask
 from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair, decode
+from lohi_export.record import Origin
 from lohi_export.run import Run
 from lohi_export.study import measure
 from lohi_export.study.cases import Case, brain, open_case
@@ -31,6 +32,7 @@ class Trained:
         weights: sha256 of the weights.
         parameters: of the generator.
         data: sha256 over the scans of each part that it learned from; empty for a loaded run.
+        began: what the weights it began with had learned from; empty for random ones.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Trained:
     weights: str
     parameters: int
     data: dict[str, str]
+    began: tuple[Origin, ...]
 
 
 class Bench:

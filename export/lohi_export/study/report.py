@@ -104,9 +104,24 @@ def _about(config: StudyConfig, outcome: Outcome) -> str:
     )
     return (
         f"Held-out pairs: {len(outcome.scans)}, of heads: {len(tested)}, by {how}. Every model was "
-        "judged on the same pairs; none had seen them. Images made by a model are synthetic: they "
-        "may hide what is there and show what is not. Not for diagnosis."
+        f"judged on the same pairs; none was trained on them. {_beginnings(outcome)}Images made by "
+        "a model are synthetic: they may hide what is there and show what is not. Not for "
+        "diagnosis."
     )
+
+
+def _beginnings(outcome: Outcome) -> str:
+    """Of models that did not begin with random weights: what those had learned from."""
+    said = []
+    for trained in outcome.folds[0].models:
+        for origin in trained.began:
+            what = f"{trained.model} began with weights {origin.weights[:12]}"
+            if origin.subjects is None:
+                said.append(f"{what}; whether they knew these heads is not known. ")
+            else:
+                subjects, name = ", ".join(origin.subjects), origin.data_set or "without a name"
+                said.append(f"{what} that learned from {subjects} of a data set {name}. ")
+    return text("".join(said))
 
 
 def _brain_words(outcome: Outcome) -> str:

@@ -10,6 +10,7 @@ from importlib import metadata
 
 import numpy as np
 
+from lohi_export.record import as_json
 from lohi_export.study import plots, volumes
 from lohi_export.study.bench import RAW, TRUTH, Trained
 from lohi_export.study.config import StudyConfig
@@ -148,6 +149,7 @@ def provenance(config: StudyConfig, outcome: Outcome) -> str:
                 trained.model: {
                     "weights_sha256": trained.weights,
                     "data_sha256": trained.data,
+                    "init_learned": as_json(trained.began),
                     "training": trained.run.config.to_dict(),
                 }
                 for trained in fold.models

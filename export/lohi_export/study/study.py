@@ -11,7 +11,8 @@ from lohi_edge.errors import UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_export import session
 from lohi_export.config import TrainConfig
-from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
+from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
+from lohi_export.record import LEARNED, Origin, began_with, read_record
 from lohi_export.run import Run, data_digest, open_run
 from lohi_export.splits import Split
 from lohi_export.study import measure
@@ -23,7 +24,6 @@ from lohi_export.study.stages import Result, Stages, digest
 from lohi_export.train import choose_device
 
 MAX_WEIGHTS = 4 << 30
-LEARNED = ("train", "validation")
 
 
 class Stopped(Exception):
@@ -151,6 +151,10 @@ class Study:
         had, wanted = run.config, self.config.train_config(model, split)
         window = (had.height, had.width_px)
         learned = sorted(set(had.split["train"] + had.split["validation"]) & set(split["test"]))
+        record = read_record(run.folder)
+        began = began_with(record, record["config"])
+        name = describe(self.config.data).get("Name", "")
+        before = sorted({s for origin in began for s in origin.knows(name, split["test"])})
         for odd, problem in (
             (had.model != model, f"holds a {had.model}"),
             (had.contrast != self.config.contrast, f"was trained on {had.contrast}"),
@@ -159,10 +163,16 @@ class Study:
                 f"sees {window[0]} x {window[1]} mm, not {wanted.height} x {wanted.width_px}",
             ),
             (bool(learned), f"learned from the study's test subjects {', '.join(learned)}"),
+            (
+                bool(before),
+                "began with weights (--init) that learned from the study's test subjects "
+                f"{', '.join(before)}; was it another data set, name this one in its "
+                "dataset_description.json",
+            ),
         ):
             if odd:
                 raise UsageError(f"{run.folder}, the run of [model.{model}], {problem}")
-        return _opened(model, run, {})
+        return _opened(model, run, {}, tuple(began))
 
     def _of(self, fold: int) -> str:
         return f", fold {fold + 1} of {self.config.folds}" if self.config.folds > 1 else ""
@@ -187,7 +197,7 @@ class Study:
         return Scan(pair.subject, pair.name, fold, results)
 
 
-def _opened(model: str, run: Run, data: dict[str, str]) -> Trained:
+def _opened(model: str, run: Run, data: dict[str, str], began: tuple[Origin, ...] = ()) -> Trained:
     generator = run.generator()
     return Trained(
         model,
@@ -195,4 +205,5 @@ def _opened(model: str, run: Run, data: dict[str, str]) -> Trained:
         sha256(read_bytes(run.weights, MAX_WEIGHTS)),
         sum(p.numel() for p in generator.parameters()),
         data,
+        began,
     )

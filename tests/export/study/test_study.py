@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,16 +89,40 @@ def test_a_second_run_computes_nothing_and_writes_the_same(
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
+def loading(finished: Path, name: str, more: dict[str, object]) -> Path:
+    """A study that loads the finished LoHiResGAN as one that began with other weights."""
+    (folder,) = (finished / "runs").glob("lohiresgan-0-*")
+    copy = finished.parent / f"{name}-run"
+    shutil.copytree(folder, copy)
+    record = json.loads((copy / "config.json").read_text())
+    record["config"]["init"] = "a" * 64
+    (copy / "config.json").write_text(json.dumps(record | more))
+    config = finished.parent / f"{name}.toml"
+    text = (finished.parent / "study.toml").read_text().replace('"study"', f'"{name}"')
+    given = f'[model.lohiresgan]\nrun = "{copy.name}"\n'
+    config.write_text(text.replace(', "lohiresgan-plain"', "") + given)
+    return config
+
+
+def test_a_run_whose_first_weights_knew_the_test_heads_is_refused(finished: Path) -> None:
+    learned = [
+        {"weights": "a" * 64, "data_set": "another", "subjects": ["04"]},
+        {"weights": "b" * 64, "data_set": "", "subjects": ["01", "04"]},
+    ]
+    config = loading(finished, "knowing", {"init_learned": learned})
+    with pytest.raises(UsageError, match=r"began with weights.*test subjects 04; was it another"):
+        studies.Study(configuration.load(config), "cpu", 1).run()
+
+
 def test_a_finished_run_is_loaded_instead_of_trained(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder,) = (finished / "runs").glob("lohiresgan-0-*")
-    config = finished.parent / "loaded.toml"
-    text = (finished.parent / "study.toml").read_text().replace('"study"', '"loaded"')
-    given = f'[model.lohiresgan]\nrun = "{folder.relative_to(finished.parent)}"\n'
-    config.write_text(text.replace(', "lohiresgan-plain"', "") + given)
+    """One that began with weights of which nobody knows what they learned; the page says so."""
+    config = loading(finished, "loaded", {})
     monkeypatch.setattr(session, "train", None)
     run(config)
+    page = (finished.parent / "loaded" / "report.html").read_text()
+    assert "lohiresgan began with weights aaaaaaaaaaaa; whether they knew these heads" in page
     weights = [
         [r["value"] for r in table(where, "metrics") if r["system"] == "lohiresgan"]
         for where in (finished, finished.parent / "loaded")
