@@ -37,21 +37,21 @@ def test_rates_resample_heads_and_not_scans():
 
 def row(value, head=1, fault="", strength=0):
     return Row(
-        head, 1, 1, "T1w", "scan", fault, strength, {"noise": value, "blank": 1.0, "gap": None}
+        head, 1, 1, "T1w", "scan", fault, strength, {"echo": value, "blank": 1.0, "gap": None}
     )
 
 
 def test_scores_grow_towards_the_worse_side_only():
     clean = [row(v) for v in (1.0, 1.1, 0.9, 1.2, 0.8)]
     better, same, worse = benchstats.scores([row(0.1), row(1.0), row(3.0)], clean)
-    assert better == same == 0  # "noise" is better low
+    assert better == same == 0  # "echo" is better low
     assert worse == pytest.approx((3.0 - 1.0) / (1.4826 * 0.1))
 
 
 def test_a_summary_tells_caught_from_held():
     clean = [row(v, head) for head, v in enumerate((1.0, 1.1, 0.9, 1.2, 0.8))]
     reported = [row(1.0, 13), row(1.5, 13, "noise", 1), row(9.0, 14, "noise", 1)]
-    rules = {"T1w": {"scan": {"noise": {"warn": [None, 1.3], "hold": [None, 5.0]}}}}
+    rules = {"T1w": {"scan": {"echo": {"warn": [None, 1.3], "hold": [None, 5.0]}}}}
     found = {r["fault"]: r for r in benchstats.summarise(clean, reported, rules)}
     assert found[""]["caught"].value == 0
     assert found["noise"]["caught"].value == 1
@@ -139,7 +139,7 @@ def test_faulty_results_are_measured_beside_the_scan_they_came_from(data, identi
 def test_limits_are_set_where_there_are_enough_clean_scans():
     rows = [row(v, head) for head, v in enumerate((1.0, 1.1, 0.9, 1.2, 0.8))]
     found = limits.document(rows)
-    assert found["scan"]["T1w"]["noise"]["warn"] == [None, pytest.approx(1.2 + 0.35 * 0.2)]
-    assert found["scan"]["T1w"]["noise"]["hold"] == [None, pytest.approx(1.2 + 0.9 * 0.2)]
+    assert found["scan"]["T1w"]["echo"]["warn"] == [None, pytest.approx(1.2 + 0.35 * 0.2)]
+    assert found["scan"]["T1w"]["echo"]["hold"] == [None, pytest.approx(1.2 + 0.9 * 0.2)]
     assert found["result"] == {}
     assert "T2w" not in found["scan"]
