@@ -36,13 +36,22 @@ def qc(
 ) -> None:
     """Say whether scans are fit to be enhanced, without enhancing them.
 
-    Exit codes: 0 pass or warn, 3 bad input, 4 hold, 5 unusable bundle.
+    Judges as the daemon does here: by the bundle and the limits that its settings name
+    (enhance.bundle, enhance.limits), where they name any. --limits goes before enhance.limits.
+
+    Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle.
 
     Example: lohi-edge qc scan.nii.gz --json
     """
     from lohi_edge.quality.qc import check, exit_code, line
+    from lohi_edge.settings import load
 
-    records = [check(scan, contrast, limits) for scan in scans]
+    daemon = load().enhance
+    own = limits or (json.loads(daemon.limits) if daemon.limits else None)
+    bundle = Path(daemon.bundle) if daemon.bundle else None
+    records = [check(scan, contrast, own, bundle) for scan in scans]
+    if limits is None and own:
+        sys.stderr.write("judged by enhance.limits of the daemon's settings\n")
     if as_json:
         _print(records)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from lohi_edge.errors import BundleError, LohiError, UsageError
 from lohi_edge.quality.inspect import inspect
 
 
-def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -> dict[str, Any]:
+def check(
+    scan: Path,
+    contrast: str | None = None,
+    limits: Path | Mapping[str, Any] | None = None,
+    bundle: Path | None = None,
+) -> dict[str, Any]:
     """`source`, `contrast`, `metrics`, `verdict`, `reasons` of one scan; or `source` and `error`.
 
-    Limits are those of the bundle that `enhance` would use here, under those of a file.
+    Args:
+        limits: that go before the bundle's, as `limits_for` takes them.
+        bundle: whose limits count; None for the one that `enhance` would use here.
 
     Raises:
         UsageError: an unknown contrast or unusable limits.
@@ -33,7 +41,7 @@ def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -
         fine = volume.isotropic()
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)
-        seen = inspect(volume, fine, name, None, _bundle_metrics(name), limits)
+        seen = inspect(volume, fine, name, None, _bundle_metrics(name, bundle), limits)
     except (UsageError, BundleError):
         raise
     except LohiError as error:
@@ -50,8 +58,10 @@ def check(scan: Path, contrast: str | None = None, limits: Path | None = None) -
     }
 
 
-def _bundle_metrics(contrast: str) -> dict[str, Any]:
-    """`metrics` of the bundle in use for a contrast; empty where none serves it."""
+def _bundle_metrics(contrast: str, bundle: Path | None) -> dict[str, Any]:
+    """`metrics` of a bundle, or of the one in use for a contrast; empty where none serves it."""
+    if bundle is not None:
+        return dict(bundles.load(bundle).manifest.metrics)
     Library().pointer()  # where it cannot be read, nothing is guessed
     try:
         path = installed.resolve(contrast)

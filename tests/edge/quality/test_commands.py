@@ -158,6 +158,25 @@ def test_qc_judges_by_the_limits_of_the_bundle_that_would_run(write_scan, tmp_pa
         qc.check(path)
 
 
+def test_qc_judges_as_the_daemon_that_is_configured_here(
+    write_scan, strict, identity_bundle, tmp_path, monkeypatch
+):
+    path, config = write_scan("scan_T1w.nii.gz"), tmp_path / "config.toml"
+    monkeypatch.setenv("LOHI_EDGE_CONFIG", str(config))
+    config.write_text(f'[enhance]\nbundle = "{identity_bundle}"\nlimits = "{strict}"\n')
+    run = CliRunner().invoke(app, ["qc", str(path), "--json"])
+    assert run.exit_code == 4
+    assert [reason["name"] for reason in json.loads(run.stdout)[0]["reasons"]] == ["slices"]
+    assert "judged by enhance.limits" in run.stderr
+    free = tmp_path / "free.json"
+    free.write_text(json.dumps({"base": "none"}))
+    over = CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)])
+    assert (over.exit_code, over.stderr) == (0, "")
+    config.write_text(f'[enhance]\nbundle = "{tmp_path / "none"}"\n')
+    gone = CliRunner().invoke(app, ["qc", str(path)])
+    assert isinstance(gone.exception, BundleError)
+
+
 def test_qc_needs_no_bundle(write_scan, monkeypatch, tmp_path):
     monkeypatch.setattr(bundles, "_SHIPPED", tmp_path)
     assert qc.check(write_scan("scan_T1w.nii.gz"))["metrics"]["scan"]["noise"]["limits"]
