@@ -16,8 +16,12 @@ from lohi_edge.volume import Float32
 from lohi_export.config import TrainConfig
 
 KNOT_SPACING = 32  # pixels between the independent displacements of a warp
-# At `levels` 1: the highest black, and the range of the logarithm of the white, relative.
-BLACK, WHITE = 0.08, (-0.5, 0.1)
+# At `levels` 1: the highest black, and the range of the logarithm of the white, relative. White
+# matter lies at 0.4 of the brightest in some real 64 mT scans and, with a wide band of scalp
+# saturated, at 0.6 in others; in simulated ones at 0.3 to 0.5.
+BLACK, WHITE = 0.08, (-0.5, 0.7)
+SLICE_MM = 5  # between the acquired slices, whose noise is drawn alone
+SPREAD = (0.5, 1.3)  # pixels; sd of the smoothing of added noise
 
 Knots = NDArray[np.float64]
 
@@ -30,6 +34,8 @@ class Change:
         corner, size: of the window that is cut out.
         flip: left and right are swapped.
         power: the source's grey values in [0, 1] are raised to it.
+        noise: seed, standard deviation of grey values in [0, 1], spread in pixels and the first
+            plane's place between two acquired slices, all of noise added to the source.
         levels: where its black and white come to lie in [0, 1]; brighter than 1 is clipped.
         held: the source's neighbours repeat its middle slice, as they do where a scan is one
             slice, or thick ones.
@@ -41,6 +47,7 @@ class Change:
     size: tuple[int, int]
     flip: bool
     power: np.float32
+    noise: tuple[int, float, float, float]
     levels: tuple[np.float32, np.float32]
     held: bool
     warp: Knots | None
@@ -48,10 +55,13 @@ class Change:
 
     def of_source(self, image: Float32) -> Float32:
         """(C, H, W) in [-1, 1] -> (C, h, w): contrast and range differ between scanners."""
+        grey = (self._placed(image, self.warp) + 1) / 2
+        if self.noise[1]:
+            grey = np.abs(grey + _noise(grey.shape, *self.noise))
         if self.held:
-            image = np.repeat(image[len(image) // 2][None], len(image), axis=0)
+            grey = np.repeat(grey[len(grey) // 2][None], len(grey), axis=0)
         black, white = self.levels
-        grey = ((self._placed(image, self.warp) + 1) / 2) ** self.power
+        grey = grey**self.power
         grey = np.minimum(black + (white - black) * grey, np.float32(1))
         changed: Float32 = (2 * grey - 1).astype(np.float32, copy=False)
         return changed
@@ -86,13 +96,32 @@ def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) 
     slip = _knots(size, config.slip, rng)
     black = np.float32(config.levels * rng.uniform(0, BLACK))
     white = np.float32(np.exp(config.levels * rng.uniform(*WHITE)))
-    return Change((x, y), size, flip, power, (black, white), held, warp, slip)
+    noise = (
+        int(rng.integers(2**32)),
+        config.noise * rng.random(),
+        float(rng.uniform(*SPREAD)),
+        float(rng.random()),
+    )
+    return Change((x, y), size, flip, power, noise, (black, white), held, warp, slip)
 
 
 def _knots(size: tuple[int, int], sd: float, rng: np.random.Generator) -> Knots | None:
     """Displacements (2, m, n) of standard deviation `sd` pixels."""
     knots = [side // KNOT_SPACING + 2 for side in size]
     return rng.normal(0, sd, (2, *knots)) if sd else None
+
+
+def _noise(shape: tuple[int, ...], seed: int, sd: float, spread: float, phase: float) -> Float32:
+    """Noise (C, h, w) of planes 1 mm apart, interpolated between slices SLICE_MM apart."""
+    rng = np.random.default_rng(seed)
+    at = phase + np.arange(shape[0]) / SLICE_MM
+    slices = rng.standard_normal((int(at[-1]) + 2, *shape[1:]), dtype=np.float32)
+    slices = ndi.gaussian_filter(slices, (0, spread, spread))
+    slices *= np.float32(sd / slices.std())
+    near = at.astype(int)
+    far = (at - near).astype(np.float32)[:, None, None]
+    planes: Float32 = (1 - far) * slices[near] + far * slices[near + 1]
+    return planes
 
 
 def _warped(image: Float32, warp: Knots) -> Float32:

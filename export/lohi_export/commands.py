@@ -45,6 +45,10 @@ def train(
     ] = None,
     l1: Annotated[float | None, typer.Option("--lambda", help="Weight of the L1 loss.")] = None,
     ssim: Annotated[float | None, typer.Option(help="Weight of 1 - SSIM.")] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Most noise added to the input, relative to its range [default: 0]."),
+    ] = None,
     hold: Annotated[
         float | None,
         typer.Option(help="Share of samples whose neighbours repeat the middle slice."),
@@ -103,6 +107,7 @@ def train(
         "adversarial": adversarial,
         "l1": l1,
         "ssim": ssim,
+        "noise": noise,
         "hold": hold,
         "elastic": elastic,
         "slip": slip,

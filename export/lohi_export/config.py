@@ -41,6 +41,7 @@ class TrainConfig:
         gan_loss: see `losses.adversarial_loss`.
         ema: decay of the running average of the generator's weights.
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
+        noise: largest standard deviation of noise added to the input, relative to its range.
         hold: share of samples whose neighbouring slices repeat the middle one.
         elastic: standard deviation in pixels of a smooth random warp of both images.
         slip: standard deviation in pixels of a smooth warp of the target alone. Real pairs never
@@ -70,6 +71,7 @@ class TrainConfig:
     ssim: float = 1.0
     ema: float = 0.999
     gamma: float = 0.15
+    noise: float = 0.0
     hold: float = 0.0
     interval: int = 250
     seed: int = 0
@@ -110,7 +112,7 @@ class TrainConfig:
             problems.append(f"hold {self.hold} is not within 0 to 1")
         problems += [
             f"{name} {getattr(self, name)} is negative"
-            for name in ("gamma", "elastic", "slip", "seed", "discriminator_lr")
+            for name in ("gamma", "noise", "elastic", "slip", "seed", "discriminator_lr")
             if not getattr(self, name) >= 0
         ]
         if not 0 <= self.levels <= 1:

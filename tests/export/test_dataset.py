@@ -209,11 +209,37 @@ def test_levels_lift_black_and_scale_white_of_the_source_alone(seed: int) -> Non
     change = draw((1, 3), config, np.random.default_rng(seed))
     black, middle, white = np.sort(change.of_source(image).ravel())
     assert -1 <= black <= -1 + 2 * 0.04 + 1e-6
-    # Half of the range of the logarithm, -0.25 to 0.05; what exceeds 1 is clipped.
+    # Half of the range of the logarithm, -0.25 to 0.35; what exceeds 1 is clipped.
     assert 2 * np.exp(-0.25) - 1 - 1e-6 <= white <= 1
     if white < 1:
         assert middle == pytest.approx((black + white) / 2, abs=1e-6)
     assert sorted(change.of_target(image).ravel()) == [-1, 0, 1]
+
+
+@settings(deadline=None)  # no timed tests
+@given(st.integers(0, 2**32 - 1))
+def test_noise_is_the_source_s_alone_and_alike_in_neighbours(seed: int) -> None:
+    image = np.zeros((5, 64, 64), np.float32)
+    config = TrainConfig(crop=0, gamma=0.0, noise=0.1)
+    change = draw((64, 64), config, np.random.default_rng(seed))
+    noise = change.of_source(image) / 2  # grey values are half of the range
+    assert np.array_equal(change.of_target(image), image)
+    sd = change.noise[1]
+    assert 0 <= sd <= 0.1
+    # Between two slices the mean of independent noise is smaller, by the root of 2 at most.
+    assert all(0.6 * sd <= plane.std() <= 1.05 * sd for plane in noise)
+    # Planes 1 mm apart show the same two slices 5 mm apart, or a third as well.
+    assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] > 0.7
+    assert np.array_equal(noise, change.of_source(image) / 2)
+
+
+def test_added_noise_leaves_a_magnitude_and_is_repeated_where_planes_are() -> None:
+    image = np.full((5, 32, 32), -1, np.float32)
+    change = draw((32, 32), TrainConfig(crop=0, noise=0.2, hold=1.0), np.random.default_rng(0))
+    air = change.of_source(image)
+    assert air.min() >= -1
+    assert air.max() > -1
+    assert all(np.array_equal(plane, air[0]) for plane in air)
 
 
 @settings(deadline=None)  # no timed tests
