@@ -13,7 +13,7 @@ from lohi_calibration.graph import macs
 from lohi_edge.bundle import MANIFEST, Manifest, load
 from lohi_edge.errors import UsageError
 from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory, sha256
-from lohi_export.config import write_json
+from lohi_export.json_files import write_json
 
 
 def refuse_existing(out: Path) -> None:

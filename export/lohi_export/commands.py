@@ -92,7 +92,7 @@ def train(
     Example: lohi-export train --data pairs --out runs/t1w --max-minutes 60
     """
     from lohi_export import processes, session
-    from lohi_export.config import read_options
+    from lohi_export.json_files import read_options
     from lohi_export.train import choose_device
 
     asked = {
@@ -222,7 +222,7 @@ def pathologies(
     from lohi_edge.files import make_directory
     from lohi_edge.pipeline import Models
     from lohi_export import pathologies as bench
-    from lohi_export.config import write_json
+    from lohi_export.json_files import write_json
     from lohi_export.pairs.command import parse_heads
 
     models = Models(bundle, threads)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
-from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.slices import SliceContract
 from lohi_export import models
 
@@ -232,31 +229,3 @@ def learning_rate(config: TrainConfig, network: str, step: int) -> float:
     """Cosine from the configured rate at step 0 to zero at the last (Loshchilov & Hutter 2017)."""
     base = config.discriminator_lr if network.startswith("discriminator") else config.lr
     return base * (1 + math.cos(math.pi * step / config.steps)) / 2
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """Settings from a JSON file.
-
-    Raises:
-        UsageError: not a JSON object.
-    """
-    try:
-        options = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected a JSON file with settings: {error}") from None
-    if not isinstance(options, dict):
-        raise UsageError(f'{path}: expected a JSON object such as {{"model": "cgan"}}')
-    return options
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON, whole or not at all.
-
-    Raises:
-        ValueError: a NaN or infinity in it, for which JSON has no word.
-        DiskError: the disk would not take it.
-    """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    make_directory(path.parent)
-    with atomic_write(path) as file:
-        file.write(text.encode())

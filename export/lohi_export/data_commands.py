@@ -40,7 +40,8 @@ def split(
     none. Example: lohi-export split pairs --out split.json --seed 0
     """
     from lohi_export import splits
-    from lohi_export.config import SPLITS, write_json
+    from lohi_export.config import SPLITS
+    from lohi_export.json_files import write_json
     from lohi_export.pairs.matching import survey
 
     found = survey(data)

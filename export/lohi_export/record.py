@@ -14,7 +14,7 @@ import torch
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import sha256
-from lohi_export.config import write_json
+from lohi_export.json_files import write_json
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 LEARNED = ("train", "validation")  # the parts of a split that decide a run's weights

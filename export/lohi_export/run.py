@@ -22,9 +22,10 @@ from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.volume import Float32
 from lohi_export.checkpoint import load_weights, read_tensors, write_tensors
-from lohi_export.config import TrainConfig, write_json
+from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
 from lohi_export.evaluation import spread
+from lohi_export.json_files import write_json
 from lohi_export.networks import build_generator
 from lohi_export.record import (
     CONFIG,

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export import processes
-from lohi_export.config import SPLITS, TrainConfig, write_json
+from lohi_export.config import SPLITS, TrainConfig
 from lohi_export.curves import Row
 from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_slices, select
 from lohi_export.evaluation import evaluate as evaluate_slices
+from lohi_export.json_files import write_json
 from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
 from lohi_export.record import Scans, began_with, read_record, settle_scans

@@ -22,9 +22,10 @@ from lohi_edge.slices import SliceContract
 from lohi_export import session, train
 from lohi_export.bundling import write_bundle
 from lohi_export.checkpoint import read_tensors
-from lohi_export.config import TrainConfig, write_json
+from lohi_export.config import TrainConfig
 from lohi_export.dataset import describe, find_pairs, load_slices
 from lohi_export.evaluation import evaluate
+from lohi_export.json_files import write_json
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.onnx_export import export, infer
 from lohi_export.run import open_run

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lohi_export.config import write_json
+from lohi_export.json_files import write_json
 
 Result = dict[str, Any]
 
