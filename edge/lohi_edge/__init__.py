@@ -16,7 +16,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
-    from lohi_edge.pipeline import Models, Result, enhance
+    from lohi_edge.models import Models
+    from lohi_edge.pipeline import Result, enhance
     from lohi_edge.volume import Volume
 
 __all__ = ["Models", "Result", "Volume", "enhance"]
@@ -28,9 +29,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(
-        "lohi_edge.volume" if name == "Volume" else "lohi_edge.pipeline"
-    )
+    home = {"Models": "models", "Volume": "volume"}.get(name, "pipeline")
+    module = importlib.import_module(f"lohi_edge.{home}")
     value = getattr(module, name)
     globals()[name] = value
     return value

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 
 PHASES = ("read", "validate", "prepare", "infer", "restore", "quality", "write", "total")
 _COLD = """
 import sys, time
 begin = time.perf_counter()
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 models = Models(*{options!r})
 first = []
 note = lambda done, total: first or first.append(time.perf_counter())

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import batch, delivery, nifti, receipt
+from lohi_edge import batch, delivery, finished, nifti, receipt
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 
@@ -120,7 +120,7 @@ def _source_of(root: Path) -> dict[str, str]:
 
 def _name_source(image: Path, within: Path) -> None:
     beside = delivery.receipt_path(image)
-    content = json.loads(read_bytes(beside, delivery.MAX_RECEIPT))
+    content = json.loads(read_bytes(beside, finished.MAX_RECEIPT))
     uri = f"bids:raw:{within.as_posix()}"
     if content.get("Sources") != [uri]:
         content["Sources"] = [uri]

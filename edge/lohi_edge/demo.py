@@ -10,8 +10,9 @@ import numpy as np
 from lohi_edge import nifti
 from lohi_edge.delivery import receipt_path
 from lohi_edge.head import find_head
+from lohi_edge.models import Models
 from lohi_edge.picture import MARK, before_after
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.pipeline import enhance
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.slices import SliceContract, intensity_range, place, to_stack
 from lohi_edge.volume import Float32, Volume

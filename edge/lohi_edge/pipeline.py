@@ -11,20 +11,19 @@ import numpy as np
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, nifti, receipt, signing, source
+from lohi_edge import delivery, finished, nifti, receipt, source
 from lohi_edge.clock import Clock
-from lohi_edge.device import installed
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BundleError, Held, UsageError
 from lohi_edge.head import find_head
+from lohi_edge.models import Model, Models
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.inspect import inspect
 from lohi_edge.quality.morphometry import Segmenter
 from lohi_edge.quality.uncertainty import spread, summary
-from lohi_edge.quality.verdict import PARTS, limits_for
 from lohi_edge.quality.volumes import before_and_after
-from lohi_edge.runtime import Choice, Progress, choose
+from lohi_edge.runtime import Progress
 from lohi_edge.slices import from_stack, place, to_intensity, to_stack
 from lohi_edge.source import Format, Scan
 from lohi_edge.volume import Volume
@@ -50,60 +49,6 @@ class Result:
     path: Path | None = None
     done_before: bool = False
     uncertainty: Volume | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A checked bundle on a runtime."""
-
-    bundle: bundles.Bundle
-    choice: Choice
-
-
-class Models:
-    """Bundles loaded once and kept; which one runs depends on a scan's contrast.
-
-    Args:
-        path: the only bundle to use; None for each contrast's own: the active one of this device,
-            else the one that ships.
-        threads: of the CPU runtime; None for one per core.
-        runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
-    """
-
-    def __init__(
-        self,
-        path: str | Path | None = None,
-        threads: int | None = None,
-        runtime: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        self._path = Path(path) if path is not None else None
-        self._options = (threads, runtime, precision)
-        self._chosen: dict[str, Path] = {}
-        self._loaded: dict[Path, Model] = {}
-
-    def get(self, contrast: str) -> Model:
-        """The model for a contrast, loaded on first use.
-
-        Raises:
-            BundleError: no bundle serves the contrast, or it cannot be trusted or loaded.
-        """
-        if not self._path and contrast not in self._chosen:
-            self._chosen[contrast] = installed.resolve(contrast)
-        path = self._path or self._chosen[contrast]
-        if path not in self._loaded:
-            bundle = bundles.load(path)
-            # Serials are checked at activation; going back to an earlier bundle is then no attack.
-            signing.admit(bundle, allow_downgrade=installed.is_active(path))
-            self._loaded[path] = Model(bundle, choose(bundle, *self._options))
-        model = self._loaded[path]
-        served = model.bundle.manifest.contrasts
-        if contrast not in served:
-            raise BundleError(
-                f"{path}: this bundle enhances {', '.join(served)}, the scan is {contrast}; "
-                "name another with --bundle, or the scan's true contrast with --contrast"
-            )
-        return model
 
 
 def enhance(
@@ -179,9 +124,9 @@ def enhance(
     delivery.refuse_source(target, scan)
     if target and not overwrite:
         for path in (target, delivery.held(target))[: 1 + deliver_held]:
-            if found := delivery.existing(path, record, grid, mark, uncertainty, volumes):
+            if found := finished.existing(path, record, grid, mark, uncertainty, volumes):
                 if limits is not None:
-                    _refuse_other_limits(path, found, model.bundle.manifest.metrics, limits)
+                    finished.refuse_other_limits(path, found, model.bundle.manifest.metrics, limits)
                 return Result(None, found, path=path, done_before=True)
     with clock("prepare"):
         fine = fine or volume.isotropic()
@@ -246,23 +191,6 @@ def write(
     acquired = result.before.origin.sidecar if result.before.origin else None
     delivery.write_receipt(target, record, acquired)
     return replace(result, path=target)
-
-
-def _refuse_other_limits(
-    path: Path,
-    found: dict[str, Any],
-    metrics: Mapping[str, Any],
-    limits: Path | Mapping[str, Any],
-) -> None:
-    """Raises UsageError where a finished result was judged by other limits than these."""
-    wanted = limits_for(found["contrast"]["name"], metrics, limits)
-    for part in PARTS:
-        for name, entry in found["metrics"].get(part, {}).items():
-            if isinstance(entry, dict) and entry.get("limits", {}) != wanted[part].get(name, {}):
-                raise UsageError(
-                    f"{path}: this result was judged by other limits of {name} than those "
-                    "given; judge it anew with --overwrite"
-                )
 
 
 def _default_grid(scan: Path | Series | Volume, format: Format) -> Grid:

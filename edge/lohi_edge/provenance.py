@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import delivery, nifti, receipt
+from lohi_edge import delivery, finished, nifti, receipt
 from lohi_edge.device import installed
 from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
 from lohi_edge.files import read_bytes, sha256
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 
 
 def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -23,7 +24,7 @@ def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
         BadInput: there is none.
     """
     beside = path if path.suffix == ".json" else delivery.receipt_path(path)
-    record = delivery.read_receipt(beside)
+    record = finished.read_receipt(beside)
     if record is None:
         raise BadInput(f"{beside}: expected the receipt of a result here, found none")
     return beside, record

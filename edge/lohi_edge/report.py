@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from lohi_edge import delivery, nifti
+from lohi_edge import finished, nifti
 from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import atomic_write
 from lohi_edge.nifti_header import Prefer
@@ -39,7 +39,7 @@ def write(receipt: Path) -> tuple[Path, Path | None]:
         BadInput: not a receipt of this software.
         DiskError: the page cannot be written.
     """
-    record = delivery.read_receipt(receipt)
+    record = finished.read_receipt(receipt)
     if record is None:
         raise BadInput(
             f"{receipt}: expected a receipt (the .json beside a result), got another file"

@@ -220,7 +220,7 @@ def pathologies(
     from rich.console import Console
 
     from lohi_edge.files import make_directory
-    from lohi_edge.pipeline import Models
+    from lohi_edge.models import Models
     from lohi_export import pathologies as bench
     from lohi_export.json_files import write_json
     from lohi_export.pairs.command import parse_heads

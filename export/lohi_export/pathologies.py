@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 
 from lohi_edge.files import atomic_write
 from lohi_edge.head import find_head
+from lohi_edge.models import Models
 from lohi_edge.picture import MARK
-from lohi_edge.pipeline import Models, Result, enhance
+from lohi_edge.pipeline import Result, enhance
 from lohi_edge.slices import INTENSITY_MAX, SliceContract, intensity_range
 from lohi_edge.volume import Float32, Volume
 from lohi_export.pairs.dataset import read_labels

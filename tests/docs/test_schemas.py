@@ -12,7 +12,8 @@ from lohi_edge import bundle as bundles
 from lohi_edge import demo
 from lohi_edge.bundle import Manifest
 from lohi_edge.errors import BundleError
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
 SHIPPED = sorted(Path(bundles.__file__).parent.glob("bundles/*/manifest.json"))

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lohi_edge import nifti
-from lohi_edge.delivery import read_receipt
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
+from lohi_edge.finished import read_receipt
 
 pytestmark = pytest.mark.slow
 

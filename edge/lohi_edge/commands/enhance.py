@@ -121,7 +121,7 @@ def enhance(
     """
     from lohi_edge import batch, bids
     from lohi_edge.console import Reporter
-    from lohi_edge.pipeline import Models
+    from lohi_edge.models import Models
 
     with Reporter(quiet=as_json) as reporter:
         outcomes = []

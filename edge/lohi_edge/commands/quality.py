@@ -123,7 +123,7 @@ def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_js
     from dataclasses import asdict
 
     from lohi_edge.console import bar
-    from lohi_edge.pipeline import Models
+    from lohi_edge.models import Models
     from lohi_edge.quality import benchrun, benchstats
 
     with bar("scans", quiet=as_json) as progress:

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import delivery, demo, nifti, signing
+from lohi_edge import demo, finished, nifti, signing
 from lohi_edge.acceptance import tolerance_of
 from lohi_edge.bundle import Bundle
 from lohi_edge.device import latency
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import sha256
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 from lohi_edge.settings import Settings
 from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.store import Store, digest
@@ -172,7 +173,7 @@ def _through_the_daemon(
         finally:
             _end(process)
     (found,) = [*outbox.rglob("*_desc-synthetic*.json"), *outbox.rglob("*.reason.txt")]
-    receipt = delivery.read_receipt(found) if found.suffix == ".json" else None
+    receipt = finished.read_receipt(found) if found.suffix == ".json" else None
     if receipt is None:
         reason = found.read_text().strip().replace("\n", " ")
         raise SelfTestFailed(f"the daemon delivered no result of the scan that ships: {reason}")

@@ -12,8 +12,8 @@ from typing import Any
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.models import Models
 from lohi_edge.nifti import MAX_FILE_BYTES
-from lohi_edge.pipeline import Models
 from lohi_edge.quality import benchstats, limits, verdict
 from lohi_edge.quality.faultbench import Case, Row, cases, scan_rows
 from lohi_edge.quality.resultbench import result_rows
@@ -26,7 +26,7 @@ RESULT_SCANS = 3  # of a pose that are enhanced
 # Changes of these change no figure.
 _NO_MEASURE = {
     "advice.py", "benchrun.py", "benchstats.py", "drift.py", "features.py", "frame.py",
-    "limits.json", "limits.py", "morphometry.py", "regions.py", "segmentation.py",
+    "limits.json", "limits.py", "morphometry.py", "qc.py", "regions.py", "segmentation.py",
     "segmenter.onnx", "segmenter_file.py", "tissue.py", "verdict.py", "volumes.py",
 }  # fmt: skip
 # What measures and enhances outside of `quality`.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge import delivery
+from lohi_edge import finished
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, is_file
@@ -31,7 +31,7 @@ def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
             raise BadInput(f"{folder}: expected a folder with receipts; check the path")
         paths += [path for path in folder.rglob("*_desc-synthetic*.json") if is_file(path)]
     paths.sort(key=lambda path: path.stat().st_mtime)
-    found = (delivery.read_receipt(path) for path in paths)
+    found = (finished.read_receipt(path) for path in paths)
     return [record for record in found if record is not None]
 
 

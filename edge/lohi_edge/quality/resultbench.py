@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from lohi_edge import nifti
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 from lohi_edge.quality import plausibility, result_faults, verdict
 from lohi_edge.quality.faultbench import STRENGTHS, Case, Row
 from lohi_edge.quality.scan import Scan, lay_out

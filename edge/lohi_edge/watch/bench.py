@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 from lohi_edge.watch.benchrig import BEGUN, CLOSED, Progress, Running, Scans, Steps
 
 BACKLOG = 10_000

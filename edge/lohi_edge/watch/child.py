@@ -23,7 +23,8 @@ from lohi_edge.device import installed
 from lohi_edge.device.library import Library
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import disk_error
-from lohi_edge.pipeline import Models, Result, enhance, write
+from lohi_edge.models import Models
+from lohi_edge.pipeline import Result, enhance, write
 from lohi_edge.report import Images
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults, process

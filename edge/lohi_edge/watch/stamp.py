@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import delivery
+from lohi_edge import finished
 from lohi_edge.files import atomic_write, read_bytes
 
 
@@ -23,7 +23,7 @@ def stamp_receipt(
     Raises:
         DiskError
     """
-    sidecar = json.loads(read_bytes(path, delivery.MAX_RECEIPT))
+    sidecar = json.loads(read_bytes(path, finished.MAX_RECEIPT))
     record: dict[str, Any] = sidecar["LohiEdge"]
     sidecar["Sources"] = [home]
     record["source"]["path"] = home

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from lohi_edge import nifti
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, intracranial, region_volumes
 from lohi_edge.quality.regions import CSF, REGIONS, TOTAL, VENTRICLES
 from lohi_edge.volume import Volume

@@ -14,7 +14,7 @@ from lohi_edge.device import installed, update
 from lohi_edge.device.library import POINTER, Library
 from lohi_edge.engine.cache import EngineCache, EngineKey
 from lohi_edge.errors import BundleError, DiskError, UsageError
-from lohi_edge.pipeline import Models
+from lohi_edge.models import Models
 from lohi_edge.settings import Enhance, Settings
 from lohi_edge.store import Store
 from lohi_edge.watch import audit

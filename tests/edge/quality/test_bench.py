@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from helpers import head_phantom
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput
-from lohi_edge.pipeline import Models
+from lohi_edge.models import Models
 from lohi_edge.quality import benchrun, benchstats, limits
 from lohi_edge.quality.faultbench import Case, Row
 from lohi_edge.quality.result_faults import enlarged

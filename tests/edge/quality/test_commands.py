@@ -23,7 +23,8 @@ from lohi_edge.device.library import POINTER, Library
 from lohi_edge.device.pointer import Pointer
 from lohi_edge.errors import BadInput, BundleError, Held, UsageError
 from lohi_edge.files import sha256
-from lohi_edge.pipeline import Models, enhance
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
 from lohi_edge.quality import drift, qc
 from lohi_edge.report_maps import maps
 from lohi_edge.volume import Volume

@@ -1,0 +1,124 @@
+"""Results that are there already: their receipts, and whether one would only be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lohi_edge import delivery, nifti
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import is_file, read_bytes
+from lohi_edge.nifti_write import Grid
+from lohi_edge.quality.verdict import PARTS, limits_for
+
+MAX_RECEIPT = 4 << 20
+
+_NONE = type(None)
+_RECEIPT = {
+    "source": {"sha256": str | _NONE, "affine": list},
+    "result": {"grid": str, "sha256": str},
+    "bundle": {"sha256": str},
+    "onnx": {"file": str, "sha256": str},
+    "contrast": {"name": str},
+    "precision": str,
+    "metrics": {"scan": dict, "result": dict},
+    "verdict": str | _NONE,
+    "reasons": list,
+}
+_OPTIONAL = ("scan", "result", "verdict", "reasons")  # where the quality was not assessed
+
+
+def existing(
+    image: Path,
+    record: dict[str, Any],
+    grid: Grid,
+    mark: bool = False,
+    uncertainty: bool = False,
+    volumes: bool = False,
+) -> dict[str, Any] | None:
+    """The receipt of a finished result that `record` would only repeat; None when there is none.
+
+    Raises:
+        UsageError: a finished result of another scan, model or grid is in the way, or one without
+            the uncertainty or volumes that are asked for.
+    """
+    beside = delivery.receipt_path(image)
+    if not os.path.lexists(image) or (not is_file(beside) and _ours(image)):
+        return None
+    found = read_receipt(beside)
+    same = (
+        found is not None
+        and all(found[key] == record[key] for key in ("bundle", "onnx", "precision"))
+        and found["contrast"]["name"] == record["contrast"]["name"]
+        and found["source"]["affine"] == record["source"]["affine"]
+    )
+    if (
+        found is not None
+        and same
+        and None is not found["source"]["sha256"] == record["source"]["sha256"]
+        and found["result"]["grid"] == grid
+        and found["result"].get("marked", False) == mark
+        and ("uncertainty" in found or not uncertainty)
+        and ("volumes" in found["metrics"] or not volumes)
+        and found["result"]["sha256"] == delivery.digest(image)
+    ):
+        return found
+    raise UsageError(
+        f"{image}: another result is there already; remove it, choose another folder with -o, "
+        "or replace it with --overwrite"
+    )
+
+
+def refuse_other_limits(
+    path: Path,
+    found: dict[str, Any],
+    metrics: Mapping[str, Any],
+    limits: Path | Mapping[str, Any],
+) -> None:
+    """Raises UsageError where a finished result was judged by other limits than these."""
+    wanted = limits_for(found["contrast"]["name"], metrics, limits)
+    for part in PARTS:
+        for name, entry in found["metrics"].get(part, {}).items():
+            if isinstance(entry, dict) and entry.get("limits", {}) != wanted[part].get(name, {}):
+                raise UsageError(
+                    f"{path}: this result was judged by other limits of {name} than those "
+                    "given; judge it anew with --overwrite"
+                )
+
+
+def read_receipt(path: Path) -> dict[str, Any] | None:
+    """A receipt from its file, or None where the file holds none of ours.
+
+    People edit receipts: what is there is of the types that `_RECEIPT` names.
+    """
+    try:
+        found = json.loads(read_bytes(path, MAX_RECEIPT), parse_constant=_no_number)["LohiEdge"]
+    except (ValueError, RecursionError, TypeError, KeyError, BadInput):
+        return None
+    return found if _has(found, _RECEIPT) else None
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _has(found: Any, wanted: Any) -> bool:
+    """Whether a value is of a type, or a dict with values of the types that a dict names."""
+    if not isinstance(wanted, dict):
+        return isinstance(found, wanted)
+    return isinstance(found, dict) and all(
+        _has(found[key], kind) if key in found else key in _OPTIONAL for key, kind in wanted.items()
+    )
+
+
+def _ours(image: Path) -> bool:
+    """Whether an image without a receipt is a result of ours that was cut off."""
+    if image.is_dir():
+        return True  # dicom.write replaces only what it recognises
+    try:
+        return nifti.is_synthetic(nifti.read(image).origin.header)  # type: ignore[union-attr]
+    except BadInput:
+        return False
