@@ -18,7 +18,7 @@ from lohi_edge.picture import MARK
 from lohi_edge.pipeline import Result, enhance
 from lohi_edge.slices import INTENSITY_MAX, SliceContract, intensity_range
 from lohi_edge.volume import Float32, Volume
-from lohi_export.pairs.dataset import read_labels
+from lohi_export.pairs.files import read_labels
 from lohi_export.pairs.pathology import PATHOLOGIES, make
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import Pair, simulate_pair

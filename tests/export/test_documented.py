@@ -25,7 +25,7 @@ from lohi_edge.volume import Volume
 from lohi_export import pathologies
 from lohi_export.cli import app
 from lohi_export.morphometry import patches, train, voxels
-from lohi_export.pairs.dataset import nifti_bytes
+from lohi_export.pairs.files import nifti_bytes
 from lohi_export.pairs.pathology import PATHOLOGIES
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import simulate_pair

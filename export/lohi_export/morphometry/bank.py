@@ -21,8 +21,8 @@ from lohi_edge.quality.frame import CROP_MM, centre_of_brain, crop_start
 from lohi_export.morphometry.targets import encode, regions_of
 from lohi_export.pairs import anatomy
 from lohi_export.pairs.anatomy import Labels
-from lohi_export.pairs.dataset import read_labels
 from lohi_export.pairs.fields import Float32, random_field
+from lohi_export.pairs.files import read_labels
 from lohi_export.pairs.ranges import Ranges
 
 Codes = NDArray[np.uint8]

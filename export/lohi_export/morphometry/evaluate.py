@@ -22,7 +22,7 @@ from lohi_edge.quality.morphometry import Segmentation, Segmenter, intracranial,
 from lohi_edge.quality.regions import CSF, REGIONS, TOTAL, VENTRICLES
 from lohi_edge.volume import Volume
 from lohi_export.morphometry.targets import regions_of
-from lohi_export.pairs.dataset import read_labels
+from lohi_export.pairs.files import read_labels
 
 KINDS = ("64mT", "3T", "synthetic")
 TISSUES: dict[str, tuple[int, ...]] = {

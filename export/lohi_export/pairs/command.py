@@ -43,6 +43,7 @@ def simulate(
 
     from lohi_edge.errors import LohiError, UsageError
     from lohi_export.pairs import dataset
+    from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
 
     console = Console(stderr=True)
@@ -51,10 +52,10 @@ def simulate(
         if source == "volumes" and scans > 1:
             raise UsageError("expected --scans with --labels only; use --draws for volumes")
         if source == "volumes" and volumes is not None and labels is None:
-            work = dataset.plan_volumes(volumes, out, draws, seed, contrast)
+            work = plan_volumes(volumes, out, draws, seed, contrast)
         elif source == "labels" and labels is not None and volumes is None:
             numbers = parse_heads(heads)
-            work = dataset.plan(labels, out, numbers, draws, seed, contrast, scans)
+            work = plan(labels, out, numbers, draws, seed, contrast, scans)
         else:
             raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
         dataset.write_description(out, from_labels=source == "labels")

@@ -4,129 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import tempfile
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.errors import BadInput
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.pairs import volumes
-from lohi_export.pairs.anatomy import Labels
+from lohi_export.pairs.files import (
+    as_json,
+    label_nifti_bytes,
+    nifti_bytes,
+    read_labels,
+    write_whole,
+)
+from lohi_export.pairs.plan import Job
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
 
 SIMULATOR = 4  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pair to write.
-
-    Attributes:
-        source: a label map, or a real high-field volume.
-        subject: BIDS label of what is in it: the head's number, or a word.
-        draw: counts from 0 and becomes run-(draw + 1).
-        scans: at 64 mT of the same head; the others are acq-02 and so on, for a label map only.
-    """
-
-    source: Path
-    out: Path
-    subject: str
-    draw: int
-    seed: int
-    contrast: str
-    scans: int = 1
-
-    @property
-    def from_labels(self) -> bool:
-        """Whether the source is a label map."""
-        return self.subject.isdecimal()
-
-    def image(self, session: str, scan: int = 1) -> Path:
-        """Path of one session's NIfTI file in the data set; `scan` counts from 1."""
-        again = f"_acq-{scan:02d}" if scan > 1 else ""
-        name = (
-            f"sub-{self.subject}_ses-{session}{again}_run-{self.draw + 1:02d}_"
-            f"{self.contrast}.nii.gz"
-        )
-        return self.out / f"sub-{self.subject}" / f"ses-{session}" / "anat" / name
-
-    def segmentation(self) -> Path:
-        """Path of the labels the 3 T image was made from, the same for every contrast."""
-        image = self.image("3T")
-        return image.with_name(image.name.replace(f"_{self.contrast}.", "_dseg."))
-
-    def sidecar(self, session: str, scan: int = 1) -> Path:
-        """Path of the JSON file beside that image."""
-        image = self.image(session, scan)
-        return image.with_name(image.name.replace(".nii.gz", ".json"))
-
-
-def plan(
-    labels: Path,
-    out: Path,
-    heads: Iterable[int],
-    draws: int,
-    seed: int,
-    contrast: str,
-    scans: int = 1,
-) -> list[Job]:
-    """One job for every head and draw.
-
-    Raises:
-        UsageError: a head without a label map in `labels`.
-    """
-    ranges_for(contrast)
-    jobs = []
-    for head in heads:
-        path = labels / f"head_{head:02d}_labels.nii.gz"
-        if not path.is_file():
-            raise UsageError(f"expected a label map for head {head}, got no file {path}")
-        jobs += [
-            Job(path, out, f"{head:02d}", draw, seed, contrast, scans) for draw in range(draws)
-        ]
-    return jobs
-
-
-def plan_volumes(volumes: Path, out: Path, draws: int, seed: int, contrast: str) -> list[Job]:
-    """One job for every draw of a real high-field NIfTI file, or of every one in a folder.
-
-    Raises:
-        UsageError: no such file, or two of one subject.
-    """
-    ranges_for(contrast)
-    files = sorted(volumes.glob("*.nii*")) if volumes.is_dir() else [volumes]
-    if not files or not files[0].is_file():
-        raise UsageError(f"expected NIfTI files (.nii, .nii.gz) in {volumes}, got none")
-    subjects = {file: _subject(file) for file in files}
-    twice = [name for name, times in Counter(subjects.values()).items() if times > 1]
-    if twice:
-        raise UsageError(f"expected one volume a subject, got several of {', '.join(twice)}")
-    return [
-        Job(file, out, name, draw, seed, contrast)
-        for file, name in subjects.items()
-        for draw in range(draws)
-    ]
-
-
-def _subject(file: Path) -> str:
-    """A BIDS label from a file's name, never a number: those are the label maps' heads."""
-    name = re.sub(r"[^0-9A-Za-z]", "", file.name.split(".nii")[0])
-    return f"vol{name}" if not name or name.isdecimal() else name
 
 
 def write_description(out: Path, from_labels: bool = True) -> None:
@@ -148,7 +51,7 @@ def write_description(out: Path, from_labels: bool = True) -> None:
         text["Acknowledgements"] = (
             "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
         )
-    _write(path, _json(text))
+    write_whole(path, as_json(text))
 
 
 def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]:
@@ -180,8 +83,8 @@ def write_pair(job: Job) -> bool:
         pair = simulate_job(job)
         vouched: dict[str, str] = {}
         if pair.labels is not None:
-            segmentation = _label_nifti(pair.labels, pair.high.affine)
-            _write(job.segmentation(), segmentation)
+            segmentation = label_nifti_bytes(pair.labels, pair.high.affine)
+            write_whole(job.segmentation(), segmentation)
             vouched["SegmentationSHA256"] = hashlib.sha256(segmentation).hexdigest()
         for session, volume in (("64mT", pair.low), ("3T", pair.high)):
             _write_image(job, session, 1, volume, {**identity, **vouched}, pair.params)
@@ -205,7 +108,7 @@ def _write_image(
 ) -> None:
     """An image, then the sidecar that vouches for it."""
     image = nifti_bytes(volume, f"simulated {session} {job.contrast}")
-    _write(job.image(session, scan), image)
+    write_whole(job.image(session, scan), image)
     sidecar = {
         **_bids(job, session),
         "Simulation": {
@@ -215,7 +118,7 @@ def _write_image(
             "Ranges": asdict(ranges_for(job.contrast)),
         },
     }
-    _write(job.sidecar(session, scan), _json(sidecar))
+    write_whole(job.sidecar(session, scan), as_json(sidecar))
 
 
 def simulate_job(job: Job) -> Pair:
@@ -237,19 +140,6 @@ def simulate_job(job: Job) -> Pair:
         raise BadInput(f"{job.source.name}: {error}") from error
     seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)
     return volumes.simulate_from_volume(source, seed, ranges, job.contrast)
-
-
-def read_labels(path: Path) -> tuple[Labels, np.ndarray]:
-    """A label map as (int16 (X, Y, Z), affine (4, 4)).
-
-    Raises:
-        BadInput: not a readable NIfTI file of whole numbers.
-    """
-    try:
-        image: Any = nib.load(path)
-        return np.asarray(image.dataobj, dtype=np.int16), image.affine
-    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as error:
-        raise BadInput(f"expected a NIfTI label map, got {path.name}: {error}") from error
 
 
 def _identity(job: Job, digest: str) -> dict[str, Any]:
@@ -290,52 +180,3 @@ def _is_complete(job: Job, session: str, identity: dict[str, Any], scan: int = 1
         and stated.get("ImageSHA256") == digest
         and stated.get("SegmentationSHA256", False) == labels
     )
-
-
-def nifti_bytes(volume: Volume, description: str) -> bytes:
-    """int16 with slope."""
-    top = float(volume.data.max())
-    slope = top / 32000 if top > 0 else 1.0
-    stored = np.rint(volume.data / slope).astype(np.int16)
-    image = nib.Nifti1Image(stored, volume.affine)
-    image.header.set_slope_inter(slope, 0)
-    return _packed(image, volume.affine, description)
-
-
-def _label_nifti(labels: Labels, affine: np.ndarray) -> bytes:
-    image = nib.Nifti1Image(labels, affine)
-    return _packed(image, affine, "labels a simulated 3T scan was made from")
-
-
-def _packed(image: Any, affine: np.ndarray, description: str) -> bytes:
-    """As a gzip stream without a time stamp (same pair, same bytes)."""
-    from isal import igzip
-
-    image.header.set_xyzt_units("mm")
-    image.header.set_qform(affine, 1)
-    image.header.set_sform(affine, 1)
-    image.header["descrip"] = description.encode()
-    return bytes(igzip.compress(image.to_bytes(), mtime=0))
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Temporary name, fsync, rename: the file is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(f"expected to write {path}, got: {error.strerror or error}") from error

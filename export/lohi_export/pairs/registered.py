@@ -19,11 +19,11 @@ from lohi_edge.files import read_bytes, sha256
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.dataset import listed
-from lohi_export.pairs.dataset import nifti_bytes
+from lohi_export.pairs.files import as_json, nifti_bytes, write_whole
 from lohi_export.pairs.linear import KINDS, Registration, register, resample
 from lohi_export.pairs.matching import Survey, survey
 from lohi_export.pairs.overlay import overlay
-from lohi_export.pairs.registration_report import Outcome, as_json, write_whole
+from lohi_export.pairs.registration_report import Outcome
 from lohi_export.pairs.scans import Field, Override, Scan
 
 REGISTRATION = 1  # raised whenever the same scans give another result

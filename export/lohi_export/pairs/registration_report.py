@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.receipt import relative
 from lohi_export.dataset import describe
+from lohi_export.pairs.files import as_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,3 @@ def write_report(out: Path, outcomes: Iterable[Outcome]) -> None:
         cells = {"pair": row["pair"], "status": row["status"], **row["figures"]}
         table.writerow({**cells, "problems": "; ".join(row["problems"])})
     write_whole(out / "registration.csv", text.getvalue().encode())
-
-
-def as_json(content: Any) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    make_directory(path.parent)
-    with atomic_write(path) as file:
-        file.write(content)

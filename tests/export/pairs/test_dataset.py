@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export.dataset import find_pairs
-from lohi_export.pairs import dataset, simulate
+from lohi_export.pairs import dataset, files, plan, simulate
 from lohi_export.pairs.command import parse_heads
 from lohi_export.pairs.command import simulate as command
 
@@ -62,7 +62,7 @@ def test_writes_bids_names_with_sidecars_that_say_simulated(label_folder, tmp_pa
 
 
 def test_stored_volumes_are_int16_on_one_frame(label_folder, tmp_path):
-    (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    (job,) = plan.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
     assert dataset.write_pair(job)
     low, high = (nib.load(tmp_path / f"{stem}.nii.gz") for stem in PAIR)
     pair = dataset.simulate_job(job)
@@ -77,7 +77,7 @@ def test_stored_volumes_are_int16_on_one_frame(label_folder, tmp_path):
 
 
 def test_resuming_keeps_whole_pairs_and_replaces_broken_ones(label_folder, tmp_path):
-    jobs = dataset.plan(label_folder, tmp_path, [1, 2], 1, 0, "T1w")
+    jobs = plan.plan(label_folder, tmp_path, [1, 2], 1, 0, "T1w")
     assert [written for _, written in dataset.write_pairs(jobs)] == [True, True]
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*")
               if p.is_file()}  # fmt: skip
@@ -98,7 +98,7 @@ def test_segmentation_lies_on_the_3t_grid_and_is_the_same_for_every_contrast(
 ):
     stored = {}
     for contrast in ("T1w", "T2w"):
-        (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, contrast)
+        (job,) = plan.plan(label_folder, tmp_path, [1], 1, 0, contrast)
         assert dataset.write_pair(job)
         stored[contrast] = (tmp_path / DSEG).read_bytes()
         assert not dataset.write_pair(job)
@@ -115,7 +115,7 @@ def test_segmentation_lies_on_the_3t_grid_and_is_the_same_for_every_contrast(
 
 
 def test_a_data_set_without_segmentations_is_completed(label_folder, tmp_path):
-    (job,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    (job,) = plan.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
     dataset.write_pair(job)
     whole = {p: p.read_bytes() for p in tmp_path.rglob("*.nii.gz")}
     job.segmentation().unlink()
@@ -129,8 +129,8 @@ def test_a_data_set_without_segmentations_is_completed(label_folder, tmp_path):
 
 
 def test_another_seed_replaces_the_pairs_of_the_first(label_folder, tmp_path):
-    (first,) = dataset.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
-    (second,) = dataset.plan(label_folder, tmp_path, [1], 1, 1, "T1w")
+    (first,) = plan.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
+    (second,) = plan.plan(label_folder, tmp_path, [1], 1, 1, "T1w")
     dataset.write_pair(first)
     before = first.image("3T").read_bytes()
     assert dataset.write_pair(second)
@@ -160,7 +160,7 @@ def test_missing_or_unreadable_label_maps_end_in_a_clear_message(label_folder, t
     bad = tmp_path / "head_01_labels.nii.gz"
     bad.write_bytes(b"not a scan")
     with pytest.raises(BadInput, match="head_01_labels"):
-        dataset.read_labels(bad)
+        files.read_labels(bad)
 
 
 def test_a_posed_head_is_scanned_again_with_other_settings(label_folder, tmp_path):

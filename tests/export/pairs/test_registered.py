@@ -19,7 +19,7 @@ from lohi_edge.volume import Volume
 from lohi_export import session
 from lohi_export.dataset import find_pairs
 from lohi_export.pairs import registered
-from lohi_export.pairs.dataset import nifti_bytes
+from lohi_export.pairs.files import nifti_bytes
 from lohi_export.pairs.matching import survey
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.scans import Override

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
 from lohi_export.dataset import find_pairs
-from lohi_export.pairs import dataset, volumes
+from lohi_export.pairs import plan, volumes
 from lohi_export.pairs.command import simulate as command
 from lohi_export.pairs.ranges import Ranges, ranges_for
 
@@ -110,9 +110,9 @@ def test_refuses_two_volumes_of_one_name_none_and_mixed_sources(tmp_path):
     for name in ("a-b.nii", "ab.nii.gz"):
         (tmp_path / name).touch()
     with pytest.raises(UsageError, match="one volume a subject"):
-        dataset.plan_volumes(tmp_path, tmp_path, 1, 0, "T1w")
+        plan.plan_volumes(tmp_path, tmp_path, 1, 0, "T1w")
     with pytest.raises(UsageError, match="NIfTI"):
-        dataset.plan_volumes(tmp_path / "none", tmp_path, 1, 0, "T1w")
+        plan.plan_volumes(tmp_path / "none", tmp_path, 1, 0, "T1w")
     app = typer.Typer()
     app.command()(command)
     result = CliRunner().invoke(app, ["--from", "volumes", "--out", str(tmp_path)])
