@@ -142,6 +142,11 @@ def _durable(context: Context, folder: str | None) -> Finding:
     if kind == "unknown":
         return Finding(WARN, words, "see what it is mounted from: findmnt -T FOLDER")
     point = localfs.mount_point(Path(folder), mounts)
+    real = Path(folder).resolve()
+    for above in (real, *real.parents):
+        if len(str(above)) > len(point) and _comes_back(context.root, str(above)):
+            fix = f"mount {above}, restart the daemon, and fetch what went into the bare folder"
+            return Finding(FAIL, f"{words}: {above} is not mounted", fix)
     if point != "/" and not _comes_back(context.root, point):
         return Finding(WARN, f"{words}, mounted by hand at {point}", "add it to /etc/fstab")
     return Finding(PASS, words)

@@ -243,6 +243,14 @@ def test_durable_mounts(context, name):
         assert check(context).status == status
     write(context.root, "etc/fstab", f"# comment\npacs:/scans {folder} nfs4 defaults 0 0\n")
     assert check(context).status == PASS
+    above = Path(folder).resolve().parent
+    for bare in (folder, above):  # the folder that should be under a mount, and nothing mounted
+        mount(context.root, "/ / rw - ext4 /dev/sda1 rw")
+        write(context.root, "etc/fstab", f"pacs:/scans {bare} nfs4 defaults 0 0\n")
+        found = check(context)
+        assert (found.status, f"{bare} is not mounted" in found.found) == (FAIL, True)
+        mount(context.root, "/ / rw - ext4 /dev/sda1 rw", f"/ {bare} rw - nfs4 pacs:/scans rw")
+        assert check(context).status == PASS
     (context.root / "proc/self/mountinfo").unlink()
     assert check(context).status == WARN
     Path(folder).rmdir()
