@@ -1,0 +1,49 @@
+"""Figures of a run on the parts of its split."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lohi_calibration.accuracy import MOST_DB
+from lohi_edge.errors import BadInput
+from lohi_edge.slices import SliceContract
+from lohi_export import session
+from lohi_export.dataset import find_pairs, load_slices
+from lohi_export.evaluation import evaluate
+from lohi_export.run import open_run
+
+
+def test_evaluation_measures_every_test_subject(trained: Path) -> None:
+    result = session.evaluate(open_run(trained), "test", "cpu")
+    assert list(result["subjects"]) == ["04"]
+    figures = result["mean"]
+    assert figures == result["subjects"]["04"] | {}
+    assert figures["slices"]["psnr"] > 0
+    assert json.loads((trained / "evaluation.json").read_text())["test"] == result
+    (trained / "evaluation.json").unlink()
+    assert "04" in session.table(result)
+
+
+def test_slices_equal_to_the_truth_have_figures_that_json_can_hold(
+    toy: Path, tmp_path: Path
+) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    same = load_slices(replace(pair, low=pair.high), SliceContract(64, 72, 1), tmp_path)
+    result = evaluate(torch.nn.Identity(), [same], 1, torch.device("cpu"))
+    assert result["mean"]["slab"]["psnr"] == MOST_DB
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_generator_that_answers_with_no_numbers_is_not_measured(trained: Path) -> None:
+    run = open_run(trained)
+    broken = run.generator()
+    with torch.no_grad():
+        next(broken.parameters())[:] = math.nan
+    with pytest.raises(BadInput, match=r"finite numbers from the generator.*train it again"):
+        evaluate(broken, run.slices("test"), run.config.channels, torch.device("cpu"))
