@@ -7,7 +7,7 @@ from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 
-from helpers import head_phantom
+from helpers import head_phantom, small_head
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 AXIAL = (1, 0, 0, 0, 1, 0)
@@ -114,3 +114,24 @@ def write(path, ds):
         enforce_file_format=True,
     )
     return path
+
+
+def ball(series=1, **more):
+    """A small series that the identity bundle takes."""
+    return slices(small_head(series), (2.0, 2.0), 2.0, series=series, **more)
+
+
+def localizer(series=9):
+    return slices(small_head(0)[:, :, :3], series=series, SeriesDescription="3-plane loc")
+
+
+def study(folder):
+    """Two series to enhance and one to skip, their files side by side."""
+    for made in (ball(1), ball(2), localizer()):
+        save(folder, made, prefix=f"s{made[0].SeriesNumber}-")
+    return folder
+
+
+def number(path):
+    """SeriesNumber in the name of a series."""
+    return path.rpartition("/")[2].split("-")[1]

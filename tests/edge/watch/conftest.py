@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import watch_parts
 from lohi_edge.cli import app
+from lohi_edge.watch import series
 from lohi_edge.watch.ledger import FILE
 
 DEADLINE_S = 240  # generous: a hang must fail the test, a slow machine must not
@@ -182,3 +183,9 @@ def box(tmp_path, identity_bundle):
 def parts(tmp_path):
     with watch_parts.opened(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """A busy machine does not make a look here end early."""
+    monkeypatch.setattr(series, "BUDGET_S", 60.0)
