@@ -162,7 +162,8 @@ def _is_low_field(volume: Volume) -> bool:
 def _refuse_no_head(volume: Volume, fine: Volume) -> None:
     scan = lay_out(volume, fine)
     cells, head = block_mean(scan.work, 2), block_mean(scan.head.astype(np.float32), 2) > 0.5
-    if recognise.upright_score(recognise.canonical(cells, head)) < 0:
+    least = shipped()["scan"]["T1w"]["head_like"]["hold"][0]  # the same in every contrast
+    if recognise.upright_score(recognise.canonical(cells, head)) < float(least):
         raise BadInput("expected an upright head, got an image unlike one; check the scan")
 
 

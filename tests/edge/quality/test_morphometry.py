@@ -19,7 +19,7 @@ from lohi_edge import demo, nifti
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.onnx_check import check_onnx
-from lohi_edge.quality import features, frame, segmenter_file, tissue
+from lohi_edge.quality import features, frame, recognise, segmenter_file, tissue
 from lohi_edge.quality.morphometry import (
     REGIONS,
     Segmentation,
@@ -166,6 +166,16 @@ def test_a_scan_with_no_head_is_refused(segmenter, kind):
         data += np.random.default_rng(0).normal(0, 1, data.shape).astype(np.float32)
     with pytest.raises(BadInput, match=r"expected an? (upright )?head"):
         segmenter.segment(Volume(data, np.diag([1.6, 1.6, 5.0, 1.0])))
+
+
+def test_a_head_that_a_scan_s_check_would_not_hold_is_not_refused(segmenter, scan, monkeypatch):
+    # A T2w result of head 16 scores -0.06, and its scan 0.70: the score was fitted on scans.
+    monkeypatch.setattr(recognise, "upright_score", lambda pattern: -0.1)
+    assert segmenter.segment(scan).labels.any()
+    upside_down = scan.with_data(np.ascontiguousarray(scan.data[..., ::-1]))
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="expected an upright head"):
+        segmenter.segment(upside_down)
 
 
 def test_the_shipped_file_is_small_allowed_and_states_its_errors():
