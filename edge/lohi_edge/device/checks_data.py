@@ -137,16 +137,16 @@ def _durable(context: Context, folder: str | None) -> Finding:
     mounts = context.root / "proc/self/mountinfo"
     kind = localfs.kind(Path(folder), mounts)
     words = f"{folder} on {kind}"
+    point = localfs.mount_point(Path(folder), mounts)
+    real = Path(folder).resolve()
+    for above in (real, *real.parents) if point else ():
+        if len(str(above)) > len(point) and _comes_back(context.root, str(above)):
+            fix = f"mount {above}, restart the daemon, and fetch what went into the bare folder"
+            return Finding(FAIL, f"{words}: {above} is not mounted", fix)
     if kind in _VOLATILE:
         return Finding(FAIL, f"{words}, gone with the power", "move it to a disk")
     if kind == "unknown":
         return Finding(WARN, words, "see what it is mounted from: findmnt -T FOLDER")
-    point = localfs.mount_point(Path(folder), mounts)
-    real = Path(folder).resolve()
-    for above in (real, *real.parents):
-        if len(str(above)) > len(point) and _comes_back(context.root, str(above)):
-            fix = f"mount {above}, restart the daemon, and fetch what went into the bare folder"
-            return Finding(FAIL, f"{words}: {above} is not mounted", fix)
     if point != "/" and not _comes_back(context.root, point):
         return Finding(WARN, f"{words}, mounted by hand at {point}", "add it to /etc/fstab")
     return Finding(PASS, words)
@@ -158,7 +158,8 @@ def _comes_back(root: Path, point: str) -> bool:
         lines = (root / "etc/fstab").read_text().splitlines()
     except OSError:
         lines = []
-    points = {words[1] for line in lines if len(words := line.split()) > 1 and words[0][0] != "#"}
+    entries = (words for line in lines if len(words := line.split()) > 1 and words[0][0] != "#")
+    points = {words[1].rstrip("/") or "/" for words in entries}
     unit = point.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
     return point in points or (root / "etc/systemd/system" / unit).exists()
 

@@ -245,10 +245,11 @@ def test_durable_mounts(context, name):
     assert check(context).status == PASS
     above = Path(folder).resolve().parent
     for bare in (folder, above):  # the folder that should be under a mount, and nothing mounted
-        mount(context.root, "/ / rw - ext4 /dev/sda1 rw")
-        write(context.root, "etc/fstab", f"pacs:/scans {bare} nfs4 defaults 0 0\n")
-        found = check(context)
-        assert (found.status, f"{bare} is not mounted" in found.found) == (FAIL, True)
+        write(context.root, "etc/fstab", f"pacs:/scans {bare}/ nfs4 defaults 0 0\n")
+        for disk in ("ext4 /dev/sda1", "overlay overlay"):  # the latter where the root is read-only
+            mount(context.root, f"/ / rw - {disk} rw")
+            found = check(context)
+            assert (found.status, f"{bare} is not mounted" in found.found) == (FAIL, True)
         mount(context.root, "/ / rw - ext4 /dev/sda1 rw", f"/ {bare} rw - nfs4 pacs:/scans rw")
         assert check(context).status == PASS
     (context.root / "proc/self/mountinfo").unlink()
