@@ -36,9 +36,7 @@ class Gate:
         if time.monotonic() < self._until:
             return False
         if not self._parts.outbox.is_there():
-            self.close(
-                "the outbox is not the folder it was at the start: mount it again, or restart"
-            )
+            self.close(ELSEWHERE)
             return False
         if not self.has_room(0):
             return False
