@@ -135,7 +135,8 @@ def origins(source: Path, weights: str) -> list[Origin]:
         name = record["data_set"].get("Name", "")
     except (AttributeError, KeyError, TypeError):  # free-form in a bundle
         return [Origin(weights, "", None)]
-    return [Origin(weights, name, tuple(learned)), *began_with(record, config)]
+    own = {"weights": weights, "data_set": name, "subjects": learned}
+    return [_read(own), *began_with(record, config)]
 
 
 def began_with(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[Origin]:
@@ -143,12 +144,22 @@ def began_with(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[Ori
     if not config.get("init"):
         return []
     kept = record.get("init_learned")
-    if kept is None:  # older than that
-        return [Origin(config["init"], "", None)]
-    return [
-        Origin(one["weights"], one["data_set"], one["subjects"] and tuple(one["subjects"]))
-        for one in kept
-    ]
+    if not isinstance(kept, list):  # older than that
+        return [Origin(str(config["init"]), "", None)]
+    return [_read(one) for one in kept]
+
+
+def _read(one: Any) -> Origin:
+    """An entry of `init_learned`; free-form in a bundle: what is of other types is not known."""
+    found = one if isinstance(one, dict) else {}
+    subjects, name = found.get("subjects"), found.get("data_set")
+    if not isinstance(subjects, list) or not all(isinstance(label, str) for label in subjects):
+        subjects = None
+    return Origin(
+        str(found.get("weights", "")),
+        name if isinstance(name, str) else "",
+        None if subjects is None else tuple(subjects),
+    )
 
 
 def as_json(found: Iterable[Origin]) -> list[dict[str, Any]]:

@@ -118,3 +118,12 @@ def test_an_older_run_does_not_know_what_its_first_weights_learned(trained: Path
     older = record["config"] | {"init": "a" * 64}
     assert began_with(record, older) == [Origin("a" * 64, "", None)]
     assert open_run(trained).config.init == ""
+
+
+@pytest.mark.parametrize(
+    "entry", [7, {}, {"subjects": "0102"}, {"subjects": [1, 2]}, {"data_set": [], "subjects": {}}]
+)
+def test_what_a_stranger_s_bundle_says_in_other_words_is_not_known(entry: Any) -> None:
+    (found,) = began_with({"init_learned": [entry]}, {"init": "a" * 64})
+    assert (found.subjects, found.data_set) == (None, "")
+    assert began_with({"init_learned": entry}, {"init": "a" * 64}) == [Origin("a" * 64, "", None)]
