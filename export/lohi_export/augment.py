@@ -22,8 +22,39 @@ KNOT_SPACING = 32  # pixels between the independent displacements of a warp
 BLACK, WHITE = 0.08, (-0.5, 0.7)
 SLICE_MM = 5  # between the acquired slices, whose noise is drawn alone
 SPREAD = (0.5, 1.3)  # pixels; sd of the smoothing of added noise
+# Of spots: half-axes, pixels; relative change at 3 T; that of the source over it; width of the
+# edge in source and target, pixels.
+HALF_AXES, CHANGE, SEEN, EDGES = (2.5, 14), (0.1, 0.7), (0.7, 1.2), (4.0, 1.5)
 
 Knots = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A soft-edged ellipse, brighter or darker than it was by a factor, as a lesion may be.
+
+    Attributes:
+        centre, half_axes: pixels of the cut window.
+        angle: of the first axis, radians.
+        source, target: relative change of grey values in either image.
+    """
+
+    centre: tuple[float, float]
+    half_axes: tuple[float, float]
+    angle: float
+    source: float
+    target: float
+
+    def factor(self, shape: tuple[int, ...], change: float, edge: float) -> Float32:
+        """What grey values (..., h, w) are multiplied by."""
+        y, x = np.ogrid[: shape[-2], : shape[-1]]
+        y, x = y - self.centre[0], x - self.centre[1]
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        a, b = self.half_axes
+        inside = 1 - np.hypot((cos * y + sin * x) / a, (cos * x - sin * y) / b)
+        share = np.clip(inside * min(a, b) / edge + 0.5, 0, 1)
+        factor: Float32 = (1 + change * share).astype(np.float32)
+        return factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +68,7 @@ class Change:
         noise: seed, standard deviation of grey values in [0, 1], spread in pixels and the first
             plane's place between two acquired slices, all of noise added to the source.
         levels: where its black and white come to lie in [0, 1]; brighter than 1 is clipped.
+        spot: put into both images; None for none.
         held: the source's neighbours repeat its middle slice, as they do where a scan is one
             slice, or thick ones.
         warp: displacements in pixels (2, m, n) on a coarse grid over the window; None for none.
@@ -49,6 +81,7 @@ class Change:
     power: np.float32
     noise: tuple[int, float, float, float]
     levels: tuple[np.float32, np.float32]
+    spot: Spot | None
     held: bool
     warp: Knots | None
     slip: Knots | None
@@ -56,6 +89,8 @@ class Change:
     def of_source(self, image: Float32) -> Float32:
         """(C, H, W) in [-1, 1] -> (C, h, w): contrast and range differ between scanners."""
         grey = (self._placed(image, self.warp) + 1) / 2
+        if self.spot:
+            grey = grey * self.spot.factor(grey.shape, self.spot.source, EDGES[0])
         if self.noise[1]:
             grey = np.abs(grey + _noise(grey.shape, *self.noise))
         if self.held:
@@ -69,7 +104,11 @@ class Change:
     def of_target(self, image: Float32) -> Float32:
         """(C, H, W) -> (C, h, w), its grey values as wanted."""
         warps = [warp for warp in (self.warp, self.slip) if warp is not None]
-        return self._placed(image, np.sum(warps, axis=0) if warps else None)
+        image = self._placed(image, np.sum(warps, axis=0) if warps else None)
+        if self.spot:
+            grey = (image + 1) / 2 * self.spot.factor(image.shape, self.spot.target, EDGES[1])
+            image = 2 * np.minimum(grey, np.float32(1)) - 1
+        return image
 
     def _placed(self, image: Float32, warp: Knots | None) -> Float32:
         (x, y), (height, width) = self.corner, self.size
@@ -102,7 +141,16 @@ def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) 
         float(rng.uniform(*SPREAD)),
         float(rng.random()),
     )
-    return Change((x, y), size, flip, power, noise, (black, white), held, warp, slip)
+    spot = _spot(size, rng) if rng.random() < config.spots else None
+    return Change((x, y), size, flip, power, noise, (black, white), spot, held, warp, slip)
+
+
+def _spot(size: tuple[int, int], rng: np.random.Generator) -> Spot:
+    y, x = (float(rng.uniform(0.1, 0.9) * side) for side in size)
+    a, b = (float(np.exp(rng.uniform(*np.log(HALF_AXES)))) for _ in range(2))
+    target = float(rng.uniform(*CHANGE)) * (1 if rng.random() < 0.5 else -1)
+    source = target * float(rng.uniform(*SEEN))
+    return Spot((y, x), (a, b), float(rng.uniform(0, np.pi)), source, target)
 
 
 def _knots(size: tuple[int, int], sd: float, rng: np.random.Generator) -> Knots | None:

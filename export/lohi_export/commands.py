@@ -49,6 +49,10 @@ def train(
         float | None,
         typer.Option(help="Most noise added to the input, relative to its range [default: 0]."),
     ] = None,
+    spots: Annotated[
+        float | None,
+        typer.Option(help="Share of samples with a spot in both images [default: 0]."),
+    ] = None,
     hold: Annotated[
         float | None,
         typer.Option(help="Share of samples whose neighbours repeat the middle slice."),
@@ -108,6 +112,7 @@ def train(
         "l1": l1,
         "ssim": ssim,
         "noise": noise,
+        "spots": spots,
         "hold": hold,
         "elastic": elastic,
         "slip": slip,

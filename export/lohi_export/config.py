@@ -39,6 +39,8 @@ class TrainConfig:
         ema: decay of the running average of the generator's weights.
         gamma: inputs are raised to a random power within exp(-gamma) to exp(gamma).
         noise: largest standard deviation of noise added to the input, relative to its range.
+        spots: share of samples into both of whose images a spot is put, brighter or darker than
+            what is there, so that a generator learns to keep what no healthy head shows.
         hold: share of samples whose neighbouring slices repeat the middle one.
         elastic: standard deviation in pixels of a smooth random warp of both images.
         slip: standard deviation in pixels of a smooth warp of the target alone. Real pairs never
@@ -69,6 +71,7 @@ class TrainConfig:
     ema: float = 0.999
     gamma: float = 0.15
     noise: float = 0.0
+    spots: float = 0.0
     hold: float = 0.0
     interval: int = 250
     seed: int = 0
@@ -105,15 +108,16 @@ class TrainConfig:
         ]
         if not 0 <= self.ema < 1:
             problems.append(f"ema {self.ema} is not within 0 to 1")
-        if not 0 <= self.hold <= 1:
-            problems.append(f"hold {self.hold} is not within 0 to 1")
+        problems += [
+            f"{name} {getattr(self, name)} is not within 0 to 1"
+            for name in ("hold", "spots", "levels")
+            if not 0 <= getattr(self, name) <= 1
+        ]
         problems += [
             f"{name} {getattr(self, name)} is negative"
             for name in ("gamma", "noise", "elastic", "slip", "seed", "discriminator_lr")
             if not getattr(self, name) >= 0
         ]
-        if not 0 <= self.levels <= 1:
-            problems.append(f"levels {self.levels} is not within 0 to 1")
         if self.channels not in range(1, 16, 2):
             problems.append(f"channels {self.channels} is not an odd number from 1 to 15")
         if self.contrast not in CONTRASTS:

@@ -244,6 +244,32 @@ def test_added_noise_leaves_a_magnitude_and_is_repeated_where_planes_are() -> No
 
 @settings(deadline=None)  # no timed tests
 @given(st.integers(0, 2**32 - 1))
+def test_a_spot_lies_in_the_same_place_of_both_images_and_nowhere_else(seed: int) -> None:
+    image = np.full((3, 64, 64), -0.2, np.float32)  # grey value 0.4
+    config = TrainConfig(crop=0, gamma=0.0, spots=1.0)
+    change = draw((64, 64), config, np.random.default_rng(seed))
+    source = (change.of_source(image) + 1) / 2 / 0.4 - 1
+    target = (change.of_target(image[:1]) + 1) / 2 / 0.4 - 1
+    assert all(np.array_equal(plane, source[0]) for plane in source)
+    y, x = (int(c) for c in change.spot.centre)
+    assert target[0, y, x] == pytest.approx(change.spot.target, rel=0.3)
+    assert 0.1 <= abs(change.spot.target) <= 0.7
+    assert np.sign(source[0, y, x]) == np.sign(target[0, y, x])
+    # Beyond the longest half-axis and half of the widest edge there is nothing.
+    far = np.hypot(*np.ogrid[-y : 64 - y, -x : 64 - x]) > 14 * 2 + 2
+    assert np.abs(source[0][far]).max(initial=0) < 1e-6
+    assert np.abs(target[0][far]).max(initial=0) < 1e-6
+
+
+def test_a_spot_leaves_air_dark() -> None:
+    image = np.full((1, 32, 32), -1, np.float32)
+    change = draw((32, 32), TrainConfig(crop=0, spots=1.0), np.random.default_rng(0))
+    assert np.array_equal(change.of_source(image), image)
+    assert np.array_equal(change.of_target(image), image)
+
+
+@settings(deadline=None)  # no timed tests
+@given(st.integers(0, 2**32 - 1))
 def test_a_slip_moves_the_target_alone(seed: int) -> None:
     y, x = np.mgrid[:64, :80].astype(np.float32)
     image = np.stack([y / 40 - 1, x / 40 - 1])
