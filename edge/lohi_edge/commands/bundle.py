@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from lohi_edge.commands.options import Config, Json, print_json
 
 app = typer.Typer(
     help="Look at model bundles, check them, and install them on this device.",
     no_args_is_help=True,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
-    ),
-]
 Downgrade = Annotated[
     bool, typer.Option("--allow-downgrade", help="Go back to an older serial from now on.")
 ]
@@ -43,7 +36,7 @@ def show(
 
     found = bundle.load(path or installed.resolve("T1w"))
     manifest = found.manifest.to_dict() | {"sha256": found.sha256, "path": str(found.path)}
-    _print_json(manifest) if as_json else console.show_mapping(manifest)
+    print_json(manifest) if as_json else console.show_mapping(manifest)
 
 
 @app.command()
@@ -79,7 +72,7 @@ def verify(
         signing.verify(found, key)
     signing.admit(found, allow_downgrade or installed.is_active(where))
     record = acceptance.accept(found)
-    _print_json(record) if as_json else console.show_mapping(record)
+    print_json(record) if as_json else console.show_mapping(record)
     raise typer.Exit(0 if record["accepted"] else 5)
 
 
@@ -107,7 +100,7 @@ def install(
 
     report = update.install(path, load(config), Library(), _say, allow_downgrade)
     if as_json:
-        _print_json(report)
+        print_json(report)
 
 
 @app.command(name="list")
@@ -121,7 +114,7 @@ def list_installed(as_json: Json = False) -> None:
     library = Library()
     rows = library.rows()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         about = f"{row['name']} {row['version']} serial {row['serial']}" if "name" in row else ""
@@ -153,7 +146,7 @@ def activate(
 
     report = update.activate(name, load(config), Library(), _say, allow_downgrade)
     if as_json:
-        _print_json(report)
+        print_json(report)
 
 
 @app.command()
@@ -168,7 +161,7 @@ def rollback(as_json: Json = False) -> None:
     with library.locked():
         active = library.roll_back()
     if as_json:
-        _print_json({"active": active})
+        print_json({"active": active})
     else:
         names = ", ".join(f"{c} {name}" for c, name in sorted(active.items()))
         sys.stdout.write(f"active: {names or 'the bundles that ship'}\n")
@@ -193,12 +186,8 @@ def remove(
 
     report = update.remove(name, load(config), Library(), _say, force)
     if as_json:
-        _print_json(report)
+        print_json(report)
 
 
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

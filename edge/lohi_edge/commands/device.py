@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
-    ),
-]
+from lohi_edge.commands.options import Config, Json, print_json
+
 SLOW = 7  # the exit code where all is right but slower than the budget
 
 
@@ -54,7 +47,7 @@ def settings(
 
         check_folders(found)
     values = found.to_dict()
-    _print_json(values) if as_json else show_mapping(values)
+    print_json(values) if as_json else show_mapping(values)
 
 
 def doctor(
@@ -81,7 +74,7 @@ def doctor(
     where = state or Path(str(settings.watch.state))
     report = checks.examine(checks.Context(settings, where, config or file_in_use()))
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         sys.stdout.write("\n".join(checks.lines(report)) + "\n")
     raise typer.Exit(0 if report["healthy"] else 1)
@@ -123,7 +116,7 @@ def selftest(
 
     report = update.check_active(bundle, load(config), roll_back, _say)
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         _show(report)
     raise typer.Exit(0 if not report.get("slow") else SLOW)
@@ -141,7 +134,3 @@ def _show(report: dict[str, Any]) -> None:
 
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

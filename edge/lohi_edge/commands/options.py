@@ -27,6 +27,13 @@ class Precision(str, Enum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),

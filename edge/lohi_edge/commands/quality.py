@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+from lohi_edge.commands.options import BundleOption, Json, print_json
+
 Scans = Annotated[list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files.")]
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
-BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]")
-]
 Limits = Annotated[
     Path | None, typer.Option("--limits", help="Quality limits (JSON) over the bundle's.")
 ]
@@ -53,7 +51,7 @@ def qc(
     if limits is None and own:
         sys.stderr.write("judged by enhance.limits of the daemon's settings\n")
     if as_json:
-        _print(records)
+        print_json(records)
     else:
         for record in records:
             sys.stdout.write(line(record) + "\n")
@@ -84,7 +82,7 @@ def explain(out: Output, bundle: BundleOption = None, as_json: Json = False) -> 
     from lohi_edge.provenance import explain as chain
 
     found = chain(out, bundle)
-    _print(found) if as_json else console.show_mapping(found)
+    print_json(found) if as_json else console.show_mapping(found)
     raise typer.Exit(3 if "changed" in found["checks"].values() else 0)
 
 
@@ -97,7 +95,7 @@ def reproduce(out: Output, bundle: BundleOption = None, as_json: Json = False) -
     from lohi_edge.provenance import reproduce as again
 
     found = again(out, bundle)
-    _print(found) if as_json else console.show_mapping(found)
+    print_json(found) if as_json else console.show_mapping(found)
 
 
 def drift(
@@ -115,7 +113,7 @@ def drift(
     from lohi_edge.quality.drift import receipts
 
     found = compare(receipts(folders), last, contrast)
-    _print(found) if as_json else console.show_mapping(found)
+    print_json(found) if as_json else console.show_mapping(found)
 
 
 def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_json: bool) -> None:
@@ -130,7 +128,7 @@ def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_js
         summary = benchrun.run(data, out, Models(bundle, threads), progress)
     if as_json:
         kept = ("part", "contrast", "fault", "strength", "auc")
-        _print(
+        print_json(
             [
                 {k: row[k] for k in kept if k in row}
                 | {k: asdict(row[k]) for k in ("caught", "held")}
@@ -139,7 +137,3 @@ def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_js
         )
     else:
         sys.stdout.write(benchstats.table(summary))
-
-
-def _print(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lohi_edge.commands.watch import Config, Json, State, print_json, state_of
+from lohi_edge.commands.options import Config, Json, print_json
+from lohi_edge.commands.watch import State, state_of
 
 queue_app = typer.Typer(help="Look at the daemon's queue and change it.", no_args_is_help=True)
 audit_app = typer.Typer(help="The daemon's audit log.", no_args_is_help=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from lohi_edge.commands.options import Config, Json, print_json
 
 State = Annotated[
     Path | None,
@@ -18,14 +19,6 @@ State = Annotated[
         "~/.local/state/lohi-edge]",
     ),
 ]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="Settings (TOML).  [default: $LOHI_EDGE_CONFIG, /etc/lohi-edge/config.toml]",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -178,8 +171,3 @@ def _readable(found: dict[str, Any]) -> dict[str, Any]:
         f"scan {row['scan']}": f"{row['state']} {row['verdict'] or ''}" for row in found["last"]
     }
     return {**found, "last": last}
-
-
-def print_json(value: Any) -> None:
-    """JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
