@@ -25,7 +25,7 @@ from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import disk_error
 from lohi_edge.models import Models
 from lohi_edge.pipeline import Result, enhance, write
-from lohi_edge.report import Images
+from lohi_edge.report_images import Images
 from lohi_edge.volume import Volume
 from lohi_edge.watch import faults, process
 from lohi_edge.watch.names import clean_name, size_of

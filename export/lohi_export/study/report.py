@@ -27,6 +27,7 @@ from lohi_export.study.tables import (
     order,
     write_csv,
 )
+from lohi_export.study.volume_section import volume_section
 
 UNITS = {
     "psnr": "PSNR, dB",
@@ -84,7 +85,7 @@ def write(config: StudyConfig, outcome: Outcome, device: str) -> Path:
         "order": _order_table(found),
         "boxes": _box_plots(heads),
         "examples": sections.examples(outcome),
-        "volumes": sections.volume_section(config, outcome, measured),
+        "volumes": volume_section(config, outcome, measured),
         "models": sections.models(models, device),
         "provenance": sections.provenance(config, outcome),
     }

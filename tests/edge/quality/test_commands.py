@@ -26,6 +26,7 @@ from lohi_edge.files import sha256
 from lohi_edge.models import Models
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import drift, qc
+from lohi_edge.report_images import find_images
 from lohi_edge.report_maps import maps
 from lohi_edge.volume import Volume
 
@@ -247,7 +248,7 @@ def test_the_report_shows_where_a_lesion_was_invented(done):
 
 def centre_of_residual(done):
     """Mean colour in the middle of the axial residual map."""
-    images = report.find_images(done.path.parent, done.receipt)
+    images = find_images(done.path.parent, done.receipt)
     assert images.notes == ()
     picture = maps(images.scan, images.fine, images.result, None)[1].pictures[0]
     pixels = Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1])))

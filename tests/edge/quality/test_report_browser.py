@@ -10,6 +10,7 @@ import pytest
 
 from chromium import MISSING, Page
 from lohi_edge import report
+from lohi_edge.report_images import Images
 from lohi_edge.volume import Volume
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -30,7 +31,7 @@ def page(tmp_path_factory):
         "metrics": {"scan": metrics, "result": dict(list(metrics.items())[:12])},
     }
     path = folder / "report.html"
-    path.write_text(report.render(record, report.Images(scan, scan, scan, scan)))
+    path.write_text(report.render(record, Images(scan, scan, scan, scan)))
     browser = Page(folder)
     browser.open(path.as_uri())
     yield browser

@@ -8,9 +8,9 @@ import pytest
 
 from lohi_export.study.bench import LABELS, RAW, TRUTH
 from lohi_export.study.config import StudyConfig
-from lohi_export.study.sections import volume_section
 from lohi_export.study.study import Outcome, Scan
 from lohi_export.study.tables import by_head
+from lohi_export.study.volume_section import volume_section
 from lohi_export.study.volumes import (
     VENTRICLES,
     VENTRICULAR,
