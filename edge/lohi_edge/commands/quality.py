@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from lohi_edge.commands.options import BundleOption, Json, print_json
+
+if TYPE_CHECKING:
+    from lohi_edge.nifti_header import Prefer
 
 Scans = Annotated[list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files.")]
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
@@ -34,8 +37,9 @@ def qc(
 ) -> None:
     """Say whether scans are fit to be enhanced, without enhancing them.
 
-    Judges as the daemon does here: by the bundle and the limits that its settings name
-    (enhance.bundle, enhance.limits), where they name any. --limits goes before enhance.limits.
+    Judges as the daemon does here: by the bundle, limits, contrast and affine that its settings
+    name (enhance.bundle, .limits, .contrast, .prefer), where they name any. --limits and
+    --contrast go before them.
 
     Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle.
 
@@ -47,7 +51,9 @@ def qc(
     daemon = load().enhance
     own = limits or (json.loads(daemon.limits) if daemon.limits else None)
     bundle = Path(daemon.bundle) if daemon.bundle else None
-    records = [check(scan, contrast, own, bundle) for scan in scans]
+    named = contrast or daemon.contrast
+    prefer = cast("Prefer | None", daemon.prefer)
+    records = [check(scan, named, own, bundle, prefer) for scan in scans]
     if limits is None and own:
         sys.stderr.write("judged by enhance.limits of the daemon's settings\n")
     if as_json:

@@ -14,6 +14,7 @@ from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
 from lohi_edge.errors import BundleError, LohiError, UsageError
+from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.inspect import inspect
 
 
@@ -22,12 +23,14 @@ def check(
     contrast: str | None = None,
     limits: Path | Mapping[str, Any] | None = None,
     bundle: Path | None = None,
+    prefer: Prefer | None = None,
 ) -> dict[str, Any]:
     """`source`, `contrast`, `metrics`, `verdict`, `reasons` of one scan; or `source` and `error`.
 
     Args:
         limits: that go before the bundle's, as `limits_for` takes them.
         bundle: whose limits count; None for the one that `enhance` would use here.
+        prefer: which affine to take where sform and qform disagree; refused when None.
 
     Raises:
         UsageError: an unknown contrast or unusable limits.
@@ -37,7 +40,7 @@ def check(
         raise UsageError(f"expected --contrast to be one of {', '.join(CONTRASTS)}, got {contrast}")
     try:
         resolved = source.resolve(scan)
-        volume = source.read(resolved, None, Clock())
+        volume = source.read(resolved, prefer, Clock())
         fine = volume.isotropic()
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)

@@ -172,9 +172,20 @@ def test_qc_judges_as_the_daemon_that_is_configured_here(
     assert "judged by enhance.limits" in run.stderr
     free = tmp_path / "free.json"
     free.write_text(json.dumps({"base": "none"}))
-    over = CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)])
+    judged = ["qc", str(path), "--limits", str(free)]
+    over = CliRunner().invoke(app, judged)
     assert (over.exit_code, over.stderr) == (0, "")
-    config.write_text(f'[enhance]\nbundle = "{tmp_path / "none"}"\n')
+    config.write_text('[enhance]\ncontrast = "T2w"\n')
+    for options, contrast in (([], "T2w"), (["--contrast", "T1w"], "T1w")):
+        run = CliRunner().invoke(app, ["qc", str(path), "--json", *options])
+        assert json.loads(run.stdout)[0]["contrast"]["name"] == contrast
+    image = nib.load(path)
+    image.set_qform(image.affine @ np.diag([1, 1, 1.5, 1]), code=1)
+    nib.save(image, path)
+    assert CliRunner().invoke(app, judged).exit_code == 3
+    config.write_text('[enhance]\nprefer = "sform"\n')
+    assert CliRunner().invoke(app, judged).exit_code == 0
+    config.write_text(f'[enhance]\nprefer = "sform"\nbundle = "{tmp_path / "none"}"\n')
     gone = CliRunner().invoke(app, ["qc", str(path)])
     assert isinstance(gone.exception, BundleError)
 
