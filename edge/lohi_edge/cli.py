@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",  # rich's own takes "[default: all]" for markup and drops it
 )
 app.add_typer(bundle_commands.app, name="bundle")
 device_commands.register(app)

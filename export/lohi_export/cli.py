@@ -15,6 +15,7 @@ app = typer.Typer(
     "Research use only.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # rich's own takes "[default: all]" for markup and drops it
     pretty_exceptions_enable=False,
 )
 register(app)

@@ -390,3 +390,8 @@ def test_every_command_explains_itself_with_an_example():
         done = CliRunner().invoke(app, [*command, "--help"])
         assert done.exit_code == 0
         assert "Example" in done.output
+
+
+def test_help_tells_the_defaults_that_are_written_in_words():
+    done = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "200"})
+    assert "[default: the one that ships]" in done.output

@@ -38,6 +38,11 @@ def test_every_command_has_an_example(command: str) -> None:
     assert f"lohi-export {command}" in " ".join(result.output.split())
 
 
+def test_help_tells_the_defaults_that_are_written_in_words() -> None:
+    result = CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "200"})
+    assert "[default: DATA/.slices]" in result.output
+
+
 def test_a_users_error_is_one_line_and_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
