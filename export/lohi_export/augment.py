@@ -23,7 +23,7 @@ BLACK, WHITE = 0.08, (-0.5, 0.7)
 SLICE_MM = 5  # between the acquired slices, whose noise is drawn alone
 SPREAD = (0.5, 1.3)  # pixels; sd of the smoothing of added noise
 # Of spots: half-axes, pixels; relative change at 3 T; that of the source over it; width of the
-# edge in source and target, pixels.
+# edge across the shorter axis in source and target, pixels.
 HALF_AXES, CHANGE, SEEN, EDGES = (2.5, 14), (0.1, 0.7), (0.7, 1.2), (4.0, 1.5)
 
 Knots = NDArray[np.float64]

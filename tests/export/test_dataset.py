@@ -255,7 +255,7 @@ def test_a_spot_lies_in_the_same_place_of_both_images_and_nowhere_else(seed: int
     assert target[0, y, x] == pytest.approx(change.spot.target, rel=0.3)
     assert 0.1 <= abs(change.spot.target) <= 0.7
     assert np.sign(source[0, y, x]) == np.sign(target[0, y, x])
-    # Beyond the longest half-axis and half of the widest edge there is nothing.
+    # The edge of the longest and narrowest spot ends at 14 * (1 + 4 / 2.5 / 2), about 25 pixels.
     far = np.hypot(*np.ogrid[-y : 64 - y, -x : 64 - x]) > 14 * 2 + 2
     assert np.abs(source[0][far]).max(initial=0) < 1e-6
     assert np.abs(target[0][far]).max(initial=0) < 1e-6
