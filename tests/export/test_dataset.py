@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lohi_edge import nifti
@@ -226,10 +226,12 @@ def test_noise_is_the_source_s_alone_and_alike_in_neighbours(seed: int) -> None:
     assert np.array_equal(change.of_target(image), image)
     sd = change.noise[1]
     assert 0 <= sd <= 0.1
-    # Between two slices the mean of independent noise is smaller, by the root of 2 at most.
-    assert all(0.6 * sd <= plane.std() <= 1.05 * sd for plane in noise)
+    # Between two slices the mean of independent noise is smaller, by the root of 2 at most; a
+    # plane of this size holds some 200 independent values, so its own deviation is 5 % unsure.
+    assert all(0.55 * sd - 1e-6 <= plane.std() <= 1.25 * sd + 1e-6 for plane in noise)
+    assume(sd > 1e-3)  # less drowns in rounding
     # Planes 1 mm apart show the same two slices 5 mm apart, or a third as well.
-    assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] > 0.7
+    assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] > 0.8
     assert np.array_equal(noise, change.of_source(image) / 2)
 
 
