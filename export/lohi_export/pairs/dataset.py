@@ -26,31 +26,42 @@ from lohi_export.pairs.files import (
 )
 from lohi_export.pairs.plan import Job
 from lohi_export.pairs.ranges import ranges_for
+from lohi_export.pairs.scans import read_object
 from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
 
 SIMULATOR = 4  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
 
+OF_LABELS = "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
+OF_VOLUMES = (
+    "Anatomy and 3 T images of others from real volumes, whose licence is their own."
+)
+
 
 def write_description(out: Path, from_labels: bool = True) -> None:
-    """dataset_description.json at the root of the data set (BIDS).
+    """dataset_description.json at the root of the data set (BIDS), of all that was put into it.
 
     The licence of what comes from real volumes is theirs, which nobody here knows.
+
+    Raises:
+        BadInput: one that is there is no JSON object.
     """
     path = out / "dataset_description.json"
-    if path.is_file() and not from_labels:
-        return  # what it says of label maps stays true
+    before = str(read_object(path).get("Acknowledgements")) if path.is_file() else ""
+    credits = [
+        credit
+        for credit, now in ((OF_LABELS, from_labels), (OF_VOLUMES, not from_labels))
+        if now or credit in before
+    ]
     text: dict[str, Any] = {
         "Name": "lohi-edge simulated 64 mT and 3 T pairs",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "lohi-export simulate", "Version": str(SIMULATOR)}],
+        "Acknowledgements": " ".join(credits),
     }
-    if from_labels:
+    if credits == [OF_LABELS]:
         text["License"] = "Apache-2.0"
-        text["Acknowledgements"] = (
-            "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
-        )
     write_whole(path, as_json(text))
 
 

@@ -16,6 +16,7 @@ from lohi_edge.volume import Volume
 from lohi_export.dataset import find_pairs
 from lohi_export.pairs import plan, volumes
 from lohi_export.pairs.command import simulate as command
+from lohi_export.pairs.dataset import OF_LABELS, OF_VOLUMES, write_description
 from lohi_export.pairs.ranges import Ranges, ranges_for
 
 LEVEL = {511: 0.66, 507: 1.8, 515: 0.1, 24: 0.26, 3: 0.67, 2: 1.0, 4: 0.26}
@@ -104,6 +105,15 @@ def test_the_command_names_subjects_after_files_and_keeps_pairs(volume, tmp_path
     assert stated["Volume"] == "my-head.nii.gz"
     assert "License" not in json.loads((out / "dataset_description.json").read_text())
     assert "0 written, 1 kept" in CliRunner().invoke(app, arguments).output
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True), (True, False, True)])
+def test_a_data_set_credits_all_that_was_put_into_it(tmp_path, order):
+    for from_labels in order:
+        write_description(tmp_path, from_labels)
+    described = json.loads((tmp_path / "dataset_description.json").read_text())
+    assert described["Acknowledgements"] == f"{OF_LABELS} {OF_VOLUMES}"
+    assert "License" not in described  # that of the label maps is not the volumes'
 
 
 def test_refuses_two_volumes_of_one_name_none_and_mixed_sources(tmp_path):
