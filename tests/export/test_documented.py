@@ -167,6 +167,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, lopsided: np.ndarray) -> 
         path = folder / f"label_maps/head_{number:02d}_labels.nii.gz"
         nib.save(nib.Nifti1Image(head(), np.eye(4)), path)
     (folder / "small.json").write_text(json.dumps(SMALL))
+    (folder / "split.json").write_text(json.dumps(SMALL["split"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_pairs(folder)

@@ -33,9 +33,7 @@ SIMULATOR = 4  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
 
 OF_LABELS = "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
-OF_VOLUMES = (
-    "Anatomy and 3 T images of others from real volumes, whose licence is their own."
-)
+OF_VOLUMES = "Anatomy and 3 T images of others from real volumes, whose licence is their own."
 
 
 def write_description(out: Path, from_labels: bool = True) -> None:
