@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lohi_export.commands import ThreadsOption
+
 
 def pathologies(
     labels: Annotated[Path, typer.Option(help="Folder with head_NN_labels.nii.gz.")],
@@ -18,7 +20,7 @@ def pathologies(
     heads: Annotated[str, typer.Option(help="Heads: 13-16 or 13,15.")] = "13-16",
     contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """What a model makes of illness: infarct, tumour, haemorrhage and hydrocephalus, simulated.
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from lohi_export.commands import ThreadsOption
+
 app = typer.Typer(
     help="Train and prove the segmenter that measures 33 regions. Research use only.",
     no_args_is_help=True,
@@ -54,7 +56,7 @@ def train(
     lr_second: Annotated[float, typer.Option(help="Of the second.")] = 1e-3,
     amp: Annotated[bool, typer.Option("--amp", help="Compute the second in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    threads: ThreadsOption = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
 ) -> None:
     """Train the segmenter, or go on where a stopped run was.

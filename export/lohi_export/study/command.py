@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from lohi_export.commands import ThreadsOption
+
 
 def study(
     config: Annotated[Path, typer.Argument(help="TOML file; see --write-example.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all].")] = None,
+    threads: ThreadsOption = None,
     write_example: Annotated[
         bool, typer.Option("--write-example", help="Write a configuration to CONFIG, and end.")
     ] = False,
