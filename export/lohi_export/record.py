@@ -51,7 +51,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """config.json of a run folder.
 
     Raises:
-        BadInput: missing, not JSON, or not a run's.
+        BadInput: missing, not JSON, not a run's, or its scans are not as runs keep them.
     """
     path = folder / CONFIG
     try:
@@ -65,7 +65,19 @@ def read_record(folder: Path) -> dict[str, Any]:
         isinstance(record.get(key), kind) for key, kind in wanted.items()
     ):
         raise BadInput(f"{path}: expected a run's {', '.join(wanted)}; this is no run's config")
+    if "scans" in record and not _are_scans(record["scans"]):
+        raise BadInput(
+            f'{path}: expected "scans" of the form {{"train": {{"NAME": "SHA256"}}, '
+            '"validation": {...}}; put back what the run wrote there'
+        )
     return record
+
+
+def _are_scans(value: Any) -> bool:
+    parts = [value.get(part) for part in LEARNED] if isinstance(value, dict) else [None]
+    return all(isinstance(part, dict) for part in parts) and all(
+        isinstance(digest, str) for part in parts for digest in part.values()
+    )
 
 
 def settle_scans(folder: Path, scans: Scans) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export import session
 from lohi_export.bundling import provenance, write_bundle
 from lohi_export.record import Origin, began_with, origins, read_record
@@ -70,6 +70,23 @@ def test_a_run_that_kept_no_scans_takes_those_it_finds(
     scan(own, "01").write_bytes(scan(own, "02").read_bytes())
     with pytest.raises(UsageError, match="changed: sub-01_run-01"):
         prepare(own, out, toy_options)
+
+
+@pytest.mark.parametrize(
+    "scans",
+    [
+        None,
+        [],
+        {"train": {}},
+        {"train": {}, "validation": []},
+        {"train": {"a": 1}, "validation": {}},
+    ],
+)
+def test_scans_that_no_run_wrote_are_named(trained: Path, tmp_path: Path, scans: Any) -> None:
+    record = json.loads((trained / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(record | {"scans": scans}))
+    with pytest.raises(BadInput, match=r'config.json: expected "scans" of the form'):
+        read_record(tmp_path)
 
 
 def test_provenance_tells_of_the_scans_that_were_learned_from(
