@@ -144,9 +144,16 @@ def train(run: Run, device: str, max_minutes: float | None) -> int:
 
 
 def evaluate(run: Run, part: str, device: str) -> dict[str, Any]:
-    """Figures of a run on one part of its split; also kept in its evaluation.json."""
+    """Figures of a run on one part of its split; also kept in its evaluation.json.
+
+    Raises:
+        UsageError: no such part.
+        BadInput: it cannot be measured, or the evaluation.json that is there cannot be kept.
+    """
     if part not in SPLITS:
         raise UsageError(f"expected a part of {list(SPLITS)}, got {part!r}")
+    path = run.folder / "evaluation.json"
+    kept = _read_figures(path)
     slices = run.slices(part)
     generator = run.generator()
     where = choose_device(device)
@@ -155,10 +162,30 @@ def evaluate(run: Run, part: str, device: str) -> dict[str, Any]:
         counted = _counted(slices, advance)
         result = evaluate_slices(generator.to(where), counted, run.config.channels, where)
     result["data_digest"] = data_digest(slices)
-    path = run.folder / "evaluation.json"
-    kept = json.loads(path.read_text()) if path.is_file() else {}
     write_json(path, kept | {part: result})
     return result
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    """Figures of all parts that were measured before; none of what JSON has no word for.
+
+    Raises:
+        BadInput: not what `evaluate` writes, or older than that it refuses NaN.
+    """
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} among its figures")
+
+    try:
+        kept = json.loads(path.read_text(), parse_constant=refuse) if path.is_file() else {}
+        if not isinstance(kept, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path}: its figures cannot be kept beside new ones ({error}); "
+            "remove it and measure its parts again"
+        ) from None
+    return kept
 
 
 def table(result: dict[str, Any]) -> str:

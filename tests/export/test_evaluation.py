@@ -30,6 +30,21 @@ def test_evaluation_measures_every_test_subject(trained: Path) -> None:
     assert "04" in session.table(result)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [('{"test": {"psnr": NaN}}', "NaN among"), ("[]", "not a JSON object"), ('{"te', "Untermin")],
+)
+def test_old_figures_that_cannot_be_kept_are_named_before_work_begins(
+    trained: Path, tmp_path: Path, text: str, why: str
+) -> None:
+    run = replace(open_run(trained), folder=tmp_path)
+    old = tmp_path / "evaluation.json"
+    old.write_text(text)
+    with pytest.raises(BadInput, match=rf"evaluation.json: .*\({why}.*remove it"):
+        session.evaluate(run, "validation", "cpu")
+    assert old.read_text() == text
+
+
 def test_slices_equal_to_the_truth_have_figures_that_json_can_hold(
     toy: Path, tmp_path: Path
 ) -> None:
