@@ -112,7 +112,10 @@ def _about(config: StudyConfig, outcome: Outcome) -> str:
 
 
 def _beginnings(outcome: Outcome) -> str:
-    """Of models that did not begin with random weights: what those had learned from."""
+    """Of models that did not begin with random weights: what those had learned from.
+
+    Only finished runs did, and a study that loads one has one fold.
+    """
     said = []
     for trained in outcome.folds[0].models:
         for origin in trained.began:
