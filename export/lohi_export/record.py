@@ -75,8 +75,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _are_scans(value: Any) -> bool:
     parts = [value.get(part) for part in LEARNED] if isinstance(value, dict) else [None]
-    return all(isinstance(part, dict) for part in parts) and all(
-        isinstance(digest, str) for part in parts for digest in part.values()
+    return all(
+        isinstance(part, dict) and all(isinstance(digest, str) for digest in part.values())
+        for part in parts
     )
 
 
