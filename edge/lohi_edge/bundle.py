@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.errors import BadInput, BundleError, OtherContrast
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.manifest import CONTRASTS, GOLDEN, INTENDED_USE, MANIFEST, Manifest
 from lohi_edge.onnx_check import check_onnx
@@ -159,6 +159,20 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         raise BundleError(f"{path / MANIFEST}: not JSON: {error}") from None
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
+
+
+def require_contrast(path: Path, manifest: Manifest, contrast: str) -> None:
+    """Refuse scans of a contrast that the bundle in `path` was not made for.
+
+    Raises:
+        OtherContrast: says which it was made for.
+    """
+    served = manifest.contrasts
+    if contrast not in served:
+        raise OtherContrast(
+            f"{path}: this bundle enhances {', '.join(served)}, the scan is {contrast}; name "
+            "another (--bundle, enhance.bundle), or the scan's true contrast with --contrast"
+        )
 
 
 def all_shipped() -> list[Path]:

@@ -42,6 +42,10 @@ class BundleError(LohiError):
     exit_code = 5
 
 
+class OtherContrast(BundleError):
+    """A scan of a contrast that the bundle was not made for; other scans may fit."""
+
+
 class DiskError(LohiError):
     """The result could not be written: full disk or no permission."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from lohi_edge import bundle as bundles
 from lohi_edge import signing
 from lohi_edge.device import installed
-from lohi_edge.errors import BundleError
 from lohi_edge.runtime import Choice, choose
 
 
@@ -57,10 +56,5 @@ class Models:
             signing.admit(bundle, allow_downgrade=installed.is_active(path))
             self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
-        served = model.bundle.manifest.contrasts
-        if contrast not in served:
-            raise BundleError(
-                f"{path}: this bundle enhances {', '.join(served)}, the scan is {contrast}; "
-                "name another with --bundle, or the scan's true contrast with --contrast"
-            )
+        bundles.require_contrast(path, model.bundle.manifest, contrast)
         return model

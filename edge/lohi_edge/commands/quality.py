@@ -41,7 +41,8 @@ def qc(
     name (enhance.bundle, .limits, .contrast, .prefer), where they name any. --limits and
     --contrast go before them.
 
-    Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle.
+    Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle, or
+    one that is not made for the contrast.
 
     Example: lohi-edge qc scan.nii.gz --json
     """

@@ -13,7 +13,7 @@ from lohi_edge.bundle import CONTRASTS
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
-from lohi_edge.errors import BundleError, LohiError, UsageError
+from lohi_edge.errors import BundleError, LohiError, OtherContrast, UsageError
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.inspect import inspect
 
@@ -29,7 +29,8 @@ def check(
 
     Args:
         limits: that go before the bundle's, as `limits_for` takes them.
-        bundle: whose limits count; None for the one that `enhance` would use here.
+        bundle: whose limits count, and which must be made for the scan's contrast; None for the
+            one that `enhance` would use here.
         prefer: which affine to take where sform and qform disagree; refused when None.
 
     Raises:
@@ -45,9 +46,9 @@ def check(
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)
         seen = inspect(volume, fine, name, None, _bundle_metrics(name, bundle), limits)
-    except (UsageError, BundleError):
-        raise
     except LohiError as error:
+        if isinstance(error, UsageError | BundleError) and not isinstance(error, OtherContrast):
+            raise
         return {
             "source": {"path": scan.name},
             "error": {"exit_code": error.exit_code, "message": str(error)},
@@ -62,9 +63,16 @@ def check(
 
 
 def _bundle_metrics(contrast: str, bundle: Path | None) -> dict[str, Any]:
-    """`metrics` of a bundle, or of the one in use for a contrast; empty where none serves it."""
+    """`metrics` of a bundle, or of the one in use for a contrast; empty where none serves it.
+
+    Raises:
+        OtherContrast: the bundle was not made for it.
+        BundleError: it cannot be used.
+    """
     if bundle is not None:
-        return dict(bundles.load(bundle).manifest.metrics)
+        manifest = bundles.load(bundle).manifest
+        bundles.require_contrast(bundle, manifest, contrast)
+        return dict(manifest.metrics)
     Library().pointer()  # where it cannot be read, nothing is guessed
     try:
         path = installed.resolve(contrast)
@@ -84,7 +92,7 @@ def line(record: dict[str, Any]) -> str:
 
 
 def exit_code(records: list[dict[str, Any]]) -> int:
-    """3 where a scan could not be read, else 4 where one is held, else 0."""
-    if any("error" in record for record in records):
-        return 3
+    """5 where a bundle refused a scan, else 3 where one is unreadable, else 4 where one is held."""
+    if codes := {record["error"]["exit_code"] for record in records if "error" in record}:
+        return 5 if 5 in codes else 3
     return 4 if any(record["verdict"] == "hold" for record in records) else 0

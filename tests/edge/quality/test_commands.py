@@ -190,6 +190,23 @@ def test_qc_judges_as_the_daemon_that_is_configured_here(
     assert isinstance(gone.exception, BundleError)
 
 
+def test_qc_refuses_a_contrast_that_the_daemon_s_bundle_is_not_made_for(
+    write_scan, identity_bundle, tmp_path, monkeypatch
+):
+    config = tmp_path / "config.toml"
+    monkeypatch.setenv("LOHI_EDGE_CONFIG", str(config))
+    config.write_text(f'[enhance]\nbundle = "{identity_bundle}"\n')
+    scans = [str(write_scan(name)) for name in ("a_T2w.nii.gz", "a_T1w.nii.gz")]
+    run = CliRunner().invoke(app, ["qc", *scans, "--json"])
+    assert run.exit_code == 5
+    refused, judged = json.loads(run.stdout)
+    with pytest.raises(BundleError) as error:  # in the words of `enhance`
+        enhance(scans[0], bundle=identity_bundle)
+    assert refused["error"] == {"exit_code": 5, "message": str(error.value)}
+    assert "enhances T1w, the scan is T2w" in str(error.value)
+    assert judged["verdict"]
+
+
 def test_qc_needs_no_bundle(write_scan, monkeypatch, tmp_path):
     monkeypatch.setattr(bundles, "_SHIPPED", tmp_path)
     assert qc.check(write_scan("scan_T1w.nii.gz"))["metrics"]["scan"]["noise"]["limits"]
