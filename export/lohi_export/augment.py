@@ -57,6 +57,35 @@ class Spot:
         return factor
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Noise of planes 1 mm apart, alike in those between two acquired slices.
+
+    Attributes:
+        seed: of its values.
+        sd: standard deviation of grey values in [0, 1]; 0 for none.
+        spread: standard deviation of its smoothing, pixels.
+        phase: the first plane's place between two acquired slices, 0 to 1.
+    """
+
+    seed: int
+    sd: float
+    spread: float
+    phase: float
+
+    def values(self, shape: tuple[int, int, int]) -> Float32:
+        """(C, h, w), interpolated between slices SLICE_MM apart."""
+        rng = np.random.default_rng(self.seed)
+        at = self.phase + np.arange(shape[0]) / SLICE_MM
+        slices = rng.standard_normal((int(at[-1]) + 2, *shape[1:]), dtype=np.float32)
+        slices = ndi.gaussian_filter(slices, (0, self.spread, self.spread))
+        slices *= np.float32(self.sd / slices.std())
+        near = at.astype(int)
+        far = (at - near).astype(np.float32)[:, None, None]
+        planes: Float32 = (1 - far) * slices[near] + far * slices[near + 1]
+        return planes
+
+
 @dataclass(frozen=True, eq=False)
 class Change:
     """What happens to one sample.
@@ -65,8 +94,7 @@ class Change:
         corner, size: of the window that is cut out.
         flip: left and right are swapped.
         power: the source's grey values in [0, 1] are raised to it.
-        noise: seed, standard deviation of grey values in [0, 1], spread in pixels and the first
-            plane's place between two acquired slices, all of noise added to the source.
+        noise: added to the source.
         levels: where its black and white come to lie in [0, 1]; brighter than 1 is clipped.
         spot: put into both images; None for none.
         held: the source's neighbours repeat its middle slice, as they do where a scan is one
@@ -79,7 +107,7 @@ class Change:
     size: tuple[int, int]
     flip: bool
     power: np.float32
-    noise: tuple[int, float, float, float]
+    noise: Noise
     levels: tuple[np.float32, np.float32]
     spot: Spot | None
     held: bool
@@ -91,8 +119,8 @@ class Change:
         grey = (self._placed(image, self.warp) + 1) / 2
         if self.spot:
             grey = grey * self.spot.factor(grey.shape, self.spot.source, EDGES[0])
-        if self.noise[1]:
-            grey = np.abs(grey + _noise(grey.shape, *self.noise))
+        if self.noise.sd:
+            grey = np.abs(grey + self.noise.values(grey.shape))
         if self.held:
             grey = np.repeat(grey[len(grey) // 2][None], len(grey), axis=0)
         black, white = self.levels
@@ -135,11 +163,11 @@ def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) 
     slip = _knots(size, config.slip, rng)
     black = np.float32(config.levels * rng.uniform(0, BLACK))
     white = np.float32(np.exp(config.levels * rng.uniform(*WHITE)))
-    noise = (
-        int(rng.integers(2**32)),
-        config.noise * rng.random(),
-        float(rng.uniform(*SPREAD)),
-        float(rng.random()),
+    noise = Noise(
+        seed=int(rng.integers(2**32)),
+        sd=config.noise * rng.random(),
+        spread=float(rng.uniform(*SPREAD)),
+        phase=float(rng.random()),
     )
     spot = _spot(size, rng) if rng.random() < config.spots else None
     return Change((x, y), size, flip, power, noise, (black, white), spot, held, warp, slip)
@@ -157,19 +185,6 @@ def _knots(size: tuple[int, int], sd: float, rng: np.random.Generator) -> Knots 
     """Displacements (2, m, n) of standard deviation `sd` pixels."""
     knots = [side // KNOT_SPACING + 2 for side in size]
     return rng.normal(0, sd, (2, *knots)) if sd else None
-
-
-def _noise(shape: tuple[int, ...], seed: int, sd: float, spread: float, phase: float) -> Float32:
-    """Noise (C, h, w) of planes 1 mm apart, interpolated between slices SLICE_MM apart."""
-    rng = np.random.default_rng(seed)
-    at = phase + np.arange(shape[0]) / SLICE_MM
-    slices = rng.standard_normal((int(at[-1]) + 2, *shape[1:]), dtype=np.float32)
-    slices = ndi.gaussian_filter(slices, (0, spread, spread))
-    slices *= np.float32(sd / slices.std())
-    near = at.astype(int)
-    far = (at - near).astype(np.float32)[:, None, None]
-    planes: Float32 = (1 - far) * slices[near] + far * slices[near + 1]
-    return planes
 
 
 def _warped(image: Float32, warp: Knots) -> Float32:

@@ -224,7 +224,7 @@ def test_noise_is_the_source_s_alone_and_alike_in_neighbours(seed: int) -> None:
     change = draw((64, 64), config, np.random.default_rng(seed))
     noise = change.of_source(image) / 2  # grey values are half of the range
     assert np.array_equal(change.of_target(image), image)
-    sd = change.noise[1]
+    sd = change.noise.sd
     assert 0 <= sd <= 0.1
     # Between two slices the mean of independent noise is smaller, by the root of 2 at most; a
     # plane of this size holds some 200 independent values, so its own deviation is 5 % unsure.
