@@ -22,9 +22,9 @@ KNOT_SPACING = 32  # pixels between the independent displacements of a warp
 BLACK, WHITE = 0.08, (-0.5, 0.7)
 SLICE_MM = 5  # between the acquired slices, whose noise is drawn alone
 SPREAD = (0.5, 1.3)  # pixels; sd of the smoothing of added noise
-# Of spots: half-axes, pixels; relative change at 3 T; that of the source over it; width of the
-# edge across the shorter axis in source and target, pixels.
-HALF_AXES, CHANGE, SEEN, EDGES = (2.5, 14), (0.1, 0.7), (0.7, 1.2), (4.0, 1.5)
+# Of spots: half-axes, pixels; relative change at 3 T of brighter and of darker ones; that of the
+# source over it; width of the edge across the shorter axis in source and target, pixels.
+HALF_AXES, BRIGHTER, DARKER, SEEN, EDGES = (2.5, 18), (0.1, 1.2), (-0.7, -0.1), (0.7, 1.2), (4, 1.5)
 
 Knots = NDArray[np.float64]
 
@@ -176,7 +176,7 @@ def draw(shape: tuple[int, int], config: TrainConfig, rng: np.random.Generator) 
 def _spot(size: tuple[int, int], rng: np.random.Generator) -> Spot:
     y, x = (float(rng.uniform(0.1, 0.9) * side) for side in size)
     a, b = (float(np.exp(rng.uniform(*np.log(HALF_AXES)))) for _ in range(2))
-    target = float(rng.uniform(*CHANGE)) * (1 if rng.random() < 0.5 else -1)
+    target = float(rng.uniform(*(BRIGHTER if rng.random() < 0.5 else DARKER)))
     source = target * float(rng.uniform(*SEEN))
     return Spot((y, x), (a, b), float(rng.uniform(0, np.pi)), source, target)
 
