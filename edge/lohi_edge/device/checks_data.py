@@ -137,31 +137,17 @@ def _durable(context: Context, folder: str | None) -> Finding:
     mounts = context.root / "proc/self/mountinfo"
     kind = localfs.kind(Path(folder), mounts)
     words = f"{folder} on {kind}"
-    point = localfs.mount_point(Path(folder), mounts)
-    real = Path(folder).resolve()
-    for above in (real, *real.parents) if point else ():
-        if len(str(above)) > len(point) and _comes_back(context.root, str(above)):
-            fix = f"mount {above}, restart the daemon, and fetch what went into the bare folder"
-            return Finding(FAIL, f"{words}: {above} is not mounted", fix)
+    if bare := localfs.not_mounted(Path(folder), context.root):
+        fix = f"mount {bare}, restart the daemon, and fetch what went into the bare folder"
+        return Finding(FAIL, f"{words}: {bare} is not mounted", fix)
     if kind in _VOLATILE:
         return Finding(FAIL, f"{words}, gone with the power", "move it to a disk")
     if kind == "unknown":
         return Finding(WARN, words, "see what it is mounted from: findmnt -T FOLDER")
-    if point != "/" and not _comes_back(context.root, point):
+    point = localfs.mount_point(Path(folder), mounts)
+    if point != "/" and not localfs.comes_back(point, context.root):
         return Finding(WARN, f"{words}, mounted by hand at {point}", "add it to /etc/fstab")
     return Finding(PASS, words)
-
-
-def _comes_back(root: Path, point: str) -> bool:
-    """Whether fstab or a unit of systemd mounts it at the next start."""
-    try:
-        lines = (root / "etc/fstab").read_text().splitlines()
-    except OSError:
-        lines = []
-    entries = (words for line in lines if len(words := line.split()) > 1 and words[0][0] != "#")
-    points = {words[1].rstrip("/") or "/" for words in entries}
-    unit = point.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
-    return point in points or (root / "etc/systemd/system" / unit).exists()
 
 
 def peers(context: Context) -> Finding:

@@ -1,4 +1,4 @@
-"""File systems: which kind a folder lies on, and one daemon per folder."""
+"""File systems: which kind a folder lies on, what should be mounted, one daemon per folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lohi_edge.errors import DiskError, UsageError
 _NETWORK = re.compile(
     r"(nfs\d?|cifs|smb\w*|ncpfs|afs|9p|ceph|glusterfs|lustre|beegfs|gpfs|davfs|fuse\..*)"
 )
-MOUNTS = Path("/proc/self/mountinfo")
+ROOT = Path("/")
+MOUNTS = ROOT / "proc/self/mountinfo"
 
 
 def kind(path: Path, mounts: Path = MOUNTS) -> str:
@@ -36,11 +37,38 @@ def _mount(path: Path, mounts: Path) -> tuple[str, str]:
         return best, found
     for line in lines:
         left, _, right = line.partition(" - ")
-        point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), left.split()[4])
+        point = _unescaped(left.split()[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, found = point, right.split()[0]
     return best, found
+
+
+def _unescaped(point: str) -> str:
+    """A mount point as the kernel and fstab write it: octal for blanks."""
+    return re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), point)
+
+
+def comes_back(point: str, root: Path = ROOT) -> bool:
+    """Whether fstab or a unit of systemd mounts something at a point when the system starts."""
+    try:
+        lines = (root / "etc/fstab").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    entries = (words for line in lines if len(words := line.split()) > 1 and words[0][0] != "#")
+    points = {_unescaped(words[1]).rstrip("/") or "/" for words in entries}
+    unit = point.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
+    return point in points or (root / "etc/systemd/system" / unit).exists()
+
+
+def not_mounted(path: Path, root: Path = ROOT) -> str | None:
+    """The mount point at or above a path that comes back at a start and has nothing on it now."""
+    point = mount_point(path, root / "proc/self/mountinfo")
+    real = Path(os.path.realpath(path))
+    for above in (real, *real.parents) if point else ():
+        if len(str(above)) > len(point) and comes_back(str(above), root):
+            return str(above)
+    return None
 
 
 def is_network(kind: str) -> bool:
