@@ -7,6 +7,7 @@ from pathlib import Path
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import Settings
 from lohi_edge.watch import localfs, state
+from lohi_edge.watch.log import Log
 
 
 def folders(settings: Settings) -> tuple[Path, Path, Path]:
@@ -51,3 +52,16 @@ def claim(inbox: Path, outbox: Path, home: Path) -> list[int]:
         localfs.lock(inbox, "inbox"),
     )
     return [fd for fd in held if fd is not None]
+
+
+def warn_of_bare(inbox: Path, outbox: Path, log: Log, root: Path = localfs.ROOT) -> None:
+    """Say where a folder lies below a mount point with nothing on it; the work goes on.
+
+    Scans put into the mount do not arrive, and results hide below it once it comes.
+
+    Args:
+        root: in front of /proc and /etc, which tell what is mounted and what should be.
+    """
+    for name, folder in (("inbox", inbox), ("outbox", outbox)):
+        if point := localfs.not_mounted(folder, root):
+            log("folder.bare", folder=name, why=f"{point} is not mounted")

@@ -19,7 +19,7 @@ from lohi_edge.watch.bell import Bell
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import TICK_S
 from lohi_edge.watch.dispatch import Dispatcher
-from lohi_edge.watch.folders import claim, folders
+from lohi_edge.watch.folders import claim, folders, warn_of_bare
 from lohi_edge.watch.herald import HEARTBEAT_S, Herald
 from lohi_edge.watch.hook import Hooks
 from lohi_edge.watch.inbox import Inbox
@@ -57,6 +57,7 @@ class Daemon:
         root, out, home = folders(settings)
         network.check(settings)
         self._locks = claim(root, out, home)
+        warn_of_bare(root, out, self.log)
         self.state = home
         self.ledger = state.open_ledger(home, self.log)
         state.same_folders(self.ledger, root, out)

@@ -1,0 +1,81 @@
+"""A daemon that starts before its mounts do says so, and works."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lohi_edge.watch.folders import warn_of_bare
+from lohi_edge.watch.log import Log
+
+
+@pytest.fixture
+def system(tmp_path):
+    """Factory: a root whose / is a disk, with the mounts and the lines of fstab given."""
+
+    def write(mounted: list[str], fstab: str) -> Path:
+        root = tmp_path / "root"
+        for name, lines in (
+            (
+                "proc/self/mountinfo",
+                [f"1 0 8:1 / {p} rw - ext4 /dev/x rw" for p in ["/", *mounted]],
+            ),
+            ("etc/fstab", ["# what is mounted at a start", fstab]),
+        ):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("".join(f"{line}\n" for line in lines))
+        return root
+
+    return write
+
+
+def warnings(inbox: str, outbox: str, root: Path) -> list[str]:
+    said = io.StringIO()
+    warn_of_bare(Path(inbox), Path(outbox), Log(stream=said), root)
+    return [line.partition(" ")[2] for line in said.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("mounted", "named"),
+    [
+        ([], ["inbox", "outbox"]),
+        (["/mnt/my\\040share"], []),
+        (["/mnt/my\\040share/out"], ["inbox"]),  # the outbox's own mount is there
+        (["/mnt"], ["inbox", "outbox"]),  # what it lies on is there, it is not
+    ],
+)
+def test_what_is_not_mounted_is_said_of_each_folder(system, mounted, named):
+    root = system(mounted, "pacs:/scans /mnt/my\\040share/ nfs4 defaults 0 0")
+    assert warnings("/mnt/my share/in", "/mnt/my share/out", root) == [
+        f'folder.bare folder={name} why="/mnt/my share is not mounted"' for name in named
+    ]
+
+
+def test_a_unit_of_systemd_counts_as_fstab_does(system):
+    root = system([], "")
+    assert warnings("/srv/in", "/mnt/scan-1/out", root) == []
+    unit = root / "etc/systemd/system" / r"mnt-scan\x2d1.mount"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    (said,) = warnings("/srv/in", "/mnt/scan-1/out", root)
+    assert said == 'folder.bare folder=outbox why="/mnt/scan-1 is not mounted"'
+
+
+def test_a_daemon_on_a_bare_mount_point_warns_and_works(box):
+    """With an fstab of its own, in a mount namespace of its own."""
+    fstab = box.state.with_name("fstab")
+    fstab.write_text(f"pacs:/scans {box.outbox} nfs4 defaults 0 0\n")
+    prefix = ["unshare", "--mount", "sh", "-ec", f'mount --bind {fstab} /etc/fstab; exec "$@"', "-"]
+    done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a mount namespace is not permitted here: {done.stderr.strip()}")
+    box.scan("a_T1w.nii.gz")
+    box.start(prefix=prefix)
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    said = box.read_log()
+    assert said.count("folder.bare") == 1
+    assert f'folder=outbox why="{box.outbox} is not mounted"' in said
