@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from lohi_edge.errors import DiskError, UsageError
 
@@ -19,29 +20,43 @@ MOUNTS = ROOT / "proc/self/mountinfo"
 
 def kind(path: Path, mounts: Path = MOUNTS) -> str:
     """Type of the file system a path lies on, e.g. "ext4"; "unknown" where Linux does not say."""
-    return _mount(path, mounts)[1]
+    found = _mount(path, _mounts(mounts))
+    return found.kind if found else "unknown"
 
 
 def mount_point(path: Path, mounts: Path = MOUNTS) -> str:
     """Where the file system that a path lies on is mounted; "" where Linux does not say."""
-    return _mount(path, mounts)[0]
+    found = _mount(path, _mounts(mounts))
+    return found.point if found else ""
 
 
-def _mount(path: Path, mounts: Path) -> tuple[str, str]:
-    """The longest mount point above the path, and its type; of several mounted there, the last."""
-    real = os.path.realpath(path)
-    best, found = "", "unknown"
+class _Mount(NamedTuple):
+    """A line of mountinfo: which folder (`root`) of which device is seen at `point`."""
+
+    device: str
+    root: str
+    point: str
+    kind: str
+
+    def holds(self, path: str) -> bool:
+        return path == self.point or path.startswith(self.point.rstrip("/") + "/")
+
+
+def _mounts(mounts: Path) -> list[_Mount]:
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return best, found
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        point = _unescaped(left.split()[4])
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, found = point, right.split()[0]
-    return best, found
+        return []
+    parts = [line.partition(" - ") for line in lines]
+    words = [(left.split(), right.split()) for left, _, right in parts]
+    return [_Mount(w[2], _unescaped(w[3]), _unescaped(w[4]), rest[0]) for w, rest in words]
+
+
+def _mount(path: Path, mounts: list[_Mount]) -> _Mount | None:
+    """The longest mount point above the path; of several mounted there, the last."""
+    real = os.path.realpath(path)
+    above = [mount for mount in mounts if mount.holds(real)]
+    return max(reversed(above), key=lambda mount: len(mount.point), default=None)
 
 
 def _unescaped(point: str) -> str:
@@ -63,12 +78,25 @@ def comes_back(point: str, root: Path = ROOT) -> bool:
 
 def not_mounted(path: Path, root: Path = ROOT) -> str | None:
     """The mount point at or above a path that comes back at a start and has nothing on it now."""
-    point = mount_point(path, root / "proc/self/mountinfo")
+    every = _mounts(root / "proc/self/mountinfo")
+    mount = _mount(path, [m for m in every if not any(_same(m, other) for other in every)])
+    if mount is None:
+        return None
     real = Path(os.path.realpath(path))
-    for above in (real, *real.parents) if point else ():
-        if len(str(above)) > len(point) and comes_back(str(above), root):
+    for above in (real, *real.parents):
+        if len(str(above)) > len(mount.point) and comes_back(str(above), root):
             return str(above)
     return None
+
+
+def _same(mount: _Mount, other: _Mount) -> bool:
+    """Whether a mount shows what another one has there anyway, as systemd's ReadWritePaths= do."""
+    below = mount.point[len(other.point.rstrip("/")) :]
+    return (
+        mount.point != other.point
+        and other.holds(mount.point)
+        and (mount.device, mount.root) == (other.device, other.root.rstrip("/") + below)
+    )
 
 
 def is_network(kind: str) -> bool:

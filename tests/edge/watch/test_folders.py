@@ -19,10 +19,7 @@ def system(tmp_path):
     def write(mounted: list[str], fstab: str) -> Path:
         root = tmp_path / "root"
         for name, lines in (
-            (
-                "proc/self/mountinfo",
-                [f"1 0 8:1 / {p} rw - ext4 /dev/x rw" for p in ["/", *mounted]],
-            ),
+            ("proc/self/mountinfo", [f"1 0 {m} rw - ext4 x rw" for m in ["8:1 / /", *mounted]]),
             ("etc/fstab", ["# what is mounted at a start", fstab]),
         ):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +39,12 @@ def warnings(inbox: str, outbox: str, root: Path) -> list[str]:
     ("mounted", "named"),
     [
         ([], ["inbox", "outbox"]),
-        (["/mnt/my\\040share"], []),
-        (["/mnt/my\\040share/out"], ["inbox"]),  # the outbox's own mount is there
-        (["/mnt"], ["inbox", "outbox"]),  # what it lies on is there, it is not
+        (["8:2 / /mnt/my\\040share"], []),
+        (["8:2 / /mnt/my\\040share/out"], ["inbox"]),  # the outbox's own mount is there
+        (["8:2 / /mnt"], ["inbox", "outbox"]),  # what it lies on is there, it is not
+        # The outbox is its own mount in the service, by ReadWritePaths=: the bare folder again.
+        (["8:1 /mnt/my\\040share/out /mnt/my\\040share/out"], ["inbox", "outbox"]),
+        (["8:2 / /mnt/my\\040share", "8:2 /out /mnt/my\\040share/out"], []),
     ],
 )
 def test_what_is_not_mounted_is_said_of_each_folder(system, mounted, named):
@@ -65,10 +65,11 @@ def test_a_unit_of_systemd_counts_as_fstab_does(system):
 
 
 def test_a_daemon_on_a_bare_mount_point_warns_and_works(box):
-    """With an fstab of its own, in a mount namespace of its own."""
+    """With an fstab of its own, in a mount namespace as ReadWritePaths= of systemd makes one."""
     fstab = box.state.with_name("fstab")
     fstab.write_text(f"pacs:/scans {box.outbox} nfs4 defaults 0 0\n")
-    prefix = ["unshare", "--mount", "sh", "-ec", f'mount --bind {fstab} /etc/fstab; exec "$@"', "-"]
+    made = f'mount --bind {fstab} /etc/fstab; mount --bind {box.outbox} {box.outbox}; exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-ec", made, "-"]
     done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"a mount namespace is not permitted here: {done.stderr.strip()}")
