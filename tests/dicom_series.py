@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pydicom
+import pytest
 from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 
 from helpers import head_phantom, small_head
+from lohi_edge import dicom
+from lohi_edge.errors import BadInput
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 AXIAL = (1, 0, 0, 0, 1, 0)
 PHANTOM = head_phantom((60, 70, 16))
+SMALL = PHANTOM[:12, :10, :5]
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
 def header(series=1, patient="PLANTED^NAME", patient_id="PLANTED-ID", **more):
@@ -114,6 +122,14 @@ def write(path, ds):
         enforce_file_format=True,
     )
     return path
+
+
+def refusal(path):
+    """Why `dicom.read` refuses a path; it names nobody."""
+    with pytest.raises(BadInput) as caught:
+        dicom.read(path)
+    assert "PLANTED" not in str(caught.value)
+    return str(caught.value)
 
 
 def ball(series=1, **more):

@@ -18,7 +18,7 @@ import pytest
 from pydicom import uid as uids
 from pynetdicom import AE
 
-from dicom_series import PHANTOM, save, slices, write
+from dicom_series import SMALL, save, slices, write
 from lohi_edge import dicom
 from lohi_edge.dicom import door, receive
 from lohi_edge.dicom.instance import parse
@@ -28,8 +28,6 @@ from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, UsageError
 from orthanc import free_port
-
-SMALL = PHANTOM[:12, :10, :5]
 
 
 @pytest.fixture
