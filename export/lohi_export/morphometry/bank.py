@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from lohi_edge.files import atomic_write
 from lohi_edge.quality.frame import CROP_MM, centre_of_brain, crop_start
 from lohi_export.morphometry.targets import encode, regions_of
-from lohi_export.pairs import anatomy
+from lohi_export.pairs import anatomy, placing
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.fields import Float32, random_field
 from lohi_export.pairs.files import read_labels
@@ -61,7 +61,7 @@ def deformations(
         part = dilate_ventricles(part, int(rng.integers(1, 8)))
     codes = encode(anatomy.dress(part, Ranges().draw(rng), rng)).astype(np.int16)
     for _ in range(draws):
-        yield anatomy.sample_labels(codes, _coordinates(centre - start, rng)).astype(np.uint8)
+        yield placing.sample_labels(codes, _coordinates(centre - start, rng)).astype(np.uint8)
 
 
 def write_dilated(source: Path, target: Path, steps: int) -> None:
@@ -97,7 +97,7 @@ def dilate_ventricles(labels: Labels, steps: int) -> Labels:
         at = np.stack([ndi.map_coordinates(a, back, order=1, mode="nearest") for a in at])
     full = np.indices(labels.shape, dtype=np.float32)
     moved = [ndi.map_coordinates(a, full / 2, order=1, mode="nearest") for a in at - grid]
-    return anatomy.sample_labels(labels, full + np.stack(moved))
+    return placing.sample_labels(labels, full + np.stack(moved))
 
 
 def _coordinates(centre: NDArray[np.float64], rng: np.random.Generator) -> Float32:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from lohi_edge.errors import BadInput
 from lohi_edge.volume import Float64, Volume, isotropic_grid
-from lohi_export.pairs import acquisition, anatomy
+from lohi_export.pairs import acquisition, anatomy, placing
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.fields import Float32, Shape, random_field
 from lohi_export.pairs.pathology import Pathology
@@ -90,10 +90,10 @@ def simulate_pair(
     head = pose(labels, affine, streams[0], streams[2], ranges, contrast, field_of_view, pathology)
     shape, low_affine = low_grid(head.params, streams[1], field_of_view)
     _, high_affine = isotropic_grid(shape, low_affine)
-    sampled = anatomy.sample(head.signals.high, head.at)
+    sampled = placing.sample(head.signals.high, head.at)
     high = acquisition.acquire_high(sampled, head.params, streams[3])
     low = _scanned(head, shape, head.params, streams[4])
-    segmentation = anatomy.sample_labels(head.labels, head.at)
+    segmentation = placing.sample_labels(head.labels, head.at)
     return Pair(
         Volume(low, low_affine), Volume(high * WHITE, high_affine), segmentation, head.params
     )
@@ -126,7 +126,7 @@ def pose(
     signals = anatomy.tissue_signals(dressed, params, contrast, rng)
     if pathology:
         signals = pathology.paint(signals, params, contrast)
-    at = anatomy.coordinates(labels, field_of_view, params, rng)
+    at = placing.coordinates(labels, field_of_view, params, rng)
     segmentation = anatomy.truth(labels, dressed, params)
     return Posed(signals, at, segmentation, params, field_of_view)
 
@@ -190,14 +190,14 @@ def distort(
     shift = np.float32(params["distortion"]) * random_field(rng, at.shape[1:], 45)
     moved = at.copy()
     moved[axis] += shift
-    squeezed: Float32 = anatomy.sample(signal, moved) * (1 + np.gradient(shift, axis=axis))
+    squeezed: Float32 = placing.sample(signal, moved) * (1 + np.gradient(shift, axis=axis))
     return squeezed
 
 
 def _head_box(labels: Labels) -> tuple[slice, slice, slice]:
     """The box about the head, with a voxel of air: the rest of the map is work for nothing.
 
-    A map whose neck is cut stays cut where it is (`anatomy.sample`).
+    A map whose neck is cut stays cut where it is (`placing.sample`).
     """
     inside = labels != 0
     box = []

@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 from lohi_edge.errors import BadInput
 from lohi_edge.head import Head, find_head
 from lohi_edge.volume import Volume, isotropic_grid
-from lohi_export.pairs import acquisition, anatomy
+from lohi_export.pairs import acquisition, anatomy, placing
 from lohi_export.pairs.fields import Float32, Shape
 from lohi_export.pairs.ranges import Ranges
 from lohi_export.pairs.simulate import FIELD_OF_VIEW, WHITE, Pair, distort, low_grid
@@ -129,8 +129,8 @@ def simulate_from_volume(
     source = brighten_fat(source, params["high_top"])
     low_signal = map_contrast(source, params, contrast, streams[2])
     posed = np.where(source.brain, np.int16(anatomy.WHITE[0]), np.int16(0))
-    at = anatomy.coordinates(posed, high_shape, params, streams[2])
-    high = np.minimum(anatomy.sample(source.signal, at), np.float32(params["high_top"]))
+    at = placing.coordinates(posed, high_shape, params, streams[2])
+    high = np.minimum(placing.sample(source.signal, at), np.float32(params["high_top"]))
     distorted = distort(low_signal, at, params, streams[4])
     low = acquisition.acquire_low(distorted, shape, params, streams[4])
     return Pair(Volume(low * WHITE, low_affine), Volume(high * WHITE, high_affine), None, params)
