@@ -15,6 +15,8 @@ from scipy import ndimage as ndi
 from lohi_edge.quality.faults import Fault, tissue_level
 from lohi_edge.volume import Float32
 
+_BESIDE_MM = 6  # of tissue about the ventricles, which is darker or brighter than they are
+
 
 def blob(shape: tuple[int, ...], centre: Any, diameter: float, zooms: Any = (1, 1, 1)) -> Float32:
     """A soft-edged ball (X, Y, Z), 1 inside, of a diameter in mm."""
@@ -61,7 +63,9 @@ def enlarged(result: Float32, ventricle: Any, grown: float) -> Float32:
     level = float(np.median(result[ndi.binary_erosion(ventricle)]))
     distance = ndi.distance_transform_edt(~ventricle)
     share = np.clip(grown + 0.5 - distance, 0, 1).astype(np.float32)
-    wrong: Float32 = result + share * (np.minimum(result, np.float32(level)) - result)
+    bright = level > np.median(result[(distance > 0) & (distance <= _BESIDE_MM)])
+    fluid = (np.maximum if bright else np.minimum)(result, np.float32(level))
+    wrong: Float32 = result + share * (fluid - result)
     return wrong
 
 

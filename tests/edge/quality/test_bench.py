@@ -64,13 +64,15 @@ def test_a_summary_tells_caught_from_held():
     assert "held | 1 | 0.00 (0.00-0.00) | 0.00 (0.00-0.00) |" in text
 
 
-def test_a_ventricle_grows_into_tissue_by_as_much_as_is_said():
+@pytest.mark.parametrize(("fluid", "half"), [(100, 350), (1100, 850)])
+def test_a_ventricle_grows_into_tissue_by_as_much_as_is_said(fluid, half):
     result = np.full((40, 40, 40), 600, np.float32)
     ventricle = np.zeros(result.shape, bool)
     ventricle[18:23, 18:23, 18:23] = True
-    result[ventricle] = 100
+    result[ventricle] = fluid
     wrong = enlarged(result, ventricle, 3)
-    assert np.array_equal(wrong[20, 20, 10:31] <= 350, np.abs(np.arange(10, 31) - 20) <= 5)
+    grown = np.abs(wrong[20, 20, 10:31] - fluid) <= abs(half - fluid)
+    assert np.array_equal(grown, np.abs(np.arange(10, 31) - 20) <= 5)
 
 
 @pytest.fixture
