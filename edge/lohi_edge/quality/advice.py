@@ -130,6 +130,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "near {place} the result shows something that the scan does not, or hides something that "
         "it shows: compare with the original there",
     ),
+    "ventricle_rim": (
+        "the ventricles of the result are wider than the scan shows them: compare with the "
+        "original",
+        "",
+    ),
     "added_edges": ("", "the result has more structure than the scan supports"),
     "checkerboard": ("", "the result bears a checkerboard pattern: the model is faulty"),
     "result_contrast": ("tissues can hardly be told apart in the result", ""),

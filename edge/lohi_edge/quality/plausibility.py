@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.quality import consistency, signal, slicewise
+from lohi_edge.quality import consistency, signal, slicewise, ventricles
 from lohi_edge.quality.consistency import Consistency
 from lohi_edge.quality.measure import Better, Measure, NotApplicable, take
 from lohi_edge.quality.piqe import piqe
@@ -211,6 +211,11 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
     ),
     "consistency": ("ratio", "high", lambda s: s.compared.explained),
     "residual_blob": ("robust sd", "low", lambda s: s.compared.peak),
+    "ventricle_rim": (
+        "ratio",
+        "high",
+        lambda s: ventricles.rim_support(s.scan.work, s.work, s.scan.inner),
+    ),
     "added_edges": (
         "ratio",
         "low",
