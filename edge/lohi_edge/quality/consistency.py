@@ -55,9 +55,7 @@ def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Con
     mask = block_mean(inside.astype(np.float32), 2) > 0.9
     if int(mask.sum()) < 2000:
         raise ValueError("too little of a head to compare")
-    even = ndi.gaussian_filter(
-        block_mean((scan / np.maximum(field, 1e-6)).astype(np.float32), 2), _SMOOTH
-    )
+    even = seen((scan / np.maximum(field, 1e-6)).astype(np.float32))
     basis = _curve_basis(result, inside)
     target = even[mask].astype(np.float64)
     design = _design(basis, mask)
@@ -75,6 +73,12 @@ def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Con
     explained = 1 - float(np.sum((target - fitted) ** 2) / np.sum((target - target.mean()) ** 2))
     peak, where = strongest_spot(residual, mask)
     return Consistency(explained, residual, abs(peak), 1 if peak > 0 else -1, where)
+
+
+def seen(data: Float32 | Mask) -> Float32:
+    """(x, y, z) on the 2 mm grid -> on cells of CELL_MM, as blurred as a 64 mT scan."""
+    blurred: Float32 = ndi.gaussian_filter(block_mean(data.astype(np.float32), 2), _SMOOTH)
+    return blurred
 
 
 def strongest_spot(residual: Float32, mask: Mask) -> tuple[float, tuple[int, int, int]]:
@@ -110,7 +114,7 @@ def _curve_basis(result: Float32, inside: Mask) -> list[Float32]:
         heights = np.zeros(len(knots))
         heights[i] = 1
         hat = np.interp(result, knots, heights).astype(np.float32)
-        basis.append(ndi.gaussian_filter(block_mean(hat, 2), _SMOOTH))
+        basis.append(seen(hat))
     return basis
 
 

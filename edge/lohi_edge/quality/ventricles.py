@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
+from lohi_edge.quality.consistency import seen
 from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.scan import WORK_MM, Mask, block_mean
 from lohi_edge.volume import Float32, Float64
@@ -20,7 +21,6 @@ _NARROW = "no ventricle of the result is wide enough to tell its rim from its mi
 _PIECE = 20  # voxels; smaller ones are dark spots of noise
 _FLUID_VOXELS = 190  # 1.5 ml: the darkest or brightest that give the level of fluid
 _OTHER_CELLS = 47  # of other fluid, 3 ml, that make it count as much as the middle
-_SMOOTH = (0.55, 0.55, 0.9)  # cells of 4 mm, as in `consistency`
 
 
 def rim_support(scan: Float32, result: Float32, inner: Mask) -> float:
@@ -47,8 +47,8 @@ def rim_support(scan: Float32, result: Float32, inner: Mask) -> float:
     without: Float32 = np.where(ndi.binary_dilation(fluid), 1, result / tissue).astype(np.float32)
     cells = near & (block_mean(inner.astype(np.float32), 2) > 0.9)
     rest = fluid & ~middle & ~rim
-    shown = _seen(scan)[cells].astype(np.float64)
-    maps = np.stack([_seen(part)[cells] for part in (middle, rim, rest, without)], axis=1)
+    shown = seen(scan)[cells].astype(np.float64)
+    maps = np.stack([seen(part)[cells] for part in (middle, rim, rest, without)], axis=1)
     core, border, other = _weights(shown, maps, cells)[:3]
     sign = 1.0 if core > 0 else -1.0
     trust = min(1.0, float(maps[:, 2].sum()) / _OTHER_CELLS)
@@ -108,12 +108,6 @@ def _parts(fluid: Mask) -> tuple[Mask, Mask, Mask]:
     cells = block_mean(middle.astype(np.float32), 2) > 0
     near = np.asarray(ndi.distance_transform_edt(~cells)) <= AROUND_CELLS
     return middle, rim, near
-
-
-def _seen(data: Float32 | Mask) -> Float32:
-    """On cells of 4 mm, as blurred as a 64 mT scan."""
-    blurred: Float32 = ndi.gaussian_filter(block_mean(data.astype(np.float32), 2), _SMOOTH)
-    return blurred
 
 
 def _weights(shown: Float64, maps: Float32, cells: Mask) -> Float64:
