@@ -44,6 +44,20 @@ def world(affine, indices):
     return indices @ affine[:3, :3].T + affine[:3, 3]
 
 
+# The voxels and the affine of a small NIfTI file.
+DATA = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
+EYE2 = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def saved(path, data=DATA, affine=EYE2, kind=nib.Nifti1Image, **header):
+    """Save a NIfTI file with these fields of its header; returns the path."""
+    image = kind(data, affine)
+    for name, value in header.items():
+        image.header[name] = value
+    nib.save(image, path)
+    return path
+
+
 def head_phantom(shape=(60, 70, 16), zooms=(2.8, 2.8, 9.0), seed=0):
     """An ellipsoid head with a ramp and two blobs inside, noise around it; float32 (X, Y, Z)."""
     rng = np.random.default_rng(seed)
