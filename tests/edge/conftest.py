@@ -46,6 +46,11 @@ def write_scan(tmp_path):
 
 
 @pytest.fixture
+def scan(write_scan):
+    return write_scan("sub-01_T1w.nii.gz")
+
+
+@pytest.fixture
 def unprivileged():
     """A folder that belongs to a user who is not root, while that user runs the test."""
     folder = Path(tempfile.mkdtemp())
