@@ -1,0 +1,192 @@
+"""What is made of a receipt: explain, reproduce and the report, end to end on a phantom."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import head_phantom
+from lohi_edge import delivery, nifti, provenance, report
+from lohi_edge.errors import BadInput
+from lohi_edge.files import sha256
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
+from lohi_edge.quality import drift
+from lohi_edge.report_images import find_images
+from lohi_edge.report_maps import maps
+from lohi_edge.volume import Volume
+
+
+@pytest.fixture
+def done(write_scan, identity_bundle, tmp_path):
+    return enhance(write_scan("scan_T1w.nii.gz"), out=tmp_path / "out", bundle=identity_bundle)
+
+
+def test_the_receipt_holds_every_metric(done):
+    assert done.receipt["verdict"] == "pass"
+    assert {"value", "unit", "better", "status"} <= done.receipt["metrics"]["scan"]["noise"].keys()
+    assert done.receipt["metrics"]["result"]["consistency"]["value"] > 0.5
+
+
+def test_explain_checks_the_hashes_again(done, identity_bundle):
+    found = provenance.explain(done.path, identity_bundle)
+    assert set(found["checks"].values()) == {"ok"}
+    done.path.write_bytes(done.path.read_bytes() + b"x")
+    assert provenance.explain(done.path, identity_bundle)["checks"]["result"] == "changed"
+    done.path.unlink()
+    assert provenance.explain(done.path, identity_bundle)["checks"]["result"] == "missing"
+
+
+def test_reproduce_is_bit_exact_here(done, identity_bundle):
+    found = provenance.reproduce(done.path, identity_bundle)
+    assert found["identical"] is True
+    assert all(found["same"].values())
+
+
+def test_reproduce_runs_what_ran_and_believes_what_was_believed(
+    write_scan, identity_bundle, tmp_path
+):
+    scan = write_scan("scan_T1w.nii.gz")
+    image = nib.load(scan)
+    moved = image.affine.copy()
+    moved[0, 3] += 5
+    image.set_qform(moved, 1)
+    nib.save(image, scan)
+    bundle = Models(identity_bundle, runtime="onnxruntime")
+    made = enhance(scan, out=tmp_path / "out", bundle=bundle, prefer="qform")
+    found = provenance.reproduce(made.path, identity_bundle)
+    assert found["identical"] is True
+    assert all(found["same"].values())
+    assert report.write(delivery.receipt_path(made.path))[1], "images that are there are shown"
+
+
+def test_reproduce_refuses_a_changed_result(done, identity_bundle):
+    done.path.write_bytes(b"other")
+    with pytest.raises(BadInput, match="changed"):
+        provenance.reproduce(done.path, identity_bundle)
+
+
+def test_the_report_is_one_small_page_without_addresses(done):
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    text = page.read_text()
+    assert sheet is not None
+    assert sheet.stat().st_size > 1000
+    assert len(text) < 3_000_000
+    assert "http:" not in text
+    assert "https:" not in text
+    assert text.index('class="verdict') < text.index("class='figures'") < text.index("<table")
+
+
+def test_the_report_shows_where_a_lesion_was_invented(done):
+    """Blue is what the result added to the scan."""
+    before = centre_of_residual(done)
+    image = nib.load(done.path)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    data[tuple(slice(n // 2 - 8, n // 2 + 8) for n in data.shape)] += 400
+    nib.save(nib.Nifti1Image(data, image.affine), done.path)
+    done.receipt["result"]["sha256"] = sha256(done.path.read_bytes())
+    red, _, blue = centre_of_residual(done)
+    assert blue > 1.5 * red
+    assert blue > before[2] + 20
+
+
+def centre_of_residual(done):
+    """Mean colour in the middle of the axial residual map."""
+    images = find_images(done.path.parent, done.receipt)
+    assert images.notes == ()
+    picture = maps(images.scan, images.fine, images.result, None)[1].pictures[0]
+    pixels = Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1])))
+    x, y = pixels.width // 2, pixels.height // 2
+    return np.asarray(pixels, dtype=float)[y - 3 : y + 3, x - 3 : x + 3].mean(axis=(0, 1))
+
+
+def test_the_report_of_a_deleted_volume_says_so(done):
+    done.path.unlink()
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    assert sheet is None
+    assert "The result is no longer there" in page.read_text()
+
+
+def test_the_report_shows_no_image_under_the_verdict_of_another(done, write_scan):
+    write_scan("scan_T1w.nii.gz", nifti.read(done.path).data[::-1].astype(np.int16))
+    page, sheet = report.write(delivery.receipt_path(done.path))
+    assert sheet is None
+    assert "The scan was changed since, or is another" in page.read_text()
+    assert "slice of the 64 mT scan" not in page.read_text()
+
+
+@pytest.mark.parametrize("value", [None, "x", [1], 7])
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("bundle",),
+        ("bundle", "sha256"),
+        ("onnx",),
+        ("onnx", "file"),
+        ("verdict",),
+        ("reasons",),
+        ("metrics",),
+        ("metrics", "scan"),
+        ("metrics", "scan", "noise"),
+        ("metrics", "scan", "noise", "limits"),
+        ("metrics", "scan", "noise", "value"),
+    ],
+    ids=".".join,
+)
+def test_a_receipt_edited_by_hand_is_read_or_refused(edited, where, value):
+    beside, content, bundle = edited
+    content = json.loads(content)
+    inner = content["LohiEdge"]
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    beside.write_text(json.dumps(content))
+    for read in (report.write, lambda path: provenance.explain(path, bundle)):
+        with contextlib.suppress(BadInput):
+            read(beside)
+    found = drift.drift(25 * drift.receipts([beside.parent]))
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def edited(identity_bundle, tmp_path_factory):
+    """A receipt without its images: its path, what it says, and the bundle."""
+    folder = tmp_path_factory.mktemp("edited")
+    scan = Volume(head_phantom(), np.diag([2.8, 2.8, 9.0, 1.0]))
+    made = enhance(scan, out=folder, bundle=identity_bundle, contrast="T1w")
+    made.path.unlink()
+    beside = delivery.receipt_path(made.path)
+    return beside, beside.read_text(), identity_bundle
+
+
+def test_what_a_receipt_says_is_escaped(done):
+    path = delivery.receipt_path(done.path)
+    whole = json.loads(path.read_text())
+    whole["LohiEdge"]["reasons"] = [{"name": "x", "text": "<script>alert(1)</script>"}]
+    whole["LohiEdge"]["metrics"] = {"scan": {"noise": {"value": "<b>", "limits": [1]}}}
+    path.write_text(json.dumps(whole))
+    text = report.write(path)[0].read_text()
+    assert "<script>alert" not in text
+    assert "<b>" not in text.replace("<b>note</b>", "")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"LohiEdge": {"source": 1}}'])
+def test_not_a_receipt_is_refused(tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="receipt"):
+        report.write(path)
+
+
+def test_gauges_show_value_and_range():
+    svg = report.gauge({"value": 0.3, "limits": {"warn": [None, 0.2]}})
+    assert "good is any to 0.2" in svg
+    assert report.gauge({"value": None, "limits": {"warn": [0, 1]}}) == ""
+    assert np.isfinite(float(svg.split("class='good'")[0].rsplit("width='", 1)[1].split("'")[0]))
