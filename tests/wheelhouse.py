@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import ensurepip
 import hashlib
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
+HOME = Path("opt/lohi-edge")  # below the root that is installed on
 PIP_WHEELS = (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels"))
 
 # Settings with the key `refused` are refused, and those with `new_in_2` by version 1.
@@ -79,3 +81,12 @@ def seal(house: Path) -> None:
         if path.is_file()
     ]
     (house / "SHA256SUMS").write_text("".join(lines))
+
+
+def says(root: Path, link="current") -> str:
+    """What the installed command prints; "" where there is none."""
+    command = root / HOME / link / "bin/lohi-edge"
+    if not command.exists():
+        return ""
+    done = subprocess.run([command], env={}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from wheelhouse import DEPLOY, seal, write_dependency
-
-HOME = Path("opt/lohi-edge")
+from wheelhouse import DEPLOY, HOME, says, seal, write_dependency
 
 
 def tree(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
-
-
-def says(root: Path, link="current") -> str:
-    """What the installed command prints; "" where there is none."""
-    command = root / HOME / link / "bin/lohi-edge"
-    if not command.exists():
-        return ""
-    done = subprocess.run([command], env={}, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def test_install_update_rollback_uninstall(make_house, install, root):
@@ -167,24 +154,6 @@ def test_wrong_usage_is_refused(words):
     assert "error: " in done.stderr
 
 
-@pytest.mark.slow
-def test_a_version_that_does_not_start_is_never_switched_to(make_house, install, root):
-    assert install(make_house("1.0")).returncode == 0
-    done = install(make_house("2.0", cli="def main():\n    raise SystemExit(1)\n"))
-    assert done.returncode != 0
-    assert says(root) == "this is 1.0"
-
-
-@pytest.mark.slow
-def test_settings_the_new_version_refuses_stop_the_switch(make_house, install, root):
-    assert install(make_house("1.0")).returncode == 0
-    (root / "etc/lohi-edge/config.toml").write_text("refused = 1\n")
-    done = install(make_house("2.0"))
-    assert done.returncode == 3
-    assert "unknown key" in done.stderr
-    assert says(root) == "this is 1.0"
-
-
 def test_an_older_jetpack_is_refused(make_house, install, root):
     release = root / "etc/nv_tegra_release"
     release.parent.mkdir()
@@ -217,103 +186,6 @@ def test_going_back_brings_back_settings_and_units_of_that_version(make_house, i
     assert not installed.read_text().endswith("# of 2.0\n")
     assert install(second, "rollback").returncode == 0
     assert (says(root), config.read_text()) == ("this is 2.0", "# mine\n")
-
-
-# Runs the script given as $0, and kills it before the command number $KILL; without, lists them.
-_TRACED = """
-set -T
-count=0
-at() {
-    count=$((count + 1))
-    if [ -z "$KILL" ]; then printf '%s\\t%s\\n' "$count" "$1" >>"$TRACE"; fi
-    if [ "$count" = "$KILL" ]; then kill -9 $$; fi
-}
-trap 'at "$BASH_COMMAND"' DEBUG
-. "$0"
-"""
-_CHANGES = ("mkdir", "rm", "mv", "ln", "touch", "cp", "install", "sync", '"$python"', '"$folder')
-
-
-@pytest.mark.slow
-def test_killed_before_each_command_that_changes_anything(make_house, install, root, tmp_path):
-    """SIGKILL before each mkdir, mv, ln, pip, ... of an update; repeated, it ends right."""
-    first, second = make_house("1.0"), make_house("2.0")
-    assert install(first).returncode == 0
-    fresh, trace = tmp_path / "fresh", tmp_path / "trace"
-    shutil.copytree(root, fresh, symlinks=True)
-
-    def update(kill: str) -> int:
-        words = ["--root", root, "--python", sys.executable]
-        return subprocess.run(
-            ["bash", "-c", _TRACED, second / "install.sh", *words],
-            env={**os.environ, "KILL": kill, "TRACE": str(trace)},
-            capture_output=True,
-            check=False,
-            start_new_session=True,
-        ).returncode
-
-    assert update("") == 0
-    steps = [line.split("\t", 1) for line in trace.read_text().splitlines() if "\t" in line]
-    changes = [number for number, words in steps if words.startswith(_CHANGES)]
-    assert len(changes) >= 20
-    for number in changes[:: max(1, len(changes) // 12)]:
-        shutil.rmtree(root)
-        shutil.copytree(fresh, root, symlinks=True)
-        assert update(number) == -signal.SIGKILL, number
-        assert says(root) in ("this is 1.0", "this is 2.0"), number
-        assert install(second).returncode == 0, number
-        assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0"), number
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
-def test_a_disk_that_fills_on_the_way_leaves_the_old_version(make_house, install, root, tmp_path):
-    assert install(make_house("1.0")).returncode == 0
-    second = make_house("2.0")
-    versions = root / HOME / "versions"
-    full = ["mount", "-t", "tmpfs", "-o", "size=1M,nr_inodes=20", "tmpfs"]
-    (old,) = versions.iterdir()
-    kept = tmp_path / "kept"
-    shutil.move(old, kept)
-    if subprocess.run([*full, versions], check=False, capture_output=True).returncode:
-        pytest.skip("may not mount here")
-    try:
-        (versions / old.name).symlink_to(kept)
-        done = install(second)
-        assert done.returncode != 0
-        assert "No space left" in done.stderr
-        assert says(root) == "this is 1.0"
-        subprocess.run(["mount", "-o", "remount,size=200M,nr_inodes=0", versions], check=True)
-        assert install(second).returncode == 0
-        assert says(root) == "this is 2.0"
-    finally:
-        subprocess.run(["umount", versions], check=True)
-
-
-@pytest.mark.slow
-def test_killed_anywhere_the_old_version_runs_and_a_repeat_ends_right(make_house, install, root):
-    """SIGKILL after growing delays, until an installation ends before it is killed."""
-    first, second = make_house("1.0"), make_house("2.0")
-    assert install(first).returncode == 0
-    killed, delay = 0, 0.05
-    while True:
-        process = subprocess.Popen(
-            ["bash", second / "install.sh", "--root", root, "--python", sys.executable],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            assert process.wait(delay) == 0
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        killed += 1
-        assert says(root) in ("this is 1.0", "this is 2.0")
-        delay *= 1.4
-    assert killed >= 3
-    assert (says(root), says(root, "previous")) == ("this is 2.0", "this is 1.0")
 
 
 @pytest.mark.skipif(os.uname().machine == "aarch64", reason="needs another machine than a Jetson")
