@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lohi_edge import signing
+from lohi_edge.device import update
 from lohi_edge.device.library import Library
+from lohi_edge.settings import Settings
 
 
 @pytest.fixture
@@ -61,6 +63,10 @@ class Device:
             check=False,
         )
 
+    def install(self, source: Path, **options) -> dict:
+        """What `update.install` reports of a bundle."""
+        return update.install(source, Settings(), self.library, lambda _: None, **options)
+
     def active(self) -> dict[str, str]:
         return self.library.pointer().active
 
@@ -71,6 +77,12 @@ def device(tmp_path, monkeypatch) -> Device:
     for name, value in made.variables.items():
         monkeypatch.setenv(name, value)
     return made
+
+
+@pytest.fixture
+def proved(monkeypatch):
+    """Proof by another test: here it always succeeds."""
+    monkeypatch.setattr(update, "_prove", lambda *_: {})
 
 
 @pytest.fixture
