@@ -1,4 +1,4 @@
-"""Bundles that differ in serial, and a device to install them on."""
+"""Bundles that differ in serial, a device to install them on, and a machine for its doctor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from lohi_edge import signing
-from lohi_edge.device import update
+from lohi_edge.device import doctor, update
 from lohi_edge.device.library import Library
-from lohi_edge.settings import Settings
+from lohi_edge.settings import Disk, Enhance, Settings, Watch
+from machine import mount
 
 
 @pytest.fixture
@@ -91,3 +92,32 @@ def keys(tmp_path, device):
     private, public = signing.keygen(tmp_path / "maker")
     (device.keys / public.name).write_bytes(public.read_bytes())
     return private, public
+
+
+def missing() -> str:
+    raise ModuleNotFoundError("No module named 'tensorrt'")
+
+
+@pytest.fixture
+def context(device, tmp_path):
+    """A sound machine without a GPU, with folders of a daemon."""
+    folders = {name: tmp_path / name for name in ("inbox", "outbox", "state")}
+    for path in folders.values():
+        path.mkdir(mode=0o700)
+    settings = Settings(
+        watch=Watch(**{k: str(v) for k, v in folders.items()}),
+        disk=Disk(reserve_gb=0.001),
+        enhance=Enhance(threads=1),
+    )
+    root = tmp_path / "root"
+    mount(root, "/ / rw - ext4 /dev/sda1 rw")
+    return doctor.Context(
+        settings,
+        folders["state"],
+        root=root,
+        gpu="no CUDA driver on this machine",
+        library=device.library,
+        tensorrt=missing,
+        clock=lambda: 0,
+        uid=1000,
+    )
