@@ -8,6 +8,7 @@ whole: the image, and the first stage's answer (auto-context: Tu and Bai, IEEE T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ HALF = (40, 52, 40)  # of the window's voxels at 4 mm
 NEAR, FAR, FARTHEST = 2, 4, 5  # cells of 4 mm between a voxel and what it is compared with
 _DIRECTIONS = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
 FLOOR = 1e-3  # added to a share before its logarithm
+CHUNK = 40_000  # voxels described at a time
 Index = NDArray[np.intp]
 
 
@@ -163,3 +165,20 @@ def chances(logits: Float32, before: Float32) -> Float32:
     result[:CLASSES] = classes / classes.sum(axis=0)
     result[CLASSES] = 1 / (1 + np.exp(-logits[CLASSES]))
     return result
+
+
+def first_answer(
+    first: Callable[[Float32], Float32], index: Index, maps: ImageMaps, place: Place, atlas: Float32
+) -> Float32:
+    """The first stage's answer (CLASSES + 1, *CROP); what is not in the index (n, 3) is outside.
+
+    `first` gives (CLASSES + 1, n), what is added to the logits of the atlas, of features
+    (n, FIRST); `atlas` is `atlas_in` the place.
+    """
+    answer = np.zeros((CLASSES + 1, *frame.CROP), np.float32)
+    answer[0], answer[-1] = 1, 0.5
+    for part in np.array_split(index, max(1, len(index) // CHUNK)):
+        described = np.concatenate([maps.at(part), place_features(part, place, atlas)], axis=1)
+        x, y, z = part.T
+        answer[:, x, y, z] = chances(first(described), atlas[:, x, y, z])
+    return answer

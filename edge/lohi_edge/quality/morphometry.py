@@ -20,13 +20,12 @@ from lohi_edge.quality.features import (
     CLASSES,
     USUAL_SIZE,
     ImageMaps,
-    Index,
     Place,
     atlas_in,
     candidates,
     chances,
     context,
-    place_features,
+    first_answer,
     place_of,
 )
 from lohi_edge.quality.regions import CEREBELLUM, REGIONS, STRUCTURES
@@ -47,7 +46,6 @@ THICK_MM = 2.0  # voxels longer than this are those of a portable scanner
 PASSES = 4  # at most, to find the brain's centre
 CLOSE_MM, CLOSE_SIZE = 2.0, 0.02  # a place that changes less than this is found
 THIN = 2  # voxels of 2 mm between those that are looked at to find it
-CHUNK = 40_000  # voxels described at a time
 UPPER_MM = 100  # of the head below the crown, without nose and ears, that tells where the brain is
 # The brain's centre below the crown, in head widths; behind the middle, in head lengths; and the
 # brain's size, in head widths.
@@ -135,20 +133,11 @@ class Segmenter:
         index = candidates(atlas)
         if thin:
             index = index[(index % thin == 0).all(axis=1)]
-        guess = self._first(index, ImageMaps.of(image, atlas), place, atlas)
+        maps = ImageMaps.of(image, atlas)
+        guess = first_answer(self._network.first, index, maps, place, atlas)
         if thin:
             return guess
         return chances(self._network.second(context(image, guess)), guess)
-
-    def _first(self, index: Index, maps: ImageMaps, place: Place, atlas: Float32) -> Float32:
-        """The first stage's answer (CLASSES + 1, *CROP); what is no candidate is outside."""
-        answer = np.zeros((CLASSES + 1, *frame.CROP), np.float32)
-        answer[0], answer[-1] = 1, 0.5
-        for part in np.array_split(index, max(1, len(index) // CHUNK)):
-            features = np.concatenate([maps.at(part), place_features(part, place, atlas)], axis=1)
-            x, y, z = part.T
-            answer[:, x, y, z] = chances(self._network.first(features), atlas[:, x, y, z])
-        return answer
 
 
 def _is_low_field(volume: Volume) -> bool:

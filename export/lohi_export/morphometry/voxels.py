@@ -78,17 +78,14 @@ def misplaced(painted: Painted, rng: np.random.Generator) -> Place:
 
 def answer(model: Model, image: Float32, place: Place) -> Float32:
     """Shares and right side (CLASSES + 1, *CROP) as the first stage gives them for a window."""
+
+    def first(described: Float32) -> Float32:
+        with torch.inference_mode():
+            return np.asarray(model.first(torch.from_numpy(described)).numpy().T)
+
     atlas = features.atlas_in(place, model.atlas.numpy())
     maps = features.ImageMaps.of(image, atlas)
-    found = np.zeros((CLASSES + 1, *image.shape), np.float32)
-    found[0], found[-1] = 1, 0.5
-    for part in np.array_split(features.candidates(atlas), 8):
-        described = [maps.at(part), features.place_features(part, place, atlas)]
-        with torch.inference_mode():
-            logits = model.first(torch.from_numpy(np.concatenate(described, axis=1))).numpy().T
-        x, y, z = part.T
-        found[:, x, y, z] = features.chances(logits, atlas[:, x, y, z])
-    return found
+    return features.first_answer(first, features.candidates(atlas), maps, place, atlas)
 
 
 def _balanced(
