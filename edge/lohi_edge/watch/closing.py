@@ -13,7 +13,7 @@ from typing import Any
 from lohi_edge import receipt
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults
+from lohi_edge.watch import faults, originals
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.group import place_of
@@ -22,7 +22,7 @@ from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable, without_names
-from lohi_edge.watch.names import clean_name, moved
+from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import PLANS, Outbox
 from lohi_edge.watch.placed import Placed
@@ -195,10 +195,9 @@ class Closing:
             for file in files:
                 self.outbox.destroy(file)
             return "deleted"
-        kind = "originals" if scan.state == "done" else scan.state
-        home = moved(self.outbox.root, scan.path, kind)
+        home = self._home(scan, "originals" if scan.state == "done" else scan.state)
         for file in files:
-            self.outbox.take(file, home.with_name(clean_name(file.name)))
+            self.outbox.take(file, home if file == original else sidecar_of(home))
         return "moved"
 
     def _home(self, scan: Scan, kind: str) -> Path:
@@ -209,7 +208,10 @@ class Closing:
             return self.root / holder
         if place is not None and (self.root / place).is_file():
             return moved(self.outbox.root, place, "originals")  # an archive goes as a whole
-        return moved(self.outbox.root, scan.path, kind)
+        target = moved(self.outbox.root, scan.path, kind)
+        if place is not None:
+            return target
+        return originals.home(target, self.root / scan.path, scan.mark)
 
     def _intended(self, scan: Scan) -> str:
         return "kept" if self.settings.watch.originals == "keep" else "pending"

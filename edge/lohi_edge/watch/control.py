@@ -16,7 +16,7 @@ from typing import Any
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults, localfs
+from lohi_edge.watch import faults, localfs, originals
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.group import place_of
@@ -183,10 +183,20 @@ def _bring_back(parts: Closing, scan: Scan) -> str:
 
 
 def _ways_back(parts: Closing, scan: Scan) -> tuple[list[tuple[Path, Path]], str]:
-    """What to move where, for an original to be in the inbox again, and its path there."""
+    """What to move where, for an original to be in the inbox again, and its path there.
+
+    Raises:
+        UsageError: it is gone.
+    """
     root, place = parts.root, place_of(scan.path)
     at = moved(parts.outbox.root, scan.path, scan.state)
     if place is None:
+        if (found := originals.find(at, scan.mark)) is None:
+            raise UsageError(
+                f"expected {printable(scan.path)} below {at.parent}, where scan {scan.id} went; "
+                "it is gone: put it into the inbox again"
+            )
+        at = found
         beside, original = sidecar_of(at), root / scan.path
         sidecar = [(beside, sidecar_of(original))] if beside.is_file() else []
         return [*sidecar, (at, original)], scan.path

@@ -4,13 +4,62 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import itertools
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.files import disk_error, fsync_directory, make_directory
+from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.names import remove
+
+COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds only
+
+
+def home(target: Path, original: Path, mark: str) -> Path:
+    """Where a scan's original goes, or went: the first of the target's numbers that is free.
+
+    Free for its sidecar as well, which goes with it: two scans may have come under one name.
+
+    Args:
+        target: in the outbox.
+        original: in the inbox, where it may be no more.
+        mark: of the original there.
+    """
+    if not os.path.lexists(original):
+        return find(target, mark) or target
+    beside = sidecar_of(original)
+    return next(
+        name
+        for name in _numbered(target)
+        if _fits(original, name) and _fits(beside, sidecar_of(name))
+    )
+
+
+def find(target: Path, mark: str) -> Path | None:
+    """Which file, of those that a target's numbers name, is the scan with this mark in the inbox.
+
+    By size and time, which moving and copying keep.
+    """
+    try:
+        size, changed = map(int, mark.partition("+")[0].split(":")[-3:-1])
+    except ValueError:
+        return None
+    pattern = re.compile(re.escape(nifti.stem(target)) + r"(-\d+)?" + re.escape(_suffix(target)))
+    try:
+        found = [entry for entry in os.scandir(target.parent) if pattern.fullmatch(entry.name)]
+    except OSError:
+        return None
+    distance = {
+        Path(entry.path): abs(status.st_mtime_ns - changed)
+        for entry in found
+        if (status := entry.stat(follow_symlinks=False)).st_size == size
+    }
+    nearest = min(distance, key=lambda path: distance[path], default=None)
+    return nearest if nearest and distance[nearest] <= COARSE_NS else None
 
 
 def take(original: Path, target: Path, root: Path, staging: Path) -> Path:
@@ -24,13 +73,7 @@ def take(original: Path, target: Path, root: Path, staging: Path) -> Path:
         DiskError: the original is where it was.
     """
     make_durable(target.parent, root)
-    final, number = target, 1
-    while os.path.lexists(final):
-        if _same(original, final):  # a power cut came between copying and removing
-            break
-        number += 1
-        stem = nifti.stem(target)
-        final = target.with_name(f"{stem}-{number}{target.name[len(stem) :]}")
+    final = next(name for name in _numbered(target) if _fits(original, name))
     try:
         try:
             original.replace(final)
@@ -98,6 +141,22 @@ def _fsync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _numbered(target: Path) -> Iterator[Path]:
+    """The target, then with the numbers 2, 3, ..."""
+    yield target
+    for number in itertools.count(2):
+        yield target.with_name(f"{nifti.stem(target)}-{number}{_suffix(target)}")
+
+
+def _suffix(target: Path) -> str:
+    return target.name[len(nifti.stem(target)) :]
+
+
+def _fits(original: Path, final: Path) -> bool:
+    # The same is there where a power cut came between copying and removing.
+    return not os.path.lexists(final) or _same(original, final)
 
 
 def _same(one: Path, other: Path) -> bool:
