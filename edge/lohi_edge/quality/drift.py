@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lohi_edge import finished
+from lohi_edge import finished, nifti
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, is_file
@@ -20,19 +23,35 @@ ALARM = 3.0  # robust standard errors by which the latest scans' median may lie 
 
 
 def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Receipts in folders and below, oldest first by file time.
+    """Receipts in folders and below, oldest first by file time; of a scan sent again the first.
+
+    Folders with a dot are passed over: there lies what a daemon is still writing.
 
     Raises:
         BadInput: a folder that is none.
     """
-    paths = []
+    times: dict[Path, float] = {}
     for folder in folders:
         if not is_directory(folder):
             raise BadInput(f"{folder}: expected a folder with receipts; check the path")
-        paths += [path for path in folder.rglob("*_desc-synthetic*.json") if is_file(path)]
-    paths.sort(key=lambda path: path.stat().st_mtime)
-    found = (finished.read_receipt(path) for path in paths)
-    return [record for record in found if record is not None]
+        for path in _below(folder):
+            with contextlib.suppress(OSError):
+                times[path] = path.stat().st_mtime
+    found = (finished.read_receipt(path) for path in sorted(times, key=lambda path: times[path]))
+    return [one for one in found if one is not None and not _repeats(one)]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in fnmatch.filter(names, f"*{nifti.RESULT}*.json"):
+            if is_file(path := Path(base) / name):
+                yield path
+
+
+def _repeats(record: dict[str, Any]) -> bool:
+    watch = record.get("watch")
+    return isinstance(watch, dict) and "repeats" in watch
 
 
 def drift(records: list[dict[str, Any]], count: int = 200, contrast: str = "T1w") -> dict[str, Any]:
