@@ -17,8 +17,8 @@ import numpy as np
 from lohi_edge import dicom, nifti, nifti_write, picture, receipt, source
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
-from lohi_edge.errors import DiskError, UsageError
-from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.files import atomic_write, disk_error, make_directory, read_bytes, sha256
 from lohi_edge.nifti_write import Grid
 from lohi_edge.slices import INTENSITY_MEANING
 from lohi_edge.source import Format
@@ -68,6 +68,17 @@ def uncertainty_path(image: Path) -> Path:
     return image.with_name(image.name.replace(nifti.RESULT, nifti.UNCERTAINTY))
 
 
+def has_uncertainty(image: Path, record: dict[str, Any]) -> bool:
+    """Whether the uncertainty that a result's receipt speaks of stands beside it, unchanged."""
+    entry = record.get("uncertainty")
+    if not isinstance(entry, dict):
+        return False
+    try:
+        return digest(uncertainty_path(image)) == entry.get("sha256")
+    except BadInput:
+        return False
+
+
 def receipt_path(image: Path) -> Path:
     return image.with_name(nifti.stem(image) + ".json")
 
@@ -89,7 +100,7 @@ def deliver(
     with clock("write"):
         make_directory(image.parent)
         if nifti.is_nifti_name(image):
-            uncertainty_path(image).unlink(missing_ok=True)  # of the result that this one replaces
+            _remove(uncertainty_path(image))  # of the result that this one replaces
             written = nifti_write.write(image, volume, _descrip("3T-like", record))
         else:
             written = dicom.write(image, volume, record, grid, mark=mark)
@@ -117,6 +128,13 @@ def deliver_uncertainty(image: Path, volume: Volume, record: dict[str, Any]) -> 
     except DiskError:
         image.unlink(missing_ok=True)
         raise
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from None
 
 
 def _descrip(what: str, record: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def existing(
         and None is not found["source"]["sha256"] == record["source"]["sha256"]
         and found["result"]["grid"] == grid
         and found["result"].get("marked", False) == mark
-        and ("uncertainty" in found or not uncertainty)
+        and (not uncertainty or delivery.has_uncertainty(image, found))
         and ("volumes" in found["metrics"] or not volumes)
         and found["result"]["sha256"] == delivery.digest(image)
     ):
