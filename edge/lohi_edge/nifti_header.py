@@ -195,7 +195,8 @@ def choose_affine(header: Any, prefer: Prefer | None) -> tuple[Float64, tuple[st
         if apart > 1.0:
             raise BadInput(
                 f"sform and qform disagree by {apart:.1f} mm (at most 1 mm is tolerated); "
-                "find out which is right and say --prefer sform or --prefer qform"
+                "find out which is right and say --prefer sform or --prefer qform "
+                "(the daemon: enhance.prefer)"
             )
     return found.get("sform", found.get("qform")), ()  # type: ignore[return-value]
 

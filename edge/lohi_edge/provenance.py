@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import delivery, finished, nifti, receipt
+from lohi_edge import delivery, finished, nifti, receipt, source
+from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
 from lohi_edge.files import read_bytes, sha256
@@ -30,12 +31,15 @@ def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
     return beside, record
 
 
-def explain(path: Path, bundle: Path | None = None) -> dict[str, Any]:
-    """The chain from scan to result, each hash checked again: "ok", "changed" or "missing"."""
+def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) -> dict[str, Any]:
+    """The chain from scan to result, each hash checked again: "ok", "changed" or "missing".
+
+    `scan` is where the scan lies, if not where the receipt says.
+    """
     beside, record = receipt_of(path)
     folder = beside.parent
     checks = {
-        "source": _check_file(folder, record["source"]),
+        "source": _check_scan(folder, record["source"], scan),
         "result": _check_result(folder, record["result"]),
         **_check_bundle(record, bundle),
     }
@@ -52,8 +56,11 @@ def explain(path: Path, bundle: Path | None = None) -> dict[str, Any]:
     }
 
 
-def reproduce(path: Path, bundle: Path | None = None) -> dict[str, Any]:
+def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) -> dict[str, Any]:
     """Enhance the scan of a NIfTI result again and compare.
+
+    Args:
+        scan: where it lies, if not where the receipt says.
 
     Returns:
         `identical` (voxel by voxel), `largest_difference` (0 to 1000), and which of scan, bundle,
@@ -64,14 +71,13 @@ def reproduce(path: Path, bundle: Path | None = None) -> dict[str, Any]:
     """
     beside, record = receipt_of(path)
     folder = beside.parent
-    for key, what in (("source", "scan"), ("result", "result")):
-        if _check_file(folder, record[key]) != "ok":
-            raise BadInput(f"{beside}: the {what} it speaks of is gone or was changed since")
+    _require_unchanged(beside, "scan", _check_scan(folder, record["source"], scan))
+    _require_unchanged(beside, "result", _check_file(folder, record["result"]))
     models, prefer = _models(record, bundle), receipt.preferred(record)
     # Through a file as the first run did: what is stored is rounded.
     with tempfile.TemporaryDirectory(prefix="lohi-edge-reproduce-") as out:
         again = enhance(
-            folder / record["source"]["path"],
+            scan or folder / record["source"]["path"],
             out=out,
             bundle=models,
             prefer=prefer,
@@ -111,6 +117,27 @@ def _models(record: dict[str, Any], bundle: Path | None) -> Models:
     except (BundleError, UsageError, KeyError, TypeError):
         return Models(bundle)
     return same
+
+
+def _require_unchanged(beside: Path, what: str, found: str) -> None:
+    """Raises BadInput where a file was found "changed" or "missing"."""
+    if found == "missing":
+        advice = "; say where it lies with --scan" if what == "scan" else ""
+        raise BadInput(f"{beside}: the {what} it speaks of is not where it says{advice}")
+    if found == "changed":
+        raise BadInput(f"{beside}: the {what} is another one, or was changed since")
+
+
+def _check_scan(folder: Path, entry: dict[str, Any], scan: Path | None) -> str:
+    if scan is None:
+        return _check_file(folder, entry)
+    if entry.get("kind") != "dicom":
+        return _check_file(Path(), {**entry, "path": str(scan)})
+    try:
+        origin = source.read(source.resolve(scan), None, Clock()).origin
+    except BadInput:
+        return "missing"
+    return "ok" if origin and origin.sha256 == entry.get("sha256") else "changed"
 
 
 def _check_file(folder: Path, entry: dict[str, Any]) -> str:

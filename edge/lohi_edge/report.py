@@ -10,7 +10,7 @@ from typing import Any
 
 from lohi_edge import finished
 from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write
+from lohi_edge.files import atomic_write, is_file
 from lohi_edge.picture import MARK, before_after, planes, png
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
@@ -38,9 +38,8 @@ def write(receipt: Path) -> tuple[Path, Path | None]:
     """
     record = finished.read_receipt(receipt)
     if record is None:
-        raise BadInput(
-            f"{receipt}: expected a receipt (the .json beside a result), got another file"
-        )
+        found = "another file" if is_file(receipt) else "none there"
+        raise BadInput(f"{receipt}: expected a receipt (the .json beside a result), got {found}")
     return pages(receipt, record, find_images(receipt.parent, record))
 
 

@@ -13,6 +13,7 @@ from lohi_edge.commands.options import (
     Json,
     Precision,
     PrecisionOption,
+    PreferOption,
     RuntimeName,
     RuntimeOption,
     Threads,
@@ -35,11 +36,6 @@ class Format(str, Enum):
     auto = "auto"
     nifti = "nifti"
     dicom = "dicom"
-
-
-class Prefer(str, Enum):
-    sform = "sform"
-    qform = "qform"
 
 
 def enhance(
@@ -70,10 +66,7 @@ def enhance(
         Format, typer.Option(help="Format of results; auto is what the scan came as.")
     ] = Format.auto,
     mark: Annotated[bool, typer.Option(help="Burn a mark into every DICOM image.")] = False,
-    prefer: Annotated[
-        Prefer | None,
-        typer.Option(help="Transform to believe where sform and qform contradict each other."),
-    ] = None,
+    prefer: PreferOption = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in the way.")] = False,
     as_bids: Annotated[
         bool,

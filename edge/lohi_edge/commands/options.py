@@ -26,6 +26,11 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
+class Prefer(str, Enum):
+    sform = "sform"
+    qform = "qform"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Config = Annotated[
     Path | None,
@@ -37,6 +42,12 @@ Config = Annotated[
 BundleOption = Annotated[
     Path | None,
     typer.Option("--bundle", help="Bundle directory.  [default: the one that ships]"),
+]
+PreferOption = Annotated[
+    Prefer | None,
+    typer.Option(
+        "--prefer", help="Transform to believe where sform and qform contradict each other."
+    ),
 ]
 Threads = Annotated[
     int | None,

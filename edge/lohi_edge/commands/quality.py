@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lohi_edge.commands.options import BundleOption, Json, print_json
+from lohi_edge.commands.options import BundleOption, Json, PreferOption, print_json
 
 if TYPE_CHECKING:
     from lohi_edge.nifti_header import Prefer
 
 Scans = Annotated[list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files.")]
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
+Original = Annotated[
+    Path | None,
+    typer.Option("--scan", help="The scan it was made from.  [default: where the receipt says]"),
+]
 Limits = Annotated[
     Path | None, typer.Option("--limits", help="Quality limits (JSON) over the bundle's.")
 ]
@@ -33,13 +37,14 @@ def qc(
         str | None, typer.Option(help="T1w, T2w or FLAIR.  [default: by name, then by image]")
     ] = None,
     limits: Limits = None,
+    prefer: PreferOption = None,
     as_json: Json = False,
 ) -> None:
     """Say whether scans are fit to be enhanced, without enhancing them.
 
     Judges as the daemon does here: by the bundle, limits, contrast and affine that its settings
-    name (enhance.bundle, .limits, .contrast, .prefer), where they name any. --limits and
-    --contrast go before them.
+    name (enhance.bundle, .limits, .contrast, .prefer), where they name any. --limits,
+    --contrast and --prefer go before them.
 
     Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle, or
     one that is not made for the contrast.
@@ -53,8 +58,8 @@ def qc(
     own = limits or (json.loads(daemon.limits) if daemon.limits else None)
     bundle = Path(daemon.bundle) if daemon.bundle else None
     named = contrast or daemon.contrast
-    prefer = cast("Prefer | None", daemon.prefer)
-    records = [check(scan, named, own, bundle, prefer) for scan in scans]
+    form = cast("Prefer | None", prefer.value if prefer else daemon.prefer)
+    records = [check(scan, named, own, bundle, form) for scan in scans]
     if limits is None and own:
         sys.stderr.write("judged by enhance.limits of the daemon's settings\n")
     if as_json:
@@ -80,28 +85,46 @@ def report(
                 sys.stdout.write(f"{made}\n")
 
 
-def explain(out: Output, bundle: BundleOption = None, as_json: Json = False) -> None:
+def explain(
+    out: Output, scan: Original = None, bundle: BundleOption = None, as_json: Json = False
+) -> None:
     """Print how a result came about, and check every hash again; exit 3 where one has changed.
 
-    Example: lohi-edge explain scan_desc-synthetic.nii.gz
+    A receipt names no folder but its own and those above it, which might bear a patient's name.
+    Of a result elsewhere the scan is "missing" until --scan says where it lies.
+
+    Examples:
+
+      lohi-edge explain scan_desc-synthetic.nii.gz
+
+      lohi-edge explain results/scan_desc-synthetic.nii.gz --scan scans/scan.nii.gz
     """
     from lohi_edge import console
     from lohi_edge.provenance import explain as chain
 
-    found = chain(out, bundle)
+    found = chain(out, bundle, scan)
     print_json(found) if as_json else console.show_mapping(found)
     raise typer.Exit(3 if "changed" in found["checks"].values() else 0)
 
 
-def reproduce(out: Output, bundle: BundleOption = None, as_json: Json = False) -> None:
+def reproduce(
+    out: Output, scan: Original = None, bundle: BundleOption = None, as_json: Json = False
+) -> None:
     """Enhance the scan of a result again and say how the two differ; writes nothing.
 
-    Example: lohi-edge reproduce scan_desc-synthetic.nii.gz
+    Exit codes: 0 done, whether or not they differ; 3 where scan or result is not there or was
+    changed since.
+
+    Examples:
+
+      lohi-edge reproduce scan_desc-synthetic.nii.gz
+
+      lohi-edge reproduce results/scan_desc-synthetic.nii.gz --scan scans/scan.nii.gz
     """
     from lohi_edge import console
     from lohi_edge.provenance import reproduce as again
 
-    found = again(out, bundle)
+    found = again(out, bundle, scan)
     print_json(found) if as_json else console.show_mapping(found)
 
 

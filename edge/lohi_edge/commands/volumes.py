@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+from lohi_edge.commands.options import PreferOption
+
+if TYPE_CHECKING:
+    from lohi_edge.nifti_header import Prefer
 
 
 def volumes(
@@ -22,6 +27,7 @@ def volumes(
     segmenter: Annotated[
         Path | None, typer.Option(help="ONNX file.  [default: the one that ships]")
     ] = None,
+    prefer: PreferOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -44,7 +50,7 @@ def volumes(
     loaded = Segmenter(segmenter, threads)
     records = []
     for scan in scans:
-        records.append(check(scan, loaded, labels))
+        records.append(check(scan, loaded, labels, cast("Prefer | None", prefer and prefer.value)))
         if not as_json:
             sys.stdout.write(lines(records[-1]))
     if csv:

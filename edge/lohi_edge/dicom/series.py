@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lohi_edge import nifti
 from lohi_edge.dicom import glance
 from lohi_edge.dicom.geometry import Frame, frames, stack
 from lohi_edge.dicom.glance import Glance
@@ -98,7 +99,9 @@ def _sorted(path: Path, parts: Sequence[Part]) -> Found:
         seen = glance.of(instance.header)
         groups.setdefault(seen.series_uid, []).append((part, instance, seen))
     if not groups:
-        raise BadInput("expected DICOM images here, found none")
+        others = any(nifti.is_nifti_name(part.path) for part in parts)
+        advice = "; of NIfTI files name each" if others else ""
+        raise BadInput(f"expected DICOM images here, found none{advice}")
     count = glance.patients([seen for group in groups.values() for _, _, seen in group])
     if count > 1:
         raise BadInput(glance.several_patients(count))

@@ -13,6 +13,7 @@ from lohi_edge import nifti, source
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput, LohiError
 from lohi_edge.files import atomic_write, make_directory
+from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, region_volumes
 from lohi_edge.volume import Volume
 
@@ -46,10 +47,13 @@ def before_and_after(fine: Volume, result: Volume, segmenter: Segmenter) -> dict
     return found
 
 
-def check(scan: Path, segmenter: Segmenter, labels: Path | None = None) -> dict[str, Any]:
+def check(
+    scan: Path, segmenter: Segmenter, labels: Path | None = None, prefer: Prefer | None = None
+) -> dict[str, Any]:
     """`source` and `volumes` of one scan or result; or `source` and `error`.
 
-    `labels` is a folder for NAME_dseg.nii.gz, the regions at 1 mm.
+    `labels` is a folder for NAME_dseg.nii.gz, the regions at 1 mm; `prefer` the affine to take
+    where sform and qform disagree.
 
     Raises:
         DiskError: the regions cannot be written.
@@ -58,7 +62,7 @@ def check(scan: Path, segmenter: Segmenter, labels: Path | None = None) -> dict[
     try:
         resolved = source.resolve(scan)
         if isinstance(resolved, Path):
-            volume = nifti.read(resolved)
+            volume = nifti.read(resolved, prefer=prefer)
         else:
             volume = source.read(resolved, None, Clock())
         record, segmentation = assess(volume, segmenter)
