@@ -59,6 +59,8 @@ def parse(stored: bytes, max_voxels: int) -> tuple[Any, NDArray[Any]]:
 
 def _header(stream: BinaryIO) -> Any:
     start = stream.read(4)
+    if not start:
+        raise BadInput("expected a NIfTI file, got an empty one; copy it again")
     sizes = {struct.pack(e + "i", n): n for e in "<>" for n in (348, 540)}
     size = sizes.get(start)
     if size is None:

@@ -152,6 +152,15 @@ def test_what_is_not_nifti_is_refused(tmp_path, content):
         nifti.read(tmp_path / "x.nii.gz")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.nii", b""), ("x.nii.gz", b""), ("x.nii.gz", gzip.compress(b""))]
+)
+def test_an_empty_file_is_called_empty(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match="got an empty one; copy it again"):
+        nifti.read(tmp_path / name)
+
+
 def test_what_is_not_a_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.nii")
     (tmp_path / "dangling.nii").symlink_to("nowhere")
