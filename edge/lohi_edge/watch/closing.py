@@ -133,7 +133,7 @@ class Closing:
             f"Original: untouched, {printable(str(home))}\nAttempts: {scan.attempts}\n"
             f"When: {wall()} by this device's clock\n"
         )
-        self.outbox.explain(state, scan.path, text)
+        self.outbox.explain(state, scan.path, scan.id, text)
         self._say(scan, f"scan.{state}", reason=without_names(reason, scan.path, scan.id)[:300])
         self.ledger.finish(scan.id, state, reason=reason, original=self._intended(scan))
         self.settle_original(self.ledger.get(scan.id))

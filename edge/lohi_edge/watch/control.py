@@ -147,7 +147,7 @@ def _retry(parts: Closing, scan: Scan) -> str:
         raise UsageError(f"expected {printable(path)} in the inbox, it is gone; put it there again")
     parts.audit.append("scan.retried", scan=scan.id)
     parts.ledger.retry(scan.id, path, mark)
-    parts.outbox.reason_path(scan.state, scan.path).unlink(missing_ok=True)
+    parts.outbox.reason_path(scan.state, scan.path, scan.id).unlink(missing_ok=True)
     parts.log("scan.retried", scan=scan.id)
     return f"scan {scan.id} is in the queue again"
 

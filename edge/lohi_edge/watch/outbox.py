@@ -1,7 +1,7 @@
 """The outbox: a folder per scan that appears whole by one rename, and readable reasons.
 
 OUTBOX/<folders as in the inbox>/<scan>/   image, report and receipt of one scan
-OUTBOX/held|failed|quarantined/...         <scan>.reason.txt, and the original unless it is kept
+OUTBOX/held|failed|quarantined/...         <scan>.<number>.reason.txt; the original unless kept
 OUTBOX/originals/...                       originals, where they are moved
 OUTBOX/.lohi-edge/                         what is being written; emptied at every start
 OUTBOX/.lohi-edge-leaving                  what is on its way out of the inbox, while there is any
@@ -125,21 +125,22 @@ class Outbox:
                 if name.endswith(".json") and (record := stamped(path)):
                     yield Placed(os.path.relpath(base, self.root), path, record)
 
-    def explain(self, state: str, path: str, text: str) -> Path:
+    def explain(self, state: str, path: str, scan: int, text: str) -> Path:
         """Write the readable reason of a scan that got no result.
 
         Raises:
             DiskError
         """
-        target = self.reason_path(state, path)
+        target = self.reason_path(state, path, scan)
         make_durable(target.parent, self.root)
         self._write(target, text.encode())
         return target
 
-    def reason_path(self, state: str, path: str) -> Path:
+    def reason_path(self, state: str, path: str, scan: int) -> Path:
+        """Where a scan's reason is; by its number too, as others come under the same path."""
         pure = PurePath(path)
         parent = "/".join(clean_name(part) for part in pure.parent.parts)
-        return self.root / state / parent / f"{clean_name(pure.name)}.reason.txt"
+        return self.root / state / parent / f"{clean_name(pure.name)}.{scan}.reason.txt"
 
     def note(self, name: str, data: bytes) -> None:
         """Write a small file of the daemon's own into the outbox, over an older one.

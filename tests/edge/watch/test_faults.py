@@ -80,7 +80,8 @@ def test_poison_is_quarantined_and_the_others_pass(box, action):
     box.wait_states(done=2, quarantined=1)
     assert box.stop() == 0
     assert sorted(p.parent.name for p in box.images()) == ["a_T1w", "c_T1w"]
-    reason = (box.outbox / "quarantined" / "poison_T1w.nii.gz.reason.txt").read_text()
+    (explained,) = (box.outbox / "quarantined").glob("poison_T1w.nii.gz.*.reason.txt")
+    reason = explained.read_text()
     why = {"kill": "SIGKILL", "hang": "longer than 4 s", "memory": "MemoryError"}[action]
     assert why in reason
     assert "queue retry" in reason

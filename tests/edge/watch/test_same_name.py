@@ -35,12 +35,15 @@ def contents(folder):
 
 
 def test_a_sidecar_leaves_beside_its_own_scan(moving):
-    moving.close_without_result(arrive(moving, "T1.nii", b"first"), "failed", "cut off")
+    first = arrive(moving, "T1.nii", b"first")
+    moving.close_without_result(first, "failed", "cut off")
     second = arrive(moving, "T1.nii", b"second", b"{}")
     moving.close_without_result(second, "failed", "cut off")
     gone = contents(moving.outbox.root / "failed")
-    reason = gone.pop("T1.nii.reason.txt").decode()
+    first_reason = gone.pop(f"T1.nii.{first.id}.reason.txt").decode()
+    reason = gone.pop(f"T1.nii.{second.id}.reason.txt").decode()
     assert gone == {"T1.nii": b"first", "T1-2.nii": b"second", "T1-2.json": b"{}"}
+    assert str(moving.outbox.root / "failed" / "T1.nii") in first_reason
     assert str(moving.outbox.root / "failed" / "T1-2.nii") in reason
 
 
@@ -67,6 +70,8 @@ def test_a_retried_scan_is_not_another_one_of_its_name(moving, again):
     assert contents(moving.root) == {"T1.nii": content, "T1.json": sidecar}
     other, its_sidecar = sent[1 - again]
     left = contents(moving.outbox.root / "failed")
+    kept = left.pop(f"T1.nii.{scans[1 - again].id}.reason.txt")
+    assert f"queue retry {scans[1 - again].id}\n".encode() in kept
     assert sorted(left.values()) == sorted([other, its_sidecar])
 
 
