@@ -52,6 +52,7 @@ UPPER_MM = 100  # of the head below the crown, without nose and ears, that tells
 BELOW_CROWN, BEHIND, SIZE = 0.51, 0.053, (0.195, 0.232, 0.178)
 SMALLEST, LARGEST = 0.75, 1.3  # of the usual size
 SKULL_ML = (600, 2600)  # intracranial volumes of children and adults, with a margin
+MOST_OUTSIDE = 0.05  # of the inside of the skull may lie where there is no image
 
 
 class Segmenter:
@@ -81,7 +82,8 @@ class Segmenter:
         """Segment a scan, on the grid of `volume.isotropic()`.
 
         Raises:
-            BadInput: no head is found, or none that this network understands.
+            BadInput: no head is found, or none that this network understands, or too much of it
+                lies outside the image.
         """
         fine = volume.isotropic()
         _refuse_no_head(volume, fine)
@@ -103,7 +105,7 @@ class Segmenter:
                 f"expected a head with {SKULL_ML[0]} to {SKULL_ML[1]} ml inside the skull, found "
                 f"{total:.0f} ml; check that the scan shows a whole, upright head"
             )
-        labels = frame.paste(_winners(shares, right), start, fine.shape)
+        labels = _in_the_image(_winners(shares, right), start, fine.shape)
         return Segmentation(labels, fine.affine, found)
 
     def _find(self, fine: Volume) -> tuple[NDArray[np.int_], Place]:
@@ -138,6 +140,23 @@ class Segmenter:
         if thin:
             return guess
         return chances(self._network.second(context(image, guess)), guess)
+
+
+def _in_the_image(
+    regions: NDArray[np.int16], start: NDArray[np.int_], shape: tuple[int, int, int]
+) -> NDArray[np.int16]:
+    """The window's regions on the scan's grid; BadInput where too much of them is lost by that.
+
+    The window goes on where the scan ends, and the network guesses what would lie there.
+    """
+    labels = frame.paste(regions, start, shape)
+    outside = 1 - np.count_nonzero(labels) / max(np.count_nonzero(regions), 1)
+    if outside > MOST_OUTSIDE:
+        raise BadInput(
+            f"expected at most {MOST_OUTSIDE:.0%} of the inside of the skull outside the image, "
+            f"found {outside:.1%}; measure a scan of the whole head"
+        )
+    return labels
 
 
 def _is_low_field(volume: Volume) -> bool:

@@ -168,6 +168,15 @@ def test_a_scan_with_no_head_is_refused(segmenter, kind):
         segmenter.segment(Volume(data, np.diag([1.6, 1.6, 5.0, 1.0])))
 
 
+@pytest.mark.slow
+def test_a_head_that_lies_partly_outside_the_scan_is_refused(segmenter, scan):
+    cut = round(60 / scan.zooms[2])  # slices, from below
+    affine = scan.affine.copy()
+    affine[:3, 3] += cut * affine[:3, 2]
+    with pytest.raises(BadInput, match=r"expected at most 5% .* found \d+\.\d%; measure a scan"):
+        segmenter.segment(Volume(np.ascontiguousarray(scan.data[..., cut:]), affine))
+
+
 def test_a_head_that_a_scan_s_check_would_not_hold_is_not_refused(segmenter, scan, monkeypatch):
     # A T2w result of head 16 scores -0.06, and its scan 0.70: the score was fitted on scans.
     monkeypatch.setattr(recognise, "upright_score", lambda pattern: -0.1)
