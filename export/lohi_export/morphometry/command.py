@@ -107,7 +107,10 @@ def evaluate(
     ] = None,
     heads: HeadsOption = "13-16",
     bundle: Annotated[
-        Path | None, typer.Option(help="Also enhance with this bundle, and segment the results.")
+        Path | None,
+        typer.Option(
+            help="Take its contrasts alone; enhance them with it and segment the results."
+        ),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every image's regions here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,

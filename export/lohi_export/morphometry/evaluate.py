@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lohi_edge import nifti
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput
+from lohi_edge.manifest import CONTRASTS
 from lohi_edge.models import Models
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, intracranial, region_volumes
@@ -60,17 +61,18 @@ def measure(
 ) -> Iterator[Measured]:
     """Segment every scan of some heads of a data set of `lohi-export simulate`.
 
-    `bundle` also enhances the 64 mT scans of its contrasts, and their results are segmented too.
+    With `bundle` the 64 mT scans of its contrasts are enhanced, and their results are segmented
+    too; other contrasts are left out, or figures of scans and results would not compare.
 
     Raises:
-        BadInput: no scans of these heads with a segmentation.
+        BadInput: no scans of these heads and contrasts with a segmentation.
     """
     models = Models(bundle) if bundle else None
-    served = load(bundle).manifest.contrasts if bundle else ()
+    served = load(bundle).manifest.contrasts if bundle else CONTRASTS
     count = 0
     for low in sorted(data.glob("sub-*/ses-64mT/anat/*.nii.gz")):
         match = re.fullmatch(r"sub-(\w+?)_ses-64mT_(run-\w+)_(T1w|T2w|FLAIR)\.nii\.gz", low.name)
-        if not match or match[1] not in heads:
+        if not match or match[1] not in heads or match[3] not in served:
             continue
         folder = low.parents[2] / "ses-3T" / "anat"
         head, run, contrast = match.groups()
@@ -79,7 +81,7 @@ def measure(
             "64mT": nifti.read(low),
             "3T": nifti.read(folder / f"sub-{head}_ses-3T_{run}_{contrast}.nii.gz"),
         }
-        if models and contrast in served:
+        if models:
             result = enhance(low, bundle=models, contrast=contrast, deliver_held=True).volume
             assert result
             images["synthetic"] = result
@@ -87,7 +89,10 @@ def measure(
             count += 1
             yield compare(truth, image, segmenter, (head, contrast, kind))
     if not count:
-        raise BadInput(f"{data}: expected scans of heads {heads} with segmentations, found none")
+        raise BadInput(
+            f"{data}: expected {' or '.join(served)} scans of heads {heads} with segmentations, "
+            "found none"
+        )
 
 
 def compare(

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from lohi_edge.bundle import shipped
 from lohi_edge.errors import BadInput
 from lohi_edge.quality import segmenter_file
 from lohi_edge.quality.features import CLASSES, FIRST, SECOND
@@ -255,6 +256,8 @@ def test_scans_are_held_against_their_own_truth(tmp_path, head):
     assert [row.kind for row in right] == ["64mT", "3T"]
     assert set(right[0].dice.values()) == {1.0}
     assert right[0].found == right[0].truth
+    with pytest.raises(BadInput, match="expected FLAIR scans"):
+        list(evaluate.measure(tmp_path, ["13"], Oracle(False), shipped("FLAIR")))
     (wrong, _) = evaluate.measure(tmp_path, ["13"], Oracle(True), None)
     assert wrong.dice["left cerebral cortex"] == 0
     assert wrong.dice["right cerebral cortex"] == 1
