@@ -22,8 +22,8 @@ test: $(DEVICE)/.dev $(STATION)/.dev
 	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
 
 test-slow: $(DEVICE)/.dev $(STATION)/.dev
-	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow || test $$? -eq 5
-	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs -m slow
+	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow --numprocesses=2 --dist=loadfile || test $$? -eq 5
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs -m slow --numprocesses=2 --dist=loadfile
 
 lint: $(STATION)/.dev
 	$(STATION)/bin/ruff check .
