@@ -13,8 +13,6 @@ from lohi_edge.volume import Float32, Float64
 CELL_MM = 4
 KNOTS = 7  # of the brightness curve that turns one contrast into the other
 _SMOOTH = (0.55, 0.55, 0.9)  # cells; outweighs what the two point spreads differ in
-_BLOB = 0.5  # cells; matched to a spot of about 8 mm together with _SMOOTH
-_WIDE = 2.5  # cells; slower mismatch is shading or contrast, not a spot
 _ROUNDS = 3  # of the fit, each with the worst misfits weighed down
 
 
@@ -25,15 +23,10 @@ class Consistency:
     Attributes:
         explained: share of the scan's variance inside the head that the remade one explains.
         residual: (x, y, z) scan minus remade scan, relative to the local brightness; 0 outside.
-        peak: the strongest spot of the residual in robust standard deviations, and `sign` of it.
-        where: index (3,) of that spot.
     """
 
     explained: float
     residual: Float32
-    peak: float
-    sign: int
-    where: tuple[int, int, int]
 
 
 def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Consistency:
@@ -71,36 +64,12 @@ def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Con
     residual = np.zeros(mask.shape, np.float32)
     residual[mask] = target - fitted
     explained = 1 - float(np.sum((target - fitted) ** 2) / np.sum((target - target.mean()) ** 2))
-    peak, where = strongest_spot(residual, mask)
-    return Consistency(explained, residual, abs(peak), 1 if peak > 0 else -1, where)
+    return Consistency(explained, residual)
 
 
 def seen(data: Float32 | Mask) -> Float32:
     """(x, y, z) on the 2 mm grid -> on cells of CELL_MM, as blurred as a 64 mT scan."""
     blurred: Float32 = ndi.gaussian_filter(block_mean(data.astype(np.float32), 2), _SMOOTH)
-    return blurred
-
-
-def strongest_spot(residual: Float32, mask: Mask) -> tuple[float, tuple[int, int, int]]:
-    """Signed height of the strongest spot in robust standard deviations, and where it is.
-
-    The residual is filtered with a difference of Gaussians, normalised inside the mask, and
-    divided by its own spread near each place: cortex misfits more than white matter.
-    """
-    spots = _inside_blur(residual, mask, _BLOB) - _inside_blur(residual, mask, _WIDE)
-    spread = np.sqrt(_inside_blur(spots * spots, mask, 2 * _WIDE))
-    overall = 1.4826 * float(np.median(np.abs(spots[mask])))
-    height = np.where(mask, spots / np.maximum(0.5 * spread + 0.5 * overall, 1e-9), 0)
-    at = int(np.argmax(np.abs(height)))
-    x, y, z = (int(i) for i in np.unravel_index(at, height.shape))
-    return float(height[x, y, z]), (x, y, z)
-
-
-def _inside_blur(data: Float32, mask: Mask, sigma: float) -> Float32:
-    weight = mask.astype(np.float32)
-    blurred: Float32 = ndi.gaussian_filter(data * weight, sigma, truncate=3) / np.maximum(
-        ndi.gaussian_filter(weight, sigma, truncate=3), 0.05
-    )
     return blurred
 
 

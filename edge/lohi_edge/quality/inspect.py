@@ -50,7 +50,7 @@ def inspect(
     }
     residual = None
     if result is not None:
-        seen = plausibility.assess(fit.scan, fine.data, result.data, limits["reference"])
+        seen = plausibility.assess(fit.scan, fine.data, result.data, contrast, limits["reference"])
         parts["result"] = verdict.judge(seen.measures, limits["result"], seen.words)
         residual = seen.residual
     reasons = [reason for judged in parts.values() for reason in judged.reasons]

@@ -63,7 +63,8 @@ FIXED_RESULT: dict[str, dict[str, list[float | None]]] = {
     "clipped_result": {"warn": [None, 0.05], "hold": [None, 0.3]},
     "checkerboard": {"warn": [None, 0.01], "hold": [None, 0.04]},
     "result_displaced": {"warn": [None, 3.0], "hold": [None, 4.0]},
-    "residual_blob": {"warn": [None, 13.0]},
+    # 51 clean results came out at 4.1 to 6.5, the three that hide lesions of head 15 above.
+    "residual_blob": {"warn": [None, 6.5], "hold": [None, 10.0]},
     # The models are smooth, which PIQE counts as distorted: clean results come out at 78 to 88.
     "piqe_after": {"warn": [None, 90.0]},
     "piqe_change": {"warn": [None, 60.0]},

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.quality import consistency, signal, slicewise, ventricles
+from lohi_edge.quality import consistency, forward, signal, slicewise, ventricles
 from lohi_edge.quality.consistency import Consistency
+from lohi_edge.quality.forward import Spot
 from lohi_edge.quality.measure import Better, Measure, NotApplicable, take
 from lohi_edge.quality.piqe import piqe
 from lohi_edge.quality.scan import Scan, block_mean
@@ -32,17 +33,20 @@ class Plausibility:
     words: dict[str, str] = field(default_factory=dict)
 
 
-def assess(scan: Scan, fine: Float32, result: Float32, reference: Any = None) -> Plausibility:
+def assess(
+    scan: Scan, fine: Float32, result: Float32, contrast: str, reference: Any = None
+) -> Plausibility:
     """All metrics of a result.
 
     Args:
         scan: the input, laid out.
         fine: the input at 1 mm (X, Y, Z).
         result: the output on that grid, 0 to INTENSITY_MAX.
+        contrast: of the scan.
         reference: deciles (10,) of what the model was trained to produce, 0 to 1; None where
             nobody recorded them.
     """
-    scene = _Scene(scan, fine, result, reference)
+    scene = _Scene(scan, fine, result, contrast, reference)
     finite = take("ratio", "high", lambda: float(np.isfinite(result).mean()))
     if finite.value != 1.0:
         return Plausibility({"finite": finite})
@@ -50,19 +54,19 @@ def assess(scan: Scan, fine: Float32, result: Float32, reference: Any = None) ->
         name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()
     }
-    failed = measures["consistency"].failed
-    compared = None if failed else scene.compared
-    words = {"place": scene.place(compared)} if compared else {}
-    return Plausibility(
-        {"finite": finite, **measures}, compared.residual if compared else None, words
-    )
+    words = {} if measures["residual_blob"].value is None else {"place": scene.place(scene.spot)}
+    residual = None if measures["consistency"].failed else scene.compared.residual
+    return Plausibility({"finite": finite, **measures}, residual, words)
 
 
 class _Scene:
     """What several metrics share, computed once when first asked for."""
 
-    def __init__(self, scan: Scan, fine: Float32, result: Float32, reference: Any) -> None:
-        self.scan, self.fine, self.result, self.reference = scan, fine, result, reference
+    def __init__(
+        self, scan: Scan, fine: Float32, result: Float32, contrast: str, reference: Any
+    ) -> None:
+        self.scan, self.fine, self.result = scan, fine, result
+        self.contrast, self.reference = contrast, reference
 
     @cached_property
     def work(self) -> Float32:
@@ -72,6 +76,10 @@ class _Scene:
     def compared(self) -> Consistency:
         shading = signal.shading_field(self.scan.work, self.scan.inner)
         return consistency.compare(self.scan.work, self.work, self.scan.inner, shading)
+
+    @cached_property
+    def spot(self) -> Spot:
+        return forward.strongest_spot(self.scan, self.work, self.contrast)
 
     @cached_property
     def level(self) -> float:
@@ -96,10 +104,10 @@ class _Scene:
             scores.append(float(np.mean([piqe(one, low, high) for one in slices])))
         return scores[0], scores[1]
 
-    def place(self, compared: Consistency) -> str:
-        """Where the strongest spot lies, from the middle of the head, in words."""
+    def place(self, spot: Spot) -> str:
+        """Where it lies, from the middle of the head, in words."""
         inside = np.argwhere(block_mean(self.scan.inner.astype(np.float32), 2) > 0.9)
-        offset = (np.array(compared.where) - inside.mean(axis=0)) * consistency.CELL_MM
+        offset = (np.array(spot.where) - inside.mean(axis=0)) * consistency.CELL_MM
         names = (("left", "right"), ("back", "front"), ("bottom", "top"))
         parts = [
             f"{abs(mm):.0f} mm to the {pair[int(mm > 0)]}"
@@ -210,7 +218,7 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
         ),
     ),
     "consistency": ("ratio", "high", lambda s: s.compared.explained),
-    "residual_blob": ("robust sd", "low", lambda s: s.compared.peak),
+    "residual_blob": ("robust sd", "low", lambda s: s.spot.height),
     "ventricle_rim": (
         "ratio",
         "high",

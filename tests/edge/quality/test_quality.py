@@ -110,19 +110,14 @@ def pair():
 
 def figures(pair, result):
     _, fine, _, laid = pair
-    return {n: m.value for n, m in plausibility.assess(laid, fine.data, result).measures.items()}
+    measures = plausibility.assess(laid, fine.data, result, "T1w").measures
+    return {name: measure.value for name, measure in measures.items()}
 
 
 def test_a_faithful_result_is_consistent_whatever_its_contrast(pair):
     found = figures(pair, pair[2])
     assert found["consistency"] > 0.9
     assert found["finite"] == 1.0
-
-
-def test_an_invented_lesion_is_found_where_it_is(pair):
-    centre = tuple(n // 2 for n in pair[2].shape)
-    wrong = result_faults.invented(pair[2], centre, 12, 0.8)
-    assert figures(pair, wrong)["residual_blob"] > 1.3 * figures(pair, pair[2])["residual_blob"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""Spots that a result shows and its scan does not, or hides and its scan shows.
+
+A small network, the forward model (`forward-*.onnx`, learned by `python -m lohi_export.forward`
+from scans and the results made of them), predicts the scan on 4 mm cells from the result and from
+what surrounds each cell in the scan. What the scan departs from it is filtered for spots of 8 mm by
+a filter that weighs down what departs in healthy heads as well (matched filter for coloured noise:
+North, Proc IEEE 51:1016, 1963), and the strongest spot in the brain is told in units of that scan's
+own spread.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from lohi_edge.errors import BundleError
+from lohi_edge.onnx_check import check_onnx
+from lohi_edge.quality.consistency import CELL_MM
+from lohi_edge.quality.measure import NotApplicable
+from lohi_edge.quality.scan import Mask, Scan, block_mean
+from lohi_edge.slices import INTENSITY_MAX
+from lohi_edge.volume import Float32
+
+INPUTS, OUTPUTS = ("scan", "result", "place", "inside"), ("spots", "brain")
+MARGIN = 4  # cells about the inner head that the network sees
+UPPER_MM = 90  # of the inner head, whose middle lies in the brain whatever the neck
+PLACE_MM = 80  # one unit of `places`
+SURE = 0.9  # of being brain
+CLOSED = 2  # cells by which gaps of the brain are closed
+FEWEST = 2000  # cells of brain
+LARGEST = (64, 80, 80)  # cells of the box, 26 x 32 x 32 cm: what memory and time are spent on
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The strongest spot of the brain.
+
+    Attributes:
+        height: in standard deviations of such filtered departures in this scan.
+        sign: 1 where the scan is brighter than the result has it, -1 where it is darker.
+        where: index (3,) of its cell of CELL_MM.
+    """
+
+    height: float
+    sign: int
+    where: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What the network takes of a scan and its result: arrays over a box of cells.
+
+    Attributes:
+        scan: float32 (x, y, z), 1 at the level of the inner head.
+        result: float32 (2x, 2y, 2z), 1 at the top of the range.
+        place: float32 (3, x, y, z), see `places`.
+        inside: float32 (x, y, z), 1 deep in the head.
+        corner: cell of the whole grid at which the box begins.
+    """
+
+    scan: Float32
+    result: Float32
+    place: Float32
+    inside: Float32
+    corner: tuple[int, ...]
+
+
+def strongest_spot(scan: Scan, result: Float32, contrast: str) -> Spot:
+    """The strongest spot that scan and result do not share.
+
+    Args:
+        result: (x, y, z) on the 2 mm grid of `scan`, 0 to INTENSITY_MAX.
+        contrast: of the scan; each has a network of its own.
+
+    Raises:
+        NotApplicable: too little brain is in view, or what is in view is larger than a head.
+        BundleError: the package's file cannot be used.
+    """
+    cells = lay_cells(scan, result)
+    inputs = (cells.scan[None], cells.result[None], cells.place, cells.inside[None])
+    named = {name: array[None] for name, array in zip(INPUTS, inputs, strict=True)}
+    network = session(contrast)
+    try:
+        spots, brain = network.run(OUTPUTS, named)
+    except Exception as error:  # onnxruntime's own exceptions share no narrower public base
+        raise ValueError(f"onnxruntime failed: {error}") from error
+    within = _brain(brain[0, 0], cells.inside > 0)
+    values = spots[0, 0][within]
+    if len(values) < FEWEST:
+        raise NotApplicable("too little of the brain is in view")
+    spread = 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    height = np.where(within, spots[0, 0], 0) / max(spread, 1e-6)
+    at = np.unravel_index(int(np.argmax(np.abs(height))), height.shape)
+    x, y, z = (int(i) + low for i, low in zip(at, cells.corner, strict=True))
+    return Spot(float(abs(height[at])), 1 if height[at] > 0 else -1, (x, y, z))
+
+
+def lay_cells(scan: Scan, result: Float32) -> Cells:
+    """Cut scan and result (x, y, z), on the 2 mm grid, to the box about the inner head.
+
+    Raises:
+        NotApplicable: nothing lies deep in the head, or what does is larger than a head.
+    """
+    if min(scan.work.shape) < 4:
+        raise NotApplicable("too little of the head is in view")
+    inside = block_mean(scan.inner.astype(np.float32), 2) > 0.9
+    if not inside.any():
+        raise NotApplicable("too little of the head is in view")
+    corners = np.argwhere(inside)
+    low = np.maximum(corners.min(axis=0) - MARGIN, 0)
+    high = np.minimum(corners.max(axis=0) + 1 + MARGIN, inside.shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    if any(s.stop - s.start > most for s, most in zip(box, LARGEST, strict=True)):
+        raise NotApplicable("what is in view is larger than a head")
+    twice = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
+    return Cells(
+        scan=block_mean(scan.work[twice], 2) / np.float32(scan.level),
+        result=(result[twice] / np.float32(INTENSITY_MAX)).astype(np.float32),
+        place=places(inside)[(slice(None), box[0], box[1], box[2])],
+        inside=inside[box].astype(np.float32),
+        corner=tuple(s.start for s in box),
+    )
+
+
+def places(inside: Mask) -> Float32:
+    """(3, x, y, z): each cell's place from the middle of the upper head, and below its top.
+
+    Units of PLACE_MM; a mirrored head has the first of them with the other sign.
+    """
+    rows = np.flatnonzero(inside.any(axis=(0, 1)))
+    top = int(rows[-1])
+    upper = inside[:, :, max(0, top + 1 - UPPER_MM // CELL_MM) : top + 1]
+    middle = [at.mean() for at in np.nonzero(upper)[:2]]
+    grid = np.meshgrid(*(np.arange(n) for n in inside.shape), indexing="ij", sparse=True)
+    parts = [grid[0] - middle[0], grid[1] - middle[1], top - grid[2]]
+    scaled = [np.broadcast_to(p * (CELL_MM / PLACE_MM), inside.shape) for p in parts]
+    return np.stack(scaled).astype(np.float32)
+
+
+def _brain(chance: Float32, inside: Mask) -> Mask:
+    """The largest piece that is surely brain, holes filled and without its border.
+
+    A lesion may look like anything but brain: closing and filling keep it in.
+    """
+    labels, count = ndi.label((chance > SURE) & inside)
+    if not count:
+        return np.zeros(inside.shape, bool)
+    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    closed = ndi.binary_closing(np.pad(largest, CLOSED), iterations=CLOSED)
+    inner = (slice(CLOSED, -CLOSED),) * 3
+    eroded: Mask = ndi.binary_erosion(ndi.binary_fill_holes(closed[inner]))
+    return eroded
+
+
+@functools.cache
+def session(contrast: str) -> Any:
+    import onnxruntime as ort  # a moment that only those who check results should wait
+
+    name = f"forward-{contrast}.onnx"
+    data = resources.files("lohi_edge.quality").joinpath(name).read_bytes()
+    check_onnx(data, name)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # what a scan takes is given back
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no narrower public base
+        raise BundleError(f"{name}: onnxruntime rejects it: {error}") from error

@@ -1,0 +1,72 @@
+"""What the forward model learns from: scans, the results made of them, and where the brain is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lohi_edge import nifti
+from lohi_edge.errors import BadInput
+from lohi_edge.models import Models
+from lohi_edge.pipeline import enhance
+from lohi_edge.quality import forward
+from lohi_edge.quality.consistency import CELL_MM
+from lohi_edge.quality.faultbench import Case, cases
+from lohi_edge.quality.forward import Cells
+from lohi_edge.quality.scan import block_mean, lay_out
+from lohi_edge.volume import Float32
+from lohi_export.pairs.files import read_labels
+
+HEADS = range(1, 11)
+BRAIN = range(1, 100)  # labels: FreeSurfer's structures
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One scan.
+
+    Attributes:
+        cells: scan and result, as the device lays them out.
+        brain: float32 (x, y, z), share of each of those cells that is brain.
+    """
+
+    cells: Cells
+    brain: Float32
+
+    def mirrored(self) -> Sample:
+        """Left and right exchanged."""
+        c = self.cells
+        place = c.place[:, ::-1].copy()
+        place[0] *= -1
+        parts = (a[::-1].copy() for a in (c.scan, c.result, c.inside, self.brain))
+        scan, result, inside, brain = parts
+        return Sample(Cells(scan, result, place, inside, c.corner), brain)
+
+
+def read(data: Path, contrast: str, models: Models) -> list[Sample]:
+    """Every scan of HEADS of one contrast in a data set of `lohi-export simulate`, enhanced.
+
+    Raises:
+        BadInput: there is none.
+        BundleError: no model for the contrast.
+    """
+    found = [case for case in cases(data, HEADS) if case.contrast == contrast]
+    if not found:
+        raise BadInput(f"{data}: expected {contrast} scans of heads 01-10, found none")
+    return [_sample(case, models) for case in found]
+
+
+def _sample(case: Case, models: Models) -> Sample:
+    volume = nifti.read(case.path)
+    made = enhance(volume, bundle=models, contrast=case.contrast, deliver_held=True).volume
+    assert made is not None
+    laid = lay_out(volume, volume.isotropic())
+    cells = forward.lay_cells(laid, block_mean(made.data, 2))
+    labels, _ = read_labels(case.labels())
+    share = block_mean(np.isin(labels, BRAIN).astype(np.float32), CELL_MM)
+    box = tuple(slice(a, a + n) for a, n in zip(cells.corner, cells.scan.shape, strict=True))
+    brain = share[box]
+    short = [(0, n - m) for n, m in zip(cells.scan.shape, brain.shape, strict=True)]
+    return Sample(cells, np.pad(brain, short))

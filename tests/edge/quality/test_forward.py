@@ -1,0 +1,96 @@
+"""What the scan should look like, given the result: lesions that only one of the two shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lohi_edge import demo, nifti
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BundleError
+from lohi_edge.pipeline import enhance
+from lohi_edge.quality import forward, result_faults, resultbench
+from lohi_edge.quality.consistency import CELL_MM
+from lohi_edge.quality.measure import NotApplicable
+from lohi_edge.quality.scan import block_mean, lay_out
+from lohi_edge.volume import Volume
+
+DEEP = (70, 120, 105)  # white matter of the demo scan, voxels of 1 mm
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The demo scan, at 1 mm, laid out, and its result."""
+    scan = nifti.read(demo.SCAN)
+    fine = scan.isotropic()
+    result = enhance(scan, contrast="T1w").volume
+    return scan, fine, lay_out(scan, fine), result.data
+
+
+def spot(laid, result):
+    return forward.strongest_spot(laid, block_mean(result, 2), "T1w")
+
+
+def away_mm(found, centre):
+    middle = (np.array(found.where) + 0.5) * CELL_MM
+    return float(np.linalg.norm(middle - centre))
+
+
+def test_a_dark_lesion_that_only_the_result_shows_is_found_where_it_is(made):
+    _, _, laid, result = made
+    wrong = result_faults.invented(result, DEEP, 8.0, -0.6)
+    found = spot(laid, wrong)
+    assert found.height > 1.5 * spot(laid, result).height
+    assert found.sign == 1  # the scan is brighter there than a dark spot would make it
+    assert away_mm(found, DEEP) < 8
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_lesion_that_only_the_scan_shows_is_found_where_it_is(made, sign):
+    scan, fine, laid, result = made
+    ill = resultbench.with_lesion(scan, fine, DEEP, 12.0, sign * 0.6)
+    found = spot(lay_out(ill, ill.isotropic()), result)
+    assert found.height > 1.5 * spot(laid, result).height
+    assert found.sign == sign
+    assert away_mm(found, DEEP) < 8
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_every_contrast_has_a_forward_model(made, contrast):
+    _, _, laid, result = made
+    assert forward.strongest_spot(laid, block_mean(result, 2), contrast).height > 0
+
+
+def test_where_no_brain_is_there_is_no_figure(made):
+    scan, _, _, result = made
+    empty = Volume(np.full(scan.shape, 1.0, np.float32) * (scan.data > 0), scan.affine)
+    laid = lay_out(empty, empty.isotropic())
+    with pytest.raises(NotApplicable, match="brain"):
+        spot(laid, np.zeros_like(result))
+
+
+def test_what_is_larger_than_a_head_is_not_computed(made):
+    laid = made[2]
+    grown = np.ones((180, 180, 180), bool)
+    vast = type(laid)(**{**vars(laid), "inner": grown, "work": np.ones(grown.shape, np.float32)})
+    with pytest.raises(NotApplicable, match="larger than a head"):
+        forward.strongest_spot(vast, vast.work, "T1w")
+
+
+def test_places_of_a_mirrored_head_are_mirrored():
+    inside = np.zeros((30, 40, 30), bool)
+    inside[4:20, 6:30, 3:25] = True
+    ahead, back = forward.places(inside), forward.places(inside[::-1])
+    np.testing.assert_allclose(back[0], -ahead[0, ::-1], atol=1e-6)
+    np.testing.assert_allclose(back[1:], ahead[1:, ::-1], atol=1e-6)
+
+
+def test_a_damaged_file_of_the_package_is_named(monkeypatch, tmp_path, made):
+    (tmp_path / "forward-T1w.onnx").write_bytes(b"no model")
+    monkeypatch.setattr(forward.resources, "files", lambda _: tmp_path)
+    forward.session.cache_clear()
+    try:
+        with pytest.raises(BundleError, match="not an ONNX model"):
+            spot(made[2], made[3])
+    finally:
+        forward.session.cache_clear()
