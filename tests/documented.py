@@ -57,6 +57,9 @@ NOT_RUN = {
     "python -m lohi_export.recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
         "needs that data set"
     ),
+    "python -m lohi_export.forward pairs CONTRAST edge/lohi_edge/quality/forward-CONTRAST.onnx": (
+        "needs that data set; its steps are tested on made-up samples"
+    ),
     "lohi-export realism scan.nii.gz --data pairs --contrast T1w -o realism": (
         "needs many simulated scans; pairs/test_realism.py runs it on three"
     ),
