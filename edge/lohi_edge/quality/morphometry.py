@@ -150,7 +150,7 @@ def _in_the_image(
     The window goes on where the scan ends, and the network guesses what would lie there.
     """
     labels = frame.paste(regions, start, shape)
-    outside = 1 - np.count_nonzero(labels) / max(np.count_nonzero(regions), 1)
+    outside = 1 - int(np.count_nonzero(labels)) / max(int(np.count_nonzero(regions)), 1)
     if outside > MOST_OUTSIDE:
         raise BadInput(
             f"expected at most {MOST_OUTSIDE:.0%} of the inside of the skull outside the image, "
