@@ -11,7 +11,6 @@ own spread.
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,10 +18,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage as ndi
 
-from lohi_edge.errors import BundleError
-from lohi_edge.onnx_check import check_onnx
 from lohi_edge.quality.consistency import CELL_MM
 from lohi_edge.quality.measure import NotApplicable
+from lohi_edge.quality.network import open_network
 from lohi_edge.quality.scan import Mask, Scan, block_mean
 from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.volume import Float32
@@ -160,17 +158,6 @@ def _brain(chance: Float32, inside: Mask) -> Mask:
 
 @functools.cache
 def session(contrast: str) -> Any:
-    import onnxruntime as ort  # a moment that only those who check results should wait
-
+    """The forward model of a contrast, loaded once."""
     name = f"forward-{contrast}.onnx"
-    data = resources.files("lohi_edge.quality").joinpath(name).read_bytes()
-    check_onnx(data, name)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # what a scan takes is given back
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no narrower public base
-        raise BundleError(f"{name}: onnxruntime rejects it: {error}") from error
+    return open_network(resources.files("lohi_edge.quality").joinpath(name).read_bytes(), name)

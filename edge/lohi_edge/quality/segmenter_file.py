@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,8 +13,8 @@ import numpy as np
 
 from lohi_edge.errors import BundleError
 from lohi_edge.files import read_bytes
-from lohi_edge.onnx_check import check_onnx
 from lohi_edge.quality.features import ATLAS_SHAPE, CLASSES, FIRST, SECOND
+from lohi_edge.quality.network import open_network
 from lohi_edge.quality.regions import REGIONS, TOTAL
 from lohi_edge.volume import Float32
 
@@ -66,23 +65,12 @@ def load(path: Path | None, threads: int | None) -> Network:
         BadInput: no such file.
         BundleError: not a segmenter.
     """
-    import onnxruntime as ort  # a moment that only those who measure should wait
-
     if path is None:
         data = resources.files("lohi_edge.quality").joinpath("segmenter.onnx").read_bytes()
     else:
         data = read_bytes(path, MAX_BYTES)
     name = str(path or "segmenter.onnx")
-    check_onnx(data, name)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # what a window takes is given back
-    try:
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no narrower public base
-        raise BundleError(f"{name}: onnxruntime rejects it: {error}") from error
+    session = open_network(data, name, threads)
     shapes = [(i.name, i.shape[1]) for i in session.get_inputs()]
     wanted = list(zip(INPUTS, SIZES, strict=True))
     if shapes != wanted or [o.name for o in session.get_outputs()] != [*OUTPUTS, ATLAS]:
