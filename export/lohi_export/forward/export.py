@@ -44,7 +44,10 @@ def to_onnx(model: ForwardModel, kernel: NDArray[np.float32]) -> bytes:
     name = graph.node("Add", [name, act(model.mix[1], name)])
 
     mean, trust, brain = (_one_of(graph, model.last, name, i) for i in range(3))
-    level = graph.node("Add", [filtered(scan, around[:1]), mean])
+    first = np.zeros((1, 2 * len(around), 1, 1, 1), np.float32)
+    first[0, 0] = 1  # the surroundings that the prediction is told from, without their shift
+    level = graph.node("Add", [filtered(context, first), number(MIDDLE)])
+    level = graph.node("Add", [level, mean])
     left = graph.node("Sub", [scan, level])
     certain = graph.node("Sigmoid", [graph.node("Sub", [trust, number(1)])])
     weighted = graph.node("Mul", [graph.node("Mul", [certain, number(TRUST)]), inside])
