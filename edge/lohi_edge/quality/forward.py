@@ -158,6 +158,6 @@ def _brain(chance: Float32, inside: Mask) -> Mask:
 
 @functools.cache
 def session(contrast: str) -> Any:
-    """The forward model of a contrast, loaded once; on one core, as others measure meanwhile."""
+    """The forward model of a contrast, loaded once."""
     name = f"forward-{contrast}.onnx"
-    return open_network(resources.files("lohi_edge.quality").joinpath(name).read_bytes(), name, 1)
+    return open_network(resources.files("lohi_edge.quality").joinpath(name).read_bytes(), name)

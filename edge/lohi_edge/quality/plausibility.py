@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -50,15 +49,12 @@ def assess(
     finite = take("ratio", "high", lambda: float(np.isfinite(result).mean()))
     if finite.value != 1.0:
         return Plausibility({"finite": finite})
-    work = block_mean(result, 2)
-    with ThreadPoolExecutor(1) as beside:  # a network, which takes as long as all else together
-        spot = beside.submit(forward.strongest_spot, scan, work, contrast)
-        scene = _Scene(scan, fine, result, work, spot, reference)
-        measures = {
-            name: take(unit, better, partial(compute, scene))
-            for name, (unit, better, compute) in METRICS.items()
-        }
-    words = {} if measures["residual_blob"].value is None else {"place": scene.place(spot.result())}
+    scene = _Scene(scan, fine, result, contrast, reference)
+    measures = {
+        name: take(unit, better, partial(compute, scene))
+        for name, (unit, better, compute) in METRICS.items()
+    }
+    words = {} if measures["residual_blob"].value is None else {"place": scene.place(scene.spot)}
     residual = None if measures["consistency"].failed else scene.compared.residual
     return Plausibility({"finite": finite, **measures}, residual, words)
 
@@ -67,16 +63,18 @@ class _Scene:
     """What several metrics share, computed once when first asked for."""
 
     def __init__(
-        self,
-        scan: Scan,
-        fine: Float32,
-        result: Float32,
-        work: Float32,
-        spot: Future[Spot],
-        reference: Any,
+        self, scan: Scan, fine: Float32, result: Float32, contrast: str, reference: Any
     ) -> None:
-        self.scan, self.fine, self.result, self.work = scan, fine, result, work
-        self.spot, self.reference = spot, reference
+        self.scan, self.fine, self.result = scan, fine, result
+        self.contrast, self.reference = contrast, reference
+
+    @cached_property
+    def work(self) -> Float32:
+        return block_mean(self.result, 2)
+
+    @cached_property
+    def spot(self) -> Spot:
+        return forward.strongest_spot(self.scan, self.work, self.contrast)
 
     @cached_property
     def compared(self) -> Consistency:
@@ -245,5 +243,5 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
         "low",
         lambda s: statistics_shift(s.work, s.scan.inner, s.reference),
     ),
-    "residual_blob": ("robust sd", "low", lambda s: s.spot.result().height),  # last: it is awaited
+    "residual_blob": ("robust sd", "low", lambda s: s.spot.height),
 }
