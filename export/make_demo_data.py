@@ -1,4 +1,4 @@
-"""Write the demo scan and its truth: one simulated pair of head 13, which no model was fitted on.
+"""Write the demo scan and its truth: one simulated pair of head 14, which no model was fitted on.
 
 python export/make_demo_data.py LABEL_MAPS edge/lohi_edge/demo_data
 """
@@ -15,7 +15,7 @@ from lohi_edge.volume import Volume
 from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import simulate_pair
 
-HEAD, SEED = "head_13_labels.nii.gz", 2026
+HEAD, SEED = "head_14_labels.nii.gz", 2026
 
 
 def save(path: Path, volume: Volume, dtype: type, top: float) -> None:
