@@ -97,7 +97,7 @@ def explain(
 
       lohi-edge explain scan_desc-synthetic.nii.gz
 
-      lohi-edge explain results/scan_desc-synthetic.nii.gz --scan scans/scan.nii.gz
+      lohi-edge explain results/scan_desc-synthetic.nii.gz --scan scan.nii.gz
     """
     from lohi_edge import console
     from lohi_edge.provenance import explain as chain
@@ -119,7 +119,7 @@ def reproduce(
 
       lohi-edge reproduce scan_desc-synthetic.nii.gz
 
-      lohi-edge reproduce results/scan_desc-synthetic.nii.gz --scan scans/scan.nii.gz
+      lohi-edge reproduce results/scan_desc-synthetic.nii.gz --scan scan.nii.gz
     """
     from lohi_edge import console
     from lohi_edge.provenance import reproduce as again
