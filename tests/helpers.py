@@ -49,6 +49,15 @@ DATA = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
 EYE2 = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
+def move_qform(path):
+    """Make a scan's qform contradict its sform, by 5 mm."""
+    image = nib.load(path)
+    moved = image.affine.copy()
+    moved[0, 3] += 5
+    image.set_qform(moved, 1)
+    nib.save(image, path)
+
+
 def saved(path, data=DATA, affine=EYE2, kind=nib.Nifti1Image, **header):
     """Save a NIfTI file with these fields of its header; returns the path."""
     image = kind(data, affine)

@@ -12,7 +12,7 @@ from lohi_export.onnx_graph import Graph
 
 
 def to_onnx(model: ForwardModel, kernel: NDArray[np.float32]) -> bytes:
-    """FP32 ONNX of what `network.Spots` computes.
+    """FP32 ONNX: how far a scan departs from what the model predicts of it, filtered by `kernel`.
 
     Inputs: `scan` (1, 1, x, y, z), `result` (1, 1, 2x, 2y, 2z), `place` (1, 3, x, y, z), `inside`
     (1, 1, x, y, z); outputs: `spots` and `brain`, each (1, 1, x, y, z).

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import head_phantom
+from helpers import head_phantom, move_qform
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
@@ -54,11 +54,7 @@ def test_reproduce_runs_what_ran_and_believes_what_was_believed(
     write_scan, identity_bundle, tmp_path
 ):
     scan = write_scan("scan_T1w.nii.gz")
-    image = nib.load(scan)
-    moved = image.affine.copy()
-    moved[0, 3] += 5
-    image.set_qform(moved, 1)
-    nib.save(image, scan)
+    move_qform(scan)
     bundle = Models(identity_bundle, runtime="onnxruntime")
     made = enhance(scan, out=tmp_path / "out", bundle=bundle, prefer="qform")
     found = provenance.reproduce(made.path, identity_bundle)

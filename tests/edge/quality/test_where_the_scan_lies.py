@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import nibabel as nib
 import pytest
 from typer.testing import CliRunner
 
+from helpers import move_qform
 from lohi_edge import delivery, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, DiskError, UsageError
@@ -52,11 +52,7 @@ def test_a_scan_elsewhere_is_reproduced_where_it_is_named(apart, identity_bundle
 
 def test_qc_and_volumes_take_the_transform_that_is_named(write_scan):
     scan = write_scan("scan_T1w.nii.gz")
-    image = nib.load(scan)
-    moved = image.affine.copy()
-    moved[0, 3] += 5
-    image.set_qform(moved, 1)
-    nib.save(image, scan)
+    move_qform(scan)
     for command in ("qc", "volumes"):
         refused = json.loads(call(command, scan, "--json").stdout)[0]["error"]["message"]
         assert "--prefer" in refused
