@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ensurepip
+import fcntl
 import hashlib
+import shutil
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
 HOME = Path("opt/lohi-edge")  # below the root that is installed on
+OFFLINE = ("resolve host", "name resolution", "connection broken")  # in what pip says
 PIP_WHEELS = (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels"))
 
 # Settings with the key `refused` are refused, and those with `new_in_2` by version 1.
@@ -70,6 +76,30 @@ def write_dependency(folder: Path, version: str = "1.0") -> None:
     with zipfile.ZipFile(folder / f"other-{version}-py3-none-any.whl", "w") as wheel:
         for name, text in {**files, f"{info}/RECORD": "".join(rows) + f"{info}/RECORD,,\n"}.items():
             wheel.writestr(zipfile.ZipInfo(name), text)  # of a fixed time: the same bytes again
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """While another test process makes something in the repository, wait: they share it."""
+    with (ROOT / "Makefile").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def make(*words: str) -> None:
+    """Run `make` in the repository; inside `alone()`."""
+    made = subprocess.run(["make", "-C", ROOT, *words], capture_output=True, text=True, check=False)
+    if made.returncode and any(word in made.stderr.lower() for word in OFFLINE):
+        pytest.skip("needs a package index")
+    assert made.returncode == 0, made.stderr[-2000:]
+
+
+def build(folder: Path, interpreter: str, version: str) -> Path:
+    """A copy of one's own of the wheelhouse that `make wheelhouse` gathers for this machine."""
+    words = ("TARGET=x86-64", f"WHEELHOUSE_PYTHON={version}", f"PYTHON={interpreter}")
+    with alone():
+        make("wheelhouse", *words)
+        return Path(shutil.copytree(ROOT / "dist/wheelhouse-x86-64", folder / "wheelhouse"))
 
 
 def seal(house: Path) -> None:

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from documented import ROOT
 from lohi_edge import toml
+from wheelhouse import alone, make
 
 LOCKS = sorted((ROOT / "deploy/locks").glob("*-py*.txt"))
 UV = ROOT / ".venv-wheelhouse/bin"
@@ -108,11 +109,8 @@ def copy_sources(source: Path) -> Path:
 @pytest.fixture(scope="module")
 def tools():
     """The tools that `make` gathers and builds with."""
-    made = subprocess.run(
-        ["make", "-C", ROOT, ".venv-wheelhouse/.installed"], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("needs a package index")
+    with alone():
+        make(".venv-wheelhouse/.installed")
 
 
 @pytest.mark.slow
