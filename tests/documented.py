@@ -54,11 +54,11 @@ NOT_RUN = {
     ),
     "make audit": "needs an advisory service; test_supply.py runs its script against stand-ins",
     "make pycuda-wheel": _JETSON,
-    "python -m lohi_export.recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
+    "lohi-export quality recogniser pairs edge/lohi_edge/quality/recogniser.npz": (
         "needs that data set"
     ),
-    "python -m lohi_export.forward pairs CONTRAST edge/lohi_edge/quality/forward-CONTRAST.onnx": (
-        "needs that data set; its steps are tested on made-up samples"
+    "lohi-export quality forward pairs CONTRAST edge/lohi_edge/quality/forward-CONTRAST.onnx": (
+        "is not one command; the reference has one of T1w"
     ),
     "lohi-export realism scan.nii.gz --data pairs --contrast T1w -o realism": (
         "needs many simulated scans; pairs/test_realism.py runs it on three"
@@ -99,6 +99,7 @@ SHORTER = {
     "lohi-export morphometry bank": "--heads 9 --variants 1 --draws 1",
     "lohi-export morphometry train": "--heads 9 --first 1 --second 1",
     "lohi-export morphometry dilate": "--heads 13 --steps 1",
+    "lohi-export quality forward": "--steps 2",
 }
 # Where no GPU is found, these say so and end with this code.
 WITHOUT_A_GPU = {

@@ -208,6 +208,7 @@ def register(app: typer.Typer) -> None:
     from lohi_export.morphometry.command import app as morphometry
     from lohi_export.pairs.command import simulate
     from lohi_export.pathologies_command import pathologies
+    from lohi_export.quality_command import app as quality
     from lohi_export.study.command import study
 
     for command in (simulate, train, evaluate, onnx, bundle, pathologies, study):
@@ -215,3 +216,4 @@ def register(app: typer.Typer) -> None:
     data_commands.add_commands(app)
     precision_commands.register(app)
     app.add_typer(morphometry, name="morphometry")
+    app.add_typer(quality, name="quality")

@@ -1,22 +1,16 @@
-"""Fit the device's recogniser of heads, orientations and contrasts on simulated scans.
-
-    python -m lohi_export.recogniser PAIRS OUT.npz
-
-PAIRS is a data set of `lohi-export simulate` with T1w, T2w and FLAIR of heads 01-12.
-"""
+"""Fit the device's recogniser of heads, orientations and contrasts on simulated scans."""
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lohi_edge import nifti
 from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BadInput
 from lohi_edge.quality import recognise
 from lohi_edge.quality.phantom import phantom
 from lohi_edge.quality.scan import block_mean, lay_out
@@ -32,7 +26,11 @@ INSIDE_SHARE = 0.8  # of scans in which a cell lies deep in the head
 
 
 def fit(pairs: Path, seed: int = 0) -> dict[str, NDArray[np.generic]]:
-    """Arrays of recogniser.npz from every 64 mT scan of heads 01-12 in a data set."""
+    """Arrays of recogniser.npz from every 64 mT scan of heads 01-12 in a data set.
+
+    Raises:
+        BadInput: there is none of one of the contrasts.
+    """
     rng = np.random.default_rng(seed)
     upright, wrong, deep, kinds = [], [], [], []
     ways = recognise.wrong_orientations()
@@ -49,6 +47,10 @@ def fit(pairs: Path, seed: int = 0) -> dict[str, NDArray[np.generic]]:
         for way in flips + drawn:
             turned = recognise.turn(mask.astype(np.float32), way) > 0
             wrong.append(recognise.canonical(recognise.turn(cells, way), turned))
+    missing = [name for i, name in enumerate(CONTRASTS) if i not in kinds]
+    if missing:
+        words = f"{' and '.join(missing)} scans of heads 01-12 of `lohi-export simulate`"
+        raise BadInput(f"{pairs}: expected {words}, found none")
     for _ in range(PHANTOMS):
         cells, mask, _ = _coarse(phantom(rng))
         wrong.append(recognise.canonical(cells, mask))
@@ -91,8 +93,3 @@ def _discriminant(x: Float, kinds: NDArray[np.int_]) -> tuple[Float, Float]:
     weights = np.array([(m - rest.T @ np.linalg.solve(gram, rest @ m) / count) for m in means])
     weights /= ridge
     return weights.astype(np.float32), -0.5 * np.sum(weights * means, axis=1)
-
-
-if __name__ == "__main__":
-    arrays: dict[str, Any] = fit(Path(sys.argv[1]))
-    np.savez_compressed(sys.argv[2], **arrays)

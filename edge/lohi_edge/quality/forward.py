@@ -1,6 +1,6 @@
 """Spots that a result shows and its scan does not, or hides and its scan shows.
 
-A small network, the forward model (`forward-*.onnx`, learned by `python -m lohi_export.forward`
+A small network, the forward model (`forward-*.onnx`, learned by `lohi-export quality forward`
 from scans and the results made of them), predicts the scan on 4 mm cells from the result and from
 what surrounds each cell in the scan. What the scan departs from it is filtered for spots of 8 mm by
 a filter that weighs down what departs in healthy heads as well (matched filter for coloured noise:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput
+from lohi_edge.bundle import CONTRASTS
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.models import Models
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import forward
@@ -49,9 +50,12 @@ def read(data: Path, contrast: str, models: Models) -> list[Sample]:
     """Every scan of HEADS of one contrast in a data set of `lohi-export simulate`, enhanced.
 
     Raises:
+        UsageError: an unknown contrast.
         BadInput: there is none.
         BundleError: no model for the contrast.
     """
+    if contrast not in CONTRASTS:
+        raise UsageError(f"expected CONTRAST to be one of {', '.join(CONTRASTS)}, got {contrast}")
     found = [case for case in cases(data, HEADS) if case.contrast == contrast]
     if not found:
         raise BadInput(f"{data}: expected {contrast} scans of heads 01-10, found none")

@@ -1,0 +1,68 @@
+"""`lohi-export quality`: learn what the quality check of the device runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lohi_export.commands import ThreadsOption
+
+app = typer.Typer(
+    help="Learn what the quality check of the device runs. Research use only.",
+    no_args_is_help=True,
+)
+PairsArgument = Annotated[Path, typer.Argument(help="Data set of `lohi-export simulate`.")]
+
+
+@app.command()
+def recogniser(
+    data: PairsArgument,
+    out: Annotated[Path, typer.Argument(help="NPZ file to write.")],
+) -> None:
+    """Fit the recogniser of heads, orientations and contrasts on the 64 mT scans of heads 01-12.
+
+    Example: lohi-export quality recogniser pairs edge/lohi_edge/quality/recogniser.npz
+    """
+    import numpy as np
+
+    from lohi_edge.files import atomic_write
+    from lohi_export.recogniser import fit
+
+    arrays: dict[str, Any] = fit(data)
+    with atomic_write(out) as file:
+        np.savez_compressed(file, **arrays)
+
+
+@app.command()
+def forward(
+    data: PairsArgument,
+    contrast: Annotated[str, typer.Argument(help="T1w, T2w or FLAIR.")],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+    steps: Annotated[int, typer.Option(min=1, help="Updates in all.")] = 3000,
+    threads: ThreadsOption = None,
+) -> None:
+    """Learn the forward model of one contrast, which predicts a scan from its result.
+
+    The 64 mT scans of heads 01-10 are enhanced by this machine's bundle for that contrast; the
+    model learns to predict them from their results.
+    Example: lohi-export quality forward pairs T1w forward-T1w.onnx
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lohi_edge.files import atomic_write
+    from lohi_edge.models import Models
+    from lohi_export.forward.export import to_onnx
+    from lohi_export.forward.samples import read
+    from lohi_export.forward.training import spot_filter, train
+    from lohi_export.session import set_up_cpu
+
+    set_up_cpu(threads)
+    samples = read(data, contrast, Models(threads=threads))
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("learning", total=steps)
+        model = train(samples, steps, 0, lambda done, _: bar.update(task, completed=done))
+    with atomic_write(out) as file:
+        file.write(to_onnx(model, spot_filter(model, samples)))
