@@ -25,7 +25,7 @@ class Models:
     Args:
         path: the only bundle to use; None for each contrast's own: the active one of this device,
             else the one that ships.
-        threads: of the CPU runtime; None for one per core.
+        threads: of the CPU; None for one per core.
         runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
     """
 
@@ -37,6 +37,7 @@ class Models:
         precision: str = "auto",
     ) -> None:
         self._path = Path(path) if path is not None else None
+        self.threads = threads
         self._options = (threads, runtime, precision)
         self._chosen: dict[str, Path] = {}
         self._loaded: dict[Path, Model] = {}

@@ -84,7 +84,7 @@ def enhance(
         format: "nifti", "dicom", or "auto" for what the scan came as.
         mark: burn a mark into a corner of every DICOM image.
         overwrite: replace a different result that is there already.
-        threads: of the CPU runtime; None for one per core.
+        threads: of the CPU; None for one per core.
         progress: called with (slices done, slices in all).
         limits: quality limits that go before the bundle's and the package's: a JSON file, or
             what `quality.verdict.read` made of one.
@@ -133,7 +133,7 @@ def enhance(
     image, doubt = _compute(fine, model, clock, record, progress, uncertainty)
     with clock("quality"):
         quality = model.bundle.manifest.metrics
-        seen = inspect(volume, fine, contrast, image, quality, limits)
+        seen = inspect(volume, fine, contrast, image, quality, limits, models.threads)
         receipt.judge(record, seen, volume)
     # What is no number cannot be written at all.
     if record["verdict"] == "hold" and not (deliver_held and np.isfinite(image.data).all()):
@@ -143,7 +143,9 @@ def enhance(
         raise Held(words, record)
     if volumes:
         with clock("volumes"):
-            record["metrics"]["volumes"] = before_and_after(volume, image, Segmenter())
+            record["metrics"]["volumes"] = before_and_after(
+                volume, image, Segmenter(threads=models.threads)
+            )
     with clock("restore"):
         native = image
         if grid == "native":

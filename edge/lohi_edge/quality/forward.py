@@ -69,12 +69,13 @@ class Cells:
     corner: tuple[int, ...]
 
 
-def strongest_spot(scan: Scan, result: Float32, contrast: str) -> Spot:
+def strongest_spot(scan: Scan, result: Float32, contrast: str, threads: int | None = None) -> Spot:
     """The strongest spot that scan and result do not share.
 
     Args:
         result: (x, y, z) on the 2 mm grid of `scan`, 0 to INTENSITY_MAX.
         contrast: of the scan; each has a network of its own.
+        threads: of the CPU; None for one per core.
 
     Raises:
         NotApplicable: too little brain is in view, or what is in view is larger than a head.
@@ -83,7 +84,7 @@ def strongest_spot(scan: Scan, result: Float32, contrast: str) -> Spot:
     cells = lay_cells(scan, result)
     inputs = (cells.scan[None], cells.result[None], cells.place, cells.inside[None])
     named = {name: array[None] for name, array in zip(INPUTS, inputs, strict=True)}
-    network = session(contrast)
+    network = session(contrast, threads)
     try:
         spots, brain = network.run(OUTPUTS, named)
     except Exception as error:  # onnxruntime's own exceptions share no narrower public base
@@ -157,7 +158,8 @@ def _brain(chance: Float32, inside: Mask) -> Mask:
 
 
 @functools.cache
-def session(contrast: str) -> Any:
+def session(contrast: str, threads: int | None) -> Any:
     """The forward model of a contrast, loaded once."""
     name = f"forward-{contrast}.onnx"
-    return open_network(resources.files("lohi_edge.quality").joinpath(name).read_bytes(), name)
+    data = resources.files("lohi_edge.quality").joinpath(name).read_bytes()
+    return open_network(data, name, threads)

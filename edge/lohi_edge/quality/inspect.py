@@ -29,6 +29,7 @@ def inspect(
     result: Volume | None = None,
     bundle_metrics: Mapping[str, Any] | None = None,
     override: Path | Mapping[str, Any] | None = None,
+    threads: int | None = None,
 ) -> Inspection:
     """Judge a scan and, where there is one, the result made of it.
 
@@ -39,6 +40,7 @@ def inspect(
         result: on the grid of `fine`, 0 to 1000.
         bundle_metrics: `metrics` of the bundle's manifest.
         override: limits that go before all others, or a file of them.
+        threads: of the CPU; None for one per core.
 
     Raises:
         BundleError, UsageError: unusable limits.
@@ -50,7 +52,8 @@ def inspect(
     }
     residual = None
     if result is not None:
-        seen = plausibility.assess(fit.scan, fine.data, result.data, contrast, limits["reference"])
+        reference = limits["reference"]
+        seen = plausibility.assess(fit.scan, fine.data, result.data, contrast, reference, threads)
         parts["result"] = verdict.judge(seen.measures, limits["result"], seen.words)
         residual = seen.residual
     reasons = [reason for judged in parts.values() for reason in judged.reasons]

@@ -9,7 +9,7 @@ from lohi_edge.errors import BundleError
 from lohi_edge.onnx_check import check_onnx
 
 
-def open_network(data: bytes, name: str, threads: int | None = None) -> Any:
+def open_network(data: bytes, name: str, threads: int | None) -> Any:
     """An onnxruntime session.
 
     Args:

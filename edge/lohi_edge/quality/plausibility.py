@@ -34,7 +34,12 @@ class Plausibility:
 
 
 def assess(
-    scan: Scan, fine: Float32, result: Float32, contrast: str, reference: Any = None
+    scan: Scan,
+    fine: Float32,
+    result: Float32,
+    contrast: str,
+    reference: Any = None,
+    threads: int | None = None,
 ) -> Plausibility:
     """All metrics of a result.
 
@@ -45,11 +50,12 @@ def assess(
         contrast: of the scan.
         reference: deciles (10,) of what the model was trained to produce, 0 to 1; None where
             nobody recorded them.
+        threads: of the CPU; None for one per core.
     """
     finite = take("ratio", "high", lambda: float(np.isfinite(result).mean()))
     if finite.value != 1.0:
         return Plausibility({"finite": finite})
-    scene = _Scene(scan, fine, result, contrast, reference)
+    scene = _Scene(scan, fine, result, contrast, reference, threads)
     measures = {
         name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()
@@ -59,14 +65,16 @@ def assess(
     return Plausibility({"finite": finite, **measures}, residual, words)
 
 
+@dataclass(eq=False)
 class _Scene:
     """What several metrics share, computed once when first asked for."""
 
-    def __init__(
-        self, scan: Scan, fine: Float32, result: Float32, contrast: str, reference: Any
-    ) -> None:
-        self.scan, self.fine, self.result = scan, fine, result
-        self.contrast, self.reference = contrast, reference
+    scan: Scan
+    fine: Float32
+    result: Float32
+    contrast: str
+    reference: Any
+    threads: int | None
 
     @cached_property
     def work(self) -> Float32:
@@ -74,7 +82,7 @@ class _Scene:
 
     @cached_property
     def spot(self) -> Spot:
-        return forward.strongest_spot(self.scan, self.work, self.contrast)
+        return forward.strongest_spot(self.scan, self.work, self.contrast, self.threads)
 
     @cached_property
     def compared(self) -> Consistency:
@@ -223,11 +231,7 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
         "high",
         lambda s: ventricles.rim_support(s.scan.work, s.work, s.scan.inner),
     ),
-    "added_edges": (
-        "ratio",
-        "low",
-        lambda s: added_edges(s.scan.work, s.work, s.scan.inner),
-    ),
+    "added_edges": ("ratio", "low", lambda s: added_edges(s.scan.work, s.work, s.scan.inner)),
     "checkerboard": ("ratio", "low", lambda s: checkerboard(s.result[:, :, ::8], s.level)),
     "result_contrast": (
         "ratio",

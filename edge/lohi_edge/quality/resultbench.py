@@ -43,7 +43,9 @@ def result_rows(case: Case, models: Models, faulty: bool) -> Iterator[Row]:
     reference = verdict.limits_for(case.contrast, figures)["reference"]
 
     def row(fault: str, strength: int, result: Float32, scan: Scan = laid) -> Row:
-        measures = plausibility.assess(scan, fine.data, result, case.contrast, reference).measures
+        measures = plausibility.assess(
+            scan, fine.data, result, case.contrast, reference, models.threads
+        ).measures
         return case.row("result", fault, strength, {n: m.value for n, m in measures.items()})
 
     yield row("", 0, made.data)

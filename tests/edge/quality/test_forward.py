@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from lohi_edge import demo, nifti
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BundleError
 from lohi_edge.pipeline import enhance
-from lohi_edge.quality import forward, result_faults, resultbench
+from lohi_edge.quality import forward, network, result_faults, resultbench, segmenter_file
 from lohi_edge.quality.consistency import CELL_MM
 from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.scan import block_mean, lay_out
@@ -94,3 +96,18 @@ def test_a_damaged_file_of_the_package_is_named(monkeypatch, tmp_path, made):
             spot(made[2], made[3])
     finally:
         forward.session.cache_clear()
+
+
+def test_the_small_networks_take_no_more_threads_than_asked_for(monkeypatch, scan, identity_bundle):
+    opened = []
+
+    def opening(*arguments):
+        session = network.open_network(*arguments)
+        opened.append(session.get_session_options().intra_op_num_threads)
+        return session
+
+    monkeypatch.setattr(forward, "open_network", opening)
+    monkeypatch.setattr(segmenter_file, "open_network", opening)
+    more = len(os.sched_getaffinity(0)) + 1
+    enhance(scan, bundle=identity_bundle, threads=more, volumes=True)
+    assert opened == [more, more]
