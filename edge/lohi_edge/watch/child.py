@@ -21,7 +21,7 @@ from lohi_edge import bundle as bundles
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
-from lohi_edge.errors import BundleError, LohiError
+from lohi_edge.errors import BundleError, DiskError, LohiError
 from lohi_edge.files import disk_error
 from lohi_edge.models import Models
 from lohi_edge.pipeline import Result, enhance, write
@@ -180,6 +180,8 @@ class Child:
     def _write(
         self, id: int, path: str, result: Result, named: Volume, out: Path, facts: Facts
     ) -> None:
+        if not out.is_dir():  # unmounted while this was computed; `write` would make it anew
+            raise DiskError(f"{out}: expected the folder made for this result, it is gone")
         written = write(result, named, out, self._options["grid"], mark=self._options["mark"])
         assert written.path
         receipt = delivery.receipt_path(written.path)

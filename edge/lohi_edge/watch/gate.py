@@ -7,9 +7,9 @@ import time
 from lohi_edge.errors import DiskError
 from lohi_edge.watch import disk
 from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.outbox import ELSEWHERE
 
 PAUSE_S = 5.0
-ELSEWHERE = "the outbox is not the folder it was at the start: mount it again, or restart"
 NO_ROOM = "not enough free disk space"
 
 

@@ -10,18 +10,21 @@ OUTBOX/.lohi-edge-leaving                  what is on its way out of the inbox, 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 
-from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory
+from lohi_edge.errors import DiskError
+from lohi_edge.files import atomic_write, disk_error, fsync_directory
 from lohi_edge.watch import originals
-from lohi_edge.watch.names import clean_name, result_names
+from lohi_edge.watch.names import clean_name, remove, result_names
 from lohi_edge.watch.originals import make_durable
 from lohi_edge.watch.placed import Placed, stamped
 
 STAGING = ".lohi-edge"
 PLANS = ".lohi-edge-leaving"
+ELSEWHERE = "the outbox is not the folder it was at the start: mount it again, or restart"
 _NAMES_TRIED = 5
 
 
@@ -31,23 +34,35 @@ class Outbox:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._staging = root / STAGING
+        # An earlier daemon may have left its staging folder on the bare mount point too.
+        self._known = self._staging / f"here-{secrets.token_hex(8)}"
+        self._begun = False
 
     def clear(self) -> None:
-        """Drop what an earlier process was writing.
+        """Drop what an earlier process was writing; the first time, know the folder from now on.
 
         Raises:
-            DiskError: the outbox cannot be written.
+            DiskError: the outbox cannot be written, or is another folder than the first time.
         """
+        if self._begun:
+            self._require()
         try:
-            if self._staging.exists():
-                shutil.rmtree(self._staging)
+            self._staging.mkdir(exist_ok=True)
+            for path in self._staging.iterdir():
+                if path != self._known:
+                    remove(path)
+            self._known.mkdir(exist_ok=True)
         except OSError as error:
             raise disk_error(self._staging, error) from None
-        make_directory(self._staging)
+        self._begun = True
 
     def is_there(self) -> bool:
         """Whether this is still the folder the daemon started with, not a bare mount point."""
-        return self._staging.is_dir()
+        return self._known.is_dir()
+
+    def _require(self) -> None:
+        if not self.is_there():
+            raise DiskError(ELSEWHERE)
 
     def close(self) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
@@ -58,13 +73,14 @@ class Outbox:
         Raises:
             DiskError
         """
+        self._require()
         folder = self._staging / str(scan)
         try:
             if folder.exists():
                 shutil.rmtree(folder)
+            folder.mkdir()
         except OSError as error:
             raise disk_error(folder, error) from None
-        make_directory(folder)
         return folder
 
     def discard(self, scan: int) -> None:
@@ -88,6 +104,7 @@ class Outbox:
         Raises:
             DiskError: nothing appeared.
         """
+        self._require()
         staged, final = self._staging / str(scan), self.root / folder
         try:
             fsync_directory(staged)
@@ -131,6 +148,7 @@ class Outbox:
         Raises:
             DiskError
         """
+        self._require()
         target = self.reason_path(state, path, scan)
         make_durable(target.parent, self.root)
         self._write(target, text.encode())
@@ -188,6 +206,7 @@ class Outbox:
 
     def take(self, original: Path, target: Path) -> Path:
         """Move an original here; see `originals.take`."""
+        self._require()
         return originals.take(original, target, self.root, self._staging)
 
     def destroy(self, original: Path) -> None:

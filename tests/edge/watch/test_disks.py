@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from lohi_edge import bundle, demo
+
 
 @pytest.fixture
 def tmpfs():
@@ -125,6 +127,28 @@ def test_outbox_unmounted_is_not_written_to(box, tmpfs):
     time.sleep(1)
     assert list(box.outbox.iterdir()) == []
     assert box.counts() == {"received": 1}
+
+
+@pytest.mark.slow
+def test_outbox_that_goes_while_a_scan_is_computed_is_not_made_anew(box):
+    """What went onto the bare mount point would be hidden once the mount is back."""
+    box.bundle = bundle.shipped("T1w")  # takes seconds, unlike the identity
+    box.settings["disk"] = {"reserve_gb": 0}
+    box.settings["watch"]["originals"] = "move"
+    box.start()
+    box.wait_ready()
+    shutil.copy(demo.SCAN, box.inbox / "a_T1w.nii.gz")
+    box.wait(lambda: (box.outbox / ".lohi-edge" / "1").is_dir(), "a scan that is computed")
+    away = box.outbox.rename(box.outbox.with_name("unmounted"))
+    box.outbox.mkdir()
+    box.wait_states(received=1)
+    box.wait(lambda: "outbox is not" in str(box.status().get("paused")), "paused")
+    assert list(box.outbox.iterdir()) == []
+    box.outbox.rmdir()
+    away.rename(box.outbox)
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    box.assert_exactly_once(1)
 
 
 @pytest.mark.slow
