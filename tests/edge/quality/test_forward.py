@@ -13,6 +13,7 @@ from lohi_edge.errors import BundleError
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import forward, network, result_faults, resultbench, segmenter_file
 from lohi_edge.quality.consistency import CELL_MM
+from lohi_edge.quality.inspect import inspect
 from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.volume import Volume
@@ -55,6 +56,14 @@ def test_a_lesion_that_only_the_scan_shows_is_found_where_it_is(made, sign):
     assert found.height > 1.5 * spot(laid, result).height
     assert found.sign == sign
     assert away_mm(found, DEEP) < 8
+
+
+def test_a_result_with_a_glaring_lesion_that_the_scan_does_not_show_is_held(made):
+    scan, fine, _, result = made
+    wrong = fine.with_data(result_faults.invented(result, DEEP, 10.0, -0.6))
+    seen = inspect(scan, fine, "T1w", wrong)
+    assert seen.verdict == "hold"
+    assert ("residual_blob", "hold") in [(r["name"], r["level"]) for r in seen.reasons]
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
