@@ -13,20 +13,20 @@ from typing import Any
 from lohi_edge import receipt
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults, originals
+from lohi_edge.watch import faults, originals, sidecars
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.group import place_of
 from lohi_edge.watch.inbox import Inbox, Look
 from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
-from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable, without_names
 from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import PLANS, Outbox
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
+from lohi_edge.watch.sidecars import had_sidecar, is_shared, sidecar_of
 
 _ADVICE = {
     "held": "Look at the scan; acquire it again if it is as bad as the reason says.",
@@ -181,6 +181,8 @@ class Closing:
         self._rested = look.rested
         for place in new:
             self._leave(partial(self.leaving.settle, of[place], self.settings))
+        for path, quiet in look.alone.items():
+            self._leave(partial(sidecars.set_aside, self, path, quiet))
 
     def _leave(self, step: Callable[[], None], **of: Any) -> None:
         try:
@@ -190,14 +192,18 @@ class Closing:
 
     def _dispose(self, scan: Scan, original: Path) -> str:
         # The scan first: without its sidecar it might pass for another contrast.
-        files = [p for p in (original, sidecar_of(original)) if os.path.lexists(p)]
+        beside, shared = sidecar_of(original), is_shared(original)
+        own = [original, beside] if had_sidecar(scan.mark) else [original]
+        files = [path for path in own if os.path.lexists(path)]
         if scan.state == "done" and self.settings.watch.originals == "delete":
             for file in files:
-                self.outbox.destroy(file)
+                if file == original or not shared:
+                    self.outbox.destroy(file)
             return "deleted"
         home = self._home(scan, "originals" if scan.state == "done" else scan.state)
         for file in files:
-            self.outbox.take(file, home if file == original else sidecar_of(home))
+            target = home if file == original else sidecar_of(home)
+            self.outbox.take(file, target, copy=file == beside and shared)
         return "moved"
 
     def _home(self, scan: Scan, kind: str) -> Path:

@@ -22,12 +22,12 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.group import place_of
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
-from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.log import Log, printable
 from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
 from lohi_edge.watch.schema import FINAL, Scan
+from lohi_edge.watch.sidecars import sidecar_of
 
 FOLDER = "control"
 ANSWER_S = 15.0

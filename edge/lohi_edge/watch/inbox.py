@@ -16,7 +16,8 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
 from lohi_edge.watch import content
 from lohi_edge.watch.group import Group, place_of
-from lohi_edge.watch.listing import Found, Listing, sidecar_of
+from lohi_edge.watch.listing import Found, Listing
+from lohi_edge.watch.sidecars import sidecar_of
 
 SETTLE_S = 0.1  # between the two looks, at least
 
@@ -32,6 +33,7 @@ class Look:
     skipped: dict[str, str] = field(default_factory=dict)  # series that are no scans -> why
     rested: set[str] = field(default_factory=set)  # places to all skipped of which nothing comes
     unreadable: dict[str, str] = field(default_factory=dict)  # files that may be slices -> why
+    alone: dict[str, float] = field(default_factory=dict)  # sidecars without a scan -> quiet for s
     settling: bool = False  # some file only needs its second look
 
 
@@ -63,6 +65,7 @@ class Inbox:
         self._seen: dict[str, tuple[str, float]] = {}  # others: path -> (mark, since)
         self._lacks: dict[str, tuple[str, str | None]] = {}  # path -> (mark, what is missing)
         self._skipped: dict[str, tuple[str, float]] = {}  # path -> (mark, since)
+        self._alone: dict[str, tuple[str, float]] = {}  # the same
         self._now = 0.0
 
     def look(self, now: float) -> Look:
@@ -97,6 +100,7 @@ class Inbox:
         self._seen, self._done, self._lacks = seen, done, lacks
         self._now = now
         self._look_at_skipped(look)
+        self._look_at_alone(look)
         look.troubles = self.listing.troubles
         look.unreadable = self.listing.unreadable
         look.waiting |= self.listing.waiting | look.unreadable
@@ -121,6 +125,14 @@ class Inbox:
             if not self.rests(group):
                 restless.add(place)
         look.rested -= restless
+
+    def _look_at_alone(self, look: Look) -> None:
+        seen = {}
+        for path, mark in self.listing.alone.items():
+            before = self._alone.get(path)
+            seen[path] = before if before and before[0] == mark else (mark, self._now)
+            look.alone[path] = self._now - seen[path][1]
+        self._alone = seen
 
     def forget(self, path: str) -> None:
         """Ask the ledger about this path again at the next look."""

@@ -12,6 +12,7 @@ from lohi_edge import nifti
 from lohi_edge.dicom import Part
 from lohi_edge.watch.group import LINK, Group, is_slice_name, place_of
 from lohi_edge.watch.series import Sorter, Unfinished
+from lohi_edge.watch.sidecars import alone, sidecar_of
 
 _UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
 _ZIP = ".zip"
@@ -55,10 +56,6 @@ def mark_of(status: os.stat_result, stable: bool) -> str:
     return f"{first}{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
-def sidecar_of(path: Path) -> Path:
-    return path.with_name(nifti.stem(path) + ".json")
-
-
 class Listing:
     """Lists an inbox.
 
@@ -74,6 +71,7 @@ class Listing:
         waiting: places that it could not judge yet, and why.
         skipped: series that are no scans to enhance.
         unreadable: files that may be slices and cannot be read, and why.
+        alone: sidecars without a scan, and their marks.
         hurried: it had no time to look into every new file.
     """
 
@@ -89,6 +87,7 @@ class Listing:
         self.waiting: dict[str, str] = {}
         self.skipped: list[Group] = []
         self.unreadable: dict[str, str] = {}
+        self.alone: dict[str, str] = {}
         self.hurried = False
 
     def walk(self) -> Iterator[Found]:
@@ -112,6 +111,7 @@ class Listing:
                 continue
             yield from self._series(folder, listed)
             names = {entry.name for entry in listed}
+            single = alone(names)
             for entry in listed:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 try:
@@ -120,6 +120,9 @@ class Listing:
                             pending.append(path)
                     elif is_candidate(entry.name):
                         yield from self._file(entry, path, names)
+                    elif entry.name in single and entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        self.alone[path] = mark_of(status, self.stable)
                 except FileNotFoundError:
                     continue  # gone between listing and looking
         self._sorter.end()

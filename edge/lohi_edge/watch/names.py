@@ -13,7 +13,7 @@ from lohi_edge import nifti
 from lohi_edge.watch.log import printable
 
 MAX_NAME = 180  # bytes of a stem; leaves room for what output names add within 255
-ORIGINALS = "originals"
+ORIGINALS, SIDECARS = "originals", "sidecars"
 TROUBLE = ("held", "failed", "quarantined")
 _KEPT_TAIL = 40
 
@@ -36,7 +36,7 @@ def result_names(path: str, identity: str) -> Iterator[str]:
     pure = PurePath(path)
     stem = nifti.stem(Path(clean_name(pure.name))).removesuffix(".zip")
     parents = [clean_name(part) for part in pure.parent.parts]
-    if parents or stem not in (*TROUBLE, ORIGINALS):
+    if parents or stem not in (*TROUBLE, ORIGINALS, SIDECARS):
         yield "/".join((*parents, stem))
     yield "/".join((*parents, f"{stem}-{identity[:8]}"))
     for number in itertools.count(2):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.files import disk_error, fsync_directory, make_directory
-from lohi_edge.watch.listing import sidecar_of
 from lohi_edge.watch.names import remove
+from lohi_edge.watch.sidecars import is_shared, sidecar_of
 
 COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds only
 
@@ -22,7 +22,8 @@ COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds only
 def home(target: Path, original: Path, mark: str) -> Path:
     """Where a scan's original goes, or went: the first of the target's numbers that is free.
 
-    Free for its sidecar as well, which goes with it: two scans may have come under one name.
+    Free for its sidecar as well, which goes with it: two scans may have come under one name. A
+    sidecar does not go beside x.nii where its own scan is x.nii.gz.
 
     Args:
         target: in the outbox.
@@ -32,10 +33,13 @@ def home(target: Path, original: Path, mark: str) -> Path:
     if not os.path.lexists(original):
         return find(target, mark) or target
     beside = sidecar_of(original)
+    paired = os.path.lexists(beside)
     return next(
         name
         for name in _numbered(target)
-        if _fits(original, name) and _fits(beside, sidecar_of(name))
+        if _fits(original, name)
+        and _fits(beside, sidecar_of(name))
+        and not (paired and is_shared(name))
     )
 
 
@@ -62,10 +66,11 @@ def find(target: Path, mark: str) -> Path | None:
     return nearest if nearest and distance[nearest] <= COARSE_NS else None
 
 
-def take(original: Path, target: Path, root: Path, staging: Path) -> Path:
+def take(original: Path, target: Path, root: Path, staging: Path, copy: bool = False) -> Path:
     """Move an original out of the inbox; a name that another file has gets a number.
 
     Args:
+        copy: leave it in the inbox as well.
         root: of the outbox, which lasts; folders below it are made as needed.
         staging: for a copy, where the two are on different file systems.
 
@@ -75,12 +80,11 @@ def take(original: Path, target: Path, root: Path, staging: Path) -> Path:
     make_durable(target.parent, root)
     final = next(name for name in _numbered(target) if _fits(original, name))
     try:
-        try:
-            original.replace(final)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            _copy_over(original, final, staging)
+        if copy:
+            _copy(original, final, staging)
+        elif not _renamed(original, final):
+            _copy(original, final, staging)
+            remove(original)
         fsync_directory(final.parent)
         fsync_directory(original.parent)
     except OSError as error:
@@ -105,7 +109,18 @@ def destroy(original: Path, root: Path, staging: Path) -> None:
         raise disk_error(original, error) from None
 
 
-def _copy_over(original: Path, final: Path, staging: Path) -> None:
+def _renamed(original: Path, final: Path) -> bool:
+    """Whether it could be; False between file systems."""
+    try:
+        original.replace(final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
+
+
+def _copy(original: Path, final: Path, staging: Path) -> None:
     # What is brought back is staged in the inbox, where listings pass over names with a dot.
     near = staging.stat().st_dev == final.parent.stat().st_dev
     staged = staging / "original" if near else final.with_name(".lohi-edge-original")
@@ -118,7 +133,6 @@ def _copy_over(original: Path, final: Path, staging: Path) -> None:
         _fsync(path)
     staged.rename(final)
     fsync_directory(final.parent)
-    remove(original)
 
 
 def make_durable(folder: Path, root: Path) -> None:

@@ -3,6 +3,7 @@
 OUTBOX/<folders as in the inbox>/<scan>/   image, report and receipt of one scan
 OUTBOX/held|failed|quarantined/...         <scan>.<number>.reason.txt; the original unless kept
 OUTBOX/originals/...                       originals, where they are moved
+OUTBOX/sidecars/...                        sidecars that came after their scans
 OUTBOX/.lohi-edge/                         what is being written; emptied at every start
 OUTBOX/.lohi-edge-leaving                  what is on its way out of the inbox, while there is any
 """
@@ -204,10 +205,10 @@ class Outbox:
         except OSError as error:
             raise disk_error(target, error) from None
 
-    def take(self, original: Path, target: Path) -> Path:
-        """Move an original here; see `originals.take`."""
+    def take(self, original: Path, target: Path, copy: bool = False) -> Path:
+        """Move or copy an original here; see `originals.take`."""
         self._require()
-        return originals.take(original, target, self.root, self._staging)
+        return originals.take(original, target, self.root, self._staging, copy)
 
     def destroy(self, original: Path) -> None:
         """Delete an original; see `originals.destroy`."""
