@@ -20,6 +20,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "only {value:.0f} slices: send the whole series, not a part of it",
         "{value:.0f} slices, more than a head scan has: check the file",
     ),
+    "offset": (
+        "the brightness reaches far below zero: export the scan again as the scanner made it",
+        "even the darkest voxels are {percent:.0f} % as bright as the head, as if a number had "
+        "been added to all: export the scan again as the scanner made it",
+    ),
     "head_litres": (
         "too little of the head is in the field of view: move the patient to the centre of the "
         "coil",

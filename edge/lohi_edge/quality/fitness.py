@@ -89,6 +89,7 @@ METRICS: dict[str, tuple[str, Better, Compute]] = {
     "in_plane_mm": ("mm", "range", lambda s: max(s.scan.zooms[:2])),
     "slice_mm": ("mm", "range", lambda s: s.scan.zooms[2]),
     "slices": ("count", "range", lambda s: s.scan.native.shape[2]),
+    "offset": ("ratio", "range", lambda s: signal.offset(s.scan.thin, s.scan.level)),
     "head_litres": ("l", "range", lambda s: extent.head_litres(s.scan.head)),
     "head_height": ("mm", "range", lambda s: extent.head_height(s.scan.head)),
     "head_width": ("mm", "range", lambda s: extent.head_width(s.scan.head)),

@@ -38,6 +38,18 @@ def tissue_noise(thin: Float32, inside: Mask) -> float:
     return float(np.median(np.abs(both[centre]))) / _MAD / 6
 
 
+def offset(thin: Float32, level: float) -> float:
+    """How bright the darkest voxels are (first percentile) relative to the head, -1 to 1; about 0
+    where nothing was added to the signal.
+
+    Args:
+        thin: (x, y, z) samples.
+        level: typical brightness of the head, > 0.
+    """
+    floor = float(np.percentile(thin, 1))
+    return floor / max(abs(floor), level)
+
+
 def dietrich_snr(thin: Float32, inside: Mask, air: Mask) -> float:
     """Signal-to-noise ratio against air, mean(tissue) / (sd(air) / 0.655); higher is better.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import head_phantom
+from lohi_edge import demo, nifti
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.quality import drift, faults, fitness, plausibility, result_faults
 from lohi_edge.quality.inspect import inspect
@@ -73,6 +74,19 @@ def test_a_phantom_is_no_head_and_is_held():
     seen = inspect(scan, scan.isotropic(), "T1w")
     assert seen.verdict == "hold"
     assert "head_like" in {reason["name"] for reason in seen.reasons}
+
+
+@pytest.mark.parametrize(
+    ("added", "words"), [(1000, "added to all"), (100, "added to all"), (-150, "below zero")]
+)
+def test_a_scan_with_a_number_added_is_held_for_that(added, words):
+    scan = nifti.read(demo.SCAN)
+    wrong = scan.with_data(scan.data + np.float32(added))
+    seen = inspect(wrong, wrong.isotropic(), "T1w")
+    assert seen.verdict == "hold"
+    assert seen.reasons[0]["name"] == "offset"
+    assert words in seen.reasons[0]["text"]
+    assert "offset" not in {r["name"] for r in inspect(scan, scan.isotropic(), "T1w").reasons}
 
 
 @pytest.mark.parametrize("shape", [(60, 70, 1), (60, 70, 5), (12, 12, 12), (200, 16, 10)])
