@@ -75,9 +75,19 @@ def obey(state: Path, parts: Closing) -> None:
             answer = {"error": str(error)}
         except (ValueError, KeyError, TypeError):
             answer = {"error": "not a request"}
-        with atomic_write(path.with_suffix(".answer")) as file:
+        reply = path.with_suffix(".answer")
+        with atomic_write(reply) as file:
             file.write(json.dumps(answer).encode())
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink()
+        except FileNotFoundError:  # whoever asked has given up
+            reply.unlink(missing_ok=True)
+
+
+def clear(state: Path) -> None:
+    """Remove answers of an earlier daemon that nobody fetched, half-written ones too."""
+    for left in (state / FOLDER).glob("*.answer*"):
+        left.unlink(missing_ok=True)
 
 
 def _request(state: Path, do: str, scan: int) -> str:
@@ -88,18 +98,26 @@ def _request(state: Path, do: str, scan: int) -> str:
         file.write(json.dumps({"do": do, "scan": scan}).encode())
     answer = request.with_suffix(".answer")
     deadline = time.monotonic() + ANSWER_S
-    while time.monotonic() < deadline:
-        if answer.is_file():
-            said = json.loads(read_bytes(answer, _MAX))
-            answer.unlink()
-            if "error" in said:
-                raise UsageError(said["error"])
-            return str(said["did"])
+    while not answer.is_file():
+        if time.monotonic() > deadline and _withdrawn(request):
+            raise UsageError(
+                f"{state}: the daemon did not answer within {ANSWER_S:g} s; see `lohi-edge status`"
+            )
         time.sleep(0.1)
-    request.unlink(missing_ok=True)
-    raise UsageError(
-        f"{state}: the daemon did not answer within {ANSWER_S:g} s; see `lohi-edge status`"
-    )
+    said = json.loads(read_bytes(answer, _MAX))
+    answer.unlink()
+    if "error" in said:
+        raise UsageError(said["error"])
+    return str(said["did"])
+
+
+def _withdrawn(request: Path) -> bool:
+    """Whether a request could be taken back; False once it is answered."""
+    try:
+        request.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _parts(state: Path) -> Closing:

@@ -139,6 +139,7 @@ class Daemon:
             self.dispatcher.gate.close(str(error))
             self._not_before = time.monotonic() + TROUBLE_S
             return
+        control.clear(self.state)
         recovery.recover(self.parts)
         self.dispatcher.contract.restore(recovery.seconds_of_last(self.parts, WINDOW))
         self._recovered = True

@@ -1,0 +1,76 @@
+"""Requests to a running daemon: each is answered, or taken back; nothing of it stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from lohi_edge.errors import UsageError
+from lohi_edge.watch import control, localfs
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A state folder that a daemon has."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    held = localfs.lock(folder, "state folder", required=True)
+    yield folder
+    os.close(held)
+
+
+def left(state):
+    return [path.name for path in (state / control.FOLDER).iterdir()]
+
+
+def test_a_request_that_nobody_answers_is_taken_back(state, monkeypatch):
+    monkeypatch.setattr(control, "ANSWER_S", 0.0)
+    with pytest.raises(UsageError, match="did not answer"):
+        control.ask(state, "retry", 1)
+    assert left(state) == []
+
+
+def test_an_answer_that_comes_in_the_last_moment_is_taken(state, monkeypatch):
+    monkeypatch.setattr(control, "ANSWER_S", 0.0)
+    withdrawn = control._withdrawn
+
+    def answered_before(request):
+        request.with_suffix(".answer").write_text(json.dumps({"did": "retried"}))
+        request.unlink()
+        return withdrawn(request)
+
+    monkeypatch.setattr(control, "_withdrawn", answered_before)
+    assert control.ask(state, "retry", 1) == "retried"
+    assert left(state) == []
+
+
+def test_a_slow_answer_does_not_stay_where_nobody_waits(parts, tmp_path, monkeypatch):
+    folder = tmp_path / "state" / control.FOLDER
+    folder.mkdir()
+    request = folder / "1.request"
+    request.write_text(json.dumps({"do": "retry", "scan": 7}))
+
+    def given_up(*_):
+        request.unlink()
+        return "retried"
+
+    monkeypatch.setattr(control, "_do", given_up)
+    control.obey(tmp_path / "state", parts)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_new_daemon_drops_the_answers_of_the_one_before(box):
+    box.start()
+    box.wait_ready()
+    box.stop()
+    folder = box.state / control.FOLDER
+    folder.mkdir(exist_ok=True)
+    for name in ("1.answer", ".1.answer.x.tmp"):
+        (folder / name).write_text("{}")
+    (folder / "2.request").write_text(json.dumps({"do": "retry", "scan": 1}))
+    box.start()
+    box.wait_ready()
+    box.wait(lambda: [path.name for path in folder.iterdir()] == ["2.answer"], "the answer")
+    box.stop()
