@@ -23,6 +23,15 @@ SMALL = PHANTOM[:12, :10, :5]
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 # An empty variable is an unset one.
 PAPAYA = Path(os.environ.get("LOHI_PAPAYA_DICOM") or "../shared/data/papaya/dicom")
+# What a receipt says that goes into a derived series.
+RECORD = {
+    "onnx": {"sha256": "a" * 64},
+    "bundle": {"sha256": "b" * 64, "name": "identity", "version": "1"},
+    "contrast": {"name": "T1w"},
+    "precision": "fp32",
+    "runtime": {"name": "onnxruntime", "version": "1", "device": "cpu"},
+    "software": {"lohi-edge": "0.1.0"},
+}
 
 
 def header(series=1, patient="PLANTED^NAME", patient_id="PLANTED-ID", **more):
@@ -161,3 +170,8 @@ def study(folder):
 def number(path):
     """SeriesNumber in the name of a series."""
     return path.rpartition("/")[2].split("-")[1]
+
+
+def instances(folder):
+    """Those of a series in a folder, in order of their files."""
+    return [pydicom.dcmread(file) for file in sorted(folder.iterdir())]

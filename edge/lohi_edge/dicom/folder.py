@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydicom import dcmwrite
@@ -16,9 +20,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from lohi_edge.dicom import uids
 from lohi_edge.dicom.instance import text
 from lohi_edge.errors import DiskError, UsageError
-from lohi_edge.files import disk_error, fsync_directory, umask
+from lohi_edge.files import disk_error, fsync_directory
 
 _WRITERS = 16  # files fsynced at a time
+_NEW, _FORMER = "new", "former"  # in the folder that one is written in
 
 
 def encoded(ds: Dataset) -> Dataset:
@@ -36,36 +41,73 @@ def encoded(ds: Dataset) -> Dataset:
 
 
 def write_folder(folder: Path, instances: list[Dataset]) -> None:
-    """Every instance fsynced under a temporary folder, which then takes its name.
+    """Every instance fsynced in a folder beside it, which then takes its name.
 
     Raises:
         DiskError: nothing was left behind.
         UsageError: an existing `folder` holds something else.
     """
-    temporary: Path | None = None
-    former: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
-        places = [temporary / f"{text(ds, 'InstanceNumber'):0>5}.dcm" for ds in instances]
-        with ThreadPoolExecutor(_WRITERS) as pool:
-            list(pool.map(_write_file, places, instances))
-        temporary.chmod(0o777 & ~umask())
-        fsync_directory(temporary)
-        if folder.exists():
-            _refuse_foreign(folder)
-            # Moved aside whole: at no moment is half of it under its name.
-            former = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
-            folder.replace(former)
-        temporary.replace(folder)
-        temporary = None
-        fsync_directory(folder.parent)
-        if former is not None:
-            shutil.rmtree(former)
+        with _beside(folder) as place:
+            new, former = place / _NEW, place / _FORMER
+            new.mkdir()
+            places = [new / f"{text(ds, 'InstanceNumber'):0>5}.dcm" for ds in instances]
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                list(pool.map(_write_file, places, instances))
+            fsync_directory(new)
+            if folder.exists():
+                _refuse_foreign(folder)
+                # Moved aside whole: at no moment is half of it under its name.
+                folder.replace(former)
+            try:
+                new.replace(folder)
+            except OSError:
+                _put_back(place, folder)
+                raise
+            fsync_directory(folder.parent)
     except OSError as error:
         raise disk_error(folder, error) from error
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder of this process's own beside another; those that dead processes left go first."""
+    whole = hashlib.sha256(os.fsencode(folder.name)).hexdigest()
+    prefix = f".{folder.name[:40]}.{whole[:8]}."
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        if not any((left / name).exists() for name in (_NEW, _FORMER)):
+            continue  # another process has only begun
+        with suppress(FileNotFoundError), _locked(left) as dead:
+            if dead:
+                _put_back(left, folder)
+                shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        with _locked(place):  # a process that is killed lets go
+            yield place
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[bool]:
+    """Whether no other process has this folder."""
+    held = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = True
+    except OSError:
+        mine = False  # or the file system has no locks
+    try:
+        yield mine
+    finally:
+        os.close(held)
+
+
+def _put_back(place: Path, folder: Path) -> None:
+    """What was moved aside for a folder that did not come."""
+    if (place / _FORMER).exists() and not folder.exists():
+        (place / _FORMER).replace(folder)
 
 
 def _refuse_foreign(folder: Path) -> None:

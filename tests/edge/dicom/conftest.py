@@ -1,9 +1,11 @@
-"""A storage SCP that runs while a test does."""
+"""A storage SCP that runs while a test does, and derived series."""
 
 from __future__ import annotations
 
 import pytest
 
+from dicom_series import RECORD, save, slices
+from lohi_edge import dicom
 from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import Node
 
@@ -25,3 +27,17 @@ def receiver(tmp_path):
     yield start
     for found in running:
         found.__exit__(None, None, None)
+
+
+@pytest.fixture
+def derived(tmp_path):
+    """Factory: a derived series of given instances, as (folder, volume, what was written)."""
+
+    def make(source=None, out="out", grid="native", mark=False, **changes):
+        volume = dicom.read(save(tmp_path / f"in-{out}", slices() if source is None else source))
+        volume = volume if grid == "native" else volume.isotropic(1.0)
+        folder = tmp_path / out
+        written = dicom.write(folder, volume, {**RECORD, **changes}, grid, mark=mark)
+        return folder, volume, written
+
+    return make
