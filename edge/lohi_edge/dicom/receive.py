@@ -23,6 +23,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.door import FIRST_SECONDS, MAX_INSTANCE, PDU_SECONDS, Door
 from lohi_edge.dicom.instance import ENHANCED, MR_IMAGE, parse
+from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes
@@ -80,12 +81,14 @@ class Receiver:
         log: told one line per event, without a word of any patient.
 
     Raises:
-        UsageError: no caller is allowed, or an address is malformed.
+        UsageError: no caller is allowed, or a title or an address is malformed.
     """
 
     def __init__(self, inbox: Path, listening: Listening, log: Callable[[str], Any]) -> None:
         if not listening.callers:
             raise UsageError("expected the AE titles that may send; name them with --caller")
+        for title in (listening.title, *listening.callers):
+            require_title(title)
         self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
         self._server: Any = None
@@ -114,7 +117,7 @@ class Receiver:
             (evt.EVT_CONN_OPEN, self._door.opened),
             (evt.EVT_REQUESTED, self._door.requested),
             (evt.EVT_C_STORE, self._store),
-            (evt.EVT_REJECTED, lambda event: self._log("an association was rejected")),
+            (evt.EVT_REJECTED, self._rejected),
         ]
         context = listening.tls.context(server=True) if listening.tls else None
         address = (listening.host, listening.port)
@@ -134,6 +137,14 @@ class Receiver:
         trace: TracebackType | None,
     ) -> None:
         self._server.shutdown()
+
+    def _rejected(self, event: Any) -> None:
+        asked = event.assoc.requestor.primitive
+        self._log(
+            f"an association was rejected: from {asked.calling_ae_title!r} to "
+            f"{asked.called_ae_title!r}, expected from {' or '.join(self._listening.callers)} "
+            f"to {self._listening.title}"
+        )
 
     def _store(self, event: Any) -> int:
         event.assoc.dul.socket.recv.restart()

@@ -15,6 +15,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
+from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import read_bytes
@@ -52,8 +53,9 @@ class Node:
         """From "TITLE@host:port".
 
         Raises:
-            UsageError: it is written otherwise.
+            UsageError: it is written otherwise, or `caller` is no AE title.
         """
+        require_title(caller)
         found = _NODE.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 65536:
             raise UsageError(f"expected a node as TITLE@host:port, got {text!r}")
@@ -139,9 +141,14 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
         NetworkError: the node does not answer, or refuses.
     """
     secure = (tls.context(server=False), node.host) if tls else None
-    association = entity.associate(
-        node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
-    )
+    try:
+        association = entity.associate(
+            node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
+        )
+    except OSError as error:  # a name server that does not answer, too
+        raise NetworkError(
+            f"{node}: its address cannot be found: {(error.strerror or '').lower()}; check the name"
+        ) from None
     # pynetdicom forgets to close the socket of an association that the other end has cut.
     connection = association.dul.socket.socket if association.dul.socket else None
     try:

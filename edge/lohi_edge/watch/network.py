@@ -27,6 +27,11 @@ _RESTART_S = (0.5, 60.0)
 def check(settings: Settings) -> None:
     """Raises UsageError where the section [dicom] cannot be used."""
     dicom = settings.dicom
+    if dicom.port:
+        from lohi_edge.dicom.titles import require_title
+
+        for title in (dicom.title, *dicom.callers):
+            require_title(title)
     if dicom.send:
         from lohi_edge.dicom.send import Node
 

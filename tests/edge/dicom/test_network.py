@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pydicom
 import pytest
@@ -44,6 +45,32 @@ def test_another_instance_under_a_known_uid_is_refused(receiver, tmp_path):
         send([save(tmp_path / "b", slices(SMALL + 1))], node)
     assert {file: file.read_bytes() for file in inbox.rglob("*.dcm")} == kept
     assert "another one has its UID" in log[-1]
+
+
+def test_a_rejection_says_who_called_whom(receiver):
+    _, node, _, log = receiver()
+    for other in (replace(node, caller="STRANGER"), replace(node, title="NOBODY")):
+        with pytest.raises(NetworkError, match="refuses the association"):
+            echo(other)
+    assert "from 'STRANGER' to 'LOHI_EDGE', expected from SCANNER to LOHI_EDGE" in log[0]
+    assert "from 'SCANNER' to 'NOBODY'" in log[1]
+
+
+def test_a_host_that_no_name_server_knows_is_a_node_that_does_not_answer(tmp_path):
+    node = Node("PACS", "nowhere.invalid", 104)
+    with pytest.raises(NetworkError, match="address cannot be found"):
+        echo(node)
+    queue = Queue(tmp_path / "queue")
+    queue.add([save(tmp_path / "out", slices(SMALL))], node)
+    assert "attempt 1, next in 5 s" in queue.run()[0]  # and the others have their turn
+
+
+@pytest.mark.parametrize("title", ["", " ", "SEVENTEEN_LETTERS", "BACK\\SLASH", "M\u00dcLLER"])
+def test_no_title_is_a_usage_error(title, receiver):
+    with pytest.raises(UsageError, match="AE title"):
+        receiver(callers=(title,))
+    with pytest.raises(UsageError, match="AE title"):
+        Node.parse("PACS@host:104", title)
 
 
 def test_a_full_disk_is_said_before_anything_is_written(receiver, tmp_path):
