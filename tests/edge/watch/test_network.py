@@ -166,7 +166,7 @@ class TestOutgoing:
         ({"port": 1}, "callers"),
         ({"port": 1, "callers": ["A_TITLE_TOO_LONG_"]}, "1 to 16 ASCII"),
         ({"port": 1, "callers": ["A"], "title": "B\\C"}, "1 to 16 ASCII"),
-        ({"send": ["A@host:1"], "title": " "}, "1 to 16 ASCII"),
+        ({"send": ["A@host:1"], "title": "B\\C"}, "1 to 16 ASCII"),
         ({"send": ["nobody"]}, "TITLE@host:port"),
         ({"tls_cert": "c.pem"}, "together"),
     ],
