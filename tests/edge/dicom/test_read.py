@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid as uids
 
+import dicom_series
 from dicom_series import PHANTOM, SMALL, TEST_FILES, enhanced, papaya, save, slices
 from helpers import affine_of
 from lohi_edge import dicom
@@ -37,6 +38,18 @@ def assert_same(volume, image):
     points = np.vstack([corners, np.ones(8)])
     assert np.abs((volume.affine - image.affine) @ points).max() < 1e-3
     np.testing.assert_allclose(volume.data, image.get_fdata(), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("there", ["", "notes.txt", None])
+def test_a_folder_without_the_real_series_skips_its_tests(tmp_path, monkeypatch, there):
+    folder = tmp_path / "dicom"
+    monkeypatch.setattr(dicom_series, "PAPAYA", folder)
+    if there is not None:
+        folder.mkdir()
+    if there:
+        (folder / there).write_text("no series")
+    with pytest.raises(pytest.skip.Exception, match="set LOHI_PAPAYA_DICOM"):
+        papaya()
 
 
 def test_a_real_series_has_the_geometry_of_dcm2niix(tmp_path):
