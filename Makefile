@@ -15,6 +15,9 @@ FAST := -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile
 demo: $(DEVICE)/.installed
 	$(DEVICE)/bin/lohi-edge demo -o demo-out
 
+# Several processes share the cores: threads of torch or BLAS in each would wait for one another.
+test test-slow: export OMP_NUM_THREADS = 1
+
 # tests/edge run where torch is not installed, as on the device.
 test: $(DEVICE)/.dev $(STATION)/.dev
 	$(DEVICE)/bin/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
