@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,11 +11,6 @@ from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.chooser import Request, cpu_candidates
 from lohi_edge.store import Store
-
-
-@pytest.fixture
-def bundle(make_bundle):
-    return bundles.load(make_bundle())
 
 
 def records(store):
@@ -175,53 +169,6 @@ def test_unknown_words_are_usage_errors(bundle, options):
         choose(bundle, **options)
 
 
-@pytest.fixture
-def broken_openvino(monkeypatch, tmp_path):
-    """Call it, and `import openvino` raises an error of a kind in place of the installed one."""
-    pytest.importorskip("openvino")
-
-    def shadow(kind):
-        (tmp_path / "openvino").mkdir()
-        (tmp_path / "openvino" / "__init__.py").write_text(f"raise {kind}('libopenvino.so')")
-        for name in [n for n in sys.modules if n.split(".")[0] == "openvino"]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.syspath_prepend(tmp_path)
-
-    return shadow
-
-
-@pytest.mark.parametrize("kind", ["ImportError", "OSError"])
-def test_a_broken_openvino_is_said_and_not_used(
-    bundle, broken_openvino, monkeypatch, kind, tmp_path
-):
-    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
-    broken_openvino(kind)
-
-    choice = choose(bundle)
-
-    assert choice.runtime.name == "onnxruntime"
-    assert "OpenVINO cannot be loaded: libopenvino.so" in choice.fallback
-    with pytest.raises(BundleError, match="cannot be loaded"):
-        choose(bundle, runtime="openvino")
-
-
-def test_an_openvino_that_broke_after_its_acceptance_is_not_used(
-    bundle, broken_openvino, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
-    choose(bundle)  # both are accepted, and that is remembered
-    store = Store()
-    for candidate in cpu_candidates(bundle, Request(runtime="openvino")):
-        record = store.accepted(candidate.key)
-        store.keep(candidate.key, record | {"seconds_per_slice": 1e-9})  # surely the fastest
-    broken_openvino("ImportError")
-
-    choice = choose(bundle)
-
-    assert choice.runtime.name == "onnxruntime"
-    assert "OpenVINO cannot be loaded" in choice.fallback
-
-
 def test_bf16_is_not_offered_where_nothing_says_how_far_off_it_may_be(identity_bundle):
     plain = bundles.load(identity_bundle)  # FP32 alone
     assert cpu_candidates(plain, Request("openvino", "bf16")) == []
@@ -253,23 +200,3 @@ def test_the_acceptance_record_says_what_was_measured(bundle):
     assert 30 < record["psnr_fp32_db"] < 70
     assert 25 < record["psnr_db"] < 26.1  # noise of sigma 0.1: 26.02 dB
     assert 0 < record["latency_ms"]["p50"] <= record["latency_ms"]["p95"]
-
-
-def test_openvino_refuses_what_is_no_model(make_bundle):
-    pytest.importorskip("openvino")
-    bundle = bundles.load(make_bundle(files={"fp32.onnx": b"\x00 no model"}))
-
-    with pytest.raises(BundleError, match="not an ONNX model"):
-        choose(bundle, runtime="openvino", precision="fp32")
-
-
-def test_openvino_refuses_another_slice_contract(make_bundle, small_net):
-    pytest.importorskip("openvino")
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(small_net)
-    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 48
-    model.graph.output[0].type.tensor_type.shape.dim[3].dim_value = 48
-    bundle = bundles.load(make_bundle(files={"fp32.onnx": model.SerializeToString()}))
-
-    with pytest.raises(BundleError, match="after the batch axis"):
-        choose(bundle, runtime="openvino", precision="fp32")

@@ -13,14 +13,11 @@ import torch
 from lohi_edge.bundle import shipped
 from lohi_edge.errors import BadInput
 from lohi_edge.quality import segmenter_file
-from lohi_edge.quality.features import CLASSES, FIRST, SECOND
-from lohi_edge.quality.frame import CROP, CROP_MM
+from lohi_edge.quality.features import FIRST, SECOND
 from lohi_edge.quality.regions import REGIONS, STRUCTURES, TOTAL
 from lohi_export.morphometry import (
-    bank,
     evaluate,
     export,
-    painting,
     patches,
     targets,
     train,
@@ -29,90 +26,6 @@ from lohi_export.morphometry import (
 from lohi_export.stopping import Stop
 
 NAMES = ["outside", *(name for name, _, _ in STRUCTURES)]
-
-
-@pytest.fixture(scope="module")
-def head():
-    """Two half-balls of brain about two ventricles and a cerebellum, in a skull: labels."""
-    x, y, z = (np.arange(n) - (n - 1) / 2 for n in CROP_MM)
-    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
-    radius = np.sqrt((x / 0.8) ** 2 + y**2 + z**2)
-    labels = np.zeros(CROP_MM, np.int16)
-    for left, right, edge in ((515, 515, 78), (24, 24, 74), (3, 42, 71), (2, 41, 60), (4, 43, 15)):
-        inside = radius < edge
-        labels[inside & (x < 0)] = left
-        labels[inside & (x >= 0)] = right
-    low = (radius < 71) & (z < -45)
-    labels[low & (x < 0)], labels[low & (x >= 0)] = 8, 47
-    return labels
-
-
-@pytest.fixture(scope="module")
-def codes(head):
-    return targets.encode(head)
-
-
-def test_labels_that_are_no_region_belong_to_the_one_about_them():
-    labels = np.array([0, 2, 25, 57, 136, 163, 137, 72, 507, 515, 53], np.int16)
-    assert targets.regions_of(labels).tolist() == [0, 2, 2, 41, 4, 43, 17, 24, 0, 0, 53]
-    # The table of classes says the same, with the side apart.
-    classes, sides = targets.class_table(0.0), targets.side_table()
-    for label, code in zip(labels, targets.encode(labels), strict=True):
-        region = int(targets.regions_of(np.array([label]))[0])
-        name = REGIONS.get(region, "outside")
-        side, _, rest = name.partition(" ")
-        assert NAMES[classes[code]] == (rest if side in ("left", "right") else name)
-        assert sides[code] == {"left": -1, "right": 1}.get(side, 0)
-
-
-def test_targets_count_the_eight_voxels_of_a_cell(codes):
-    codes = np.zeros_like(codes)
-    labels = np.array([[[2, 2], [3, 3]], [[3, 41], [507, 0]]], np.int16)
-    codes[10:12, 20:22, 30:32] = targets.encode(labels)
-    counts, right, left = painting.targets(codes, 0.0)
-    assert counts.shape == (CLASSES, *CROP)
-    cell = counts[:, 5, 10, 15]
-    assert cell[NAMES.index("cerebral white matter")] == 3
-    assert cell[NAMES.index("cerebral cortex")] == 3
-    assert cell[0] == 2
-    assert (right[5, 10, 15], left[5, 10, 15]) == (1, 5)
-    assert (counts.sum(axis=0) == 8).all()
-    assert counts[1:].sum() == 6
-
-
-def test_painting_repeats_itself_and_shows_the_tissues_apart(codes):
-    first, again = (painting.paint(codes, np.random.default_rng(3)) for _ in range(2))
-    other = painting.paint(codes, np.random.default_rng(4))
-    assert np.array_equal(first.image, again.image)
-    assert not np.allclose(first.image, other.image, atol=0.1)
-    assert first.image.shape == CROP
-    assert np.isfinite(first.image).all()
-    white, ventricle = (
-        first.counts[NAMES.index(name)] == 8
-        for name in ("cerebral white matter", "lateral ventricle")
-    )
-    apart = abs(np.median(first.image[white]) - np.median(first.image[ventricle]))
-    assert apart > 0.05
-
-
-def test_mirrored_anatomy_has_its_sides_exchanged(codes):
-    # Left of the middle in the image is left, mirrored or not: half of the draws are mirrored.
-    for seed in range(6):
-        painted = painting.paint(codes, np.random.default_rng(seed))
-        assert painted.left[: CROP[0] // 2].sum() > 0
-        assert painted.left[CROP[0] // 2 :].sum() == 0
-        assert painted.right[: CROP[0] // 2].sum() == 0
-
-
-def test_ventricles_grow_by_the_asked_amount_and_the_skull_stays(head):
-    part = head[20:140, 44:164, 20:140]
-    grown = bank.dilate_ventricles(part, 2)
-    before, after = (np.isin(a, (4, 43)).sum() for a in (part, grown))
-    # A ball of 15 mm (12 across) that grows by 3 mm on every side: (18/15)^2 (15/12) = 1.8.
-    assert 1.5 < after / before < 2.1
-    assert (grown == 515).sum() == pytest.approx((part == 515).sum(), rel=0.05)
-    assert {int(v) for v in np.unique(grown)} <= {int(v) for v in np.unique(part)}
-    assert np.array_equal(bank.dilate_ventricles(part, 0), part)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from studies import run
+
 STEPS = 4
 TEXT = """
 data = "pairs"
@@ -48,3 +50,11 @@ def make_study(toy: Path) -> Callable[[Path, str], Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def finished(make_study: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study."""
+    config = make_study(tmp_path_factory.mktemp("small"))
+    run(config)
+    return config.parent / "study"

@@ -1,0 +1,80 @@
+"""OpenVINO: left aside where it is broken, refused where it cannot be right."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lohi_edge import bundle as bundles
+from lohi_edge.errors import BundleError
+from lohi_edge.runtime import choose
+from lohi_edge.runtime.chooser import Request, cpu_candidates
+from lohi_edge.store import Store
+
+
+@pytest.fixture
+def broken_openvino(monkeypatch, tmp_path):
+    """Call it, and `import openvino` raises an error of a kind in place of the installed one."""
+    pytest.importorskip("openvino")
+
+    def shadow(kind):
+        (tmp_path / "openvino").mkdir()
+        (tmp_path / "openvino" / "__init__.py").write_text(f"raise {kind}('libopenvino.so')")
+        for name in [n for n in sys.modules if n.split(".")[0] == "openvino"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return shadow
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "OSError"])
+def test_a_broken_openvino_is_said_and_not_used(
+    bundle, broken_openvino, monkeypatch, kind, tmp_path
+):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    broken_openvino(kind)
+
+    choice = choose(bundle)
+
+    assert choice.runtime.name == "onnxruntime"
+    assert "OpenVINO cannot be loaded: libopenvino.so" in choice.fallback
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        choose(bundle, runtime="openvino")
+
+
+def test_an_openvino_that_broke_after_its_acceptance_is_not_used(
+    bundle, broken_openvino, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+    choose(bundle)  # both are accepted, and that is remembered
+    store = Store()
+    for candidate in cpu_candidates(bundle, Request(runtime="openvino")):
+        record = store.accepted(candidate.key)
+        store.keep(candidate.key, record | {"seconds_per_slice": 1e-9})  # surely the fastest
+    broken_openvino("ImportError")
+
+    choice = choose(bundle)
+
+    assert choice.runtime.name == "onnxruntime"
+    assert "OpenVINO cannot be loaded" in choice.fallback
+
+
+def test_openvino_refuses_what_is_no_model(make_bundle):
+    pytest.importorskip("openvino")
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": b"\x00 no model"}))
+
+    with pytest.raises(BundleError, match="not an ONNX model"):
+        choose(bundle, runtime="openvino", precision="fp32")
+
+
+def test_openvino_refuses_another_slice_contract(make_bundle, small_net):
+    pytest.importorskip("openvino")
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(small_net)
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 48
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_value = 48
+    bundle = bundles.load(make_bundle(files={"fp32.onnx": model.SerializeToString()}))
+
+    with pytest.raises(BundleError, match="after the batch axis"):
+        choose(bundle, runtime="openvino", precision="fp32")
