@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -126,10 +127,19 @@ def load(path: str | Path) -> Bundle:
         BundleError: missing, malformed, damaged, or holding files its manifest does not name.
     """
     path = Path(path)
-    if path.is_file():
-        from lohi_edge.zipped import unpack
+    if not path.is_file():
+        return _checked(path)
+    from lohi_edge.zipped import unpack
 
-        path = unpack(path)
+    folder = unpack(path)
+    try:
+        return _checked(folder)
+    except BundleError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # up to a gigabyte, of no use to anybody
+        raise BundleError(str(error).replace(str(folder), str(path))) from None
+
+
+def _checked(path: Path) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
     manifest, digest = read_manifest(path)
@@ -205,6 +215,8 @@ def _read(path: Path, limit: int) -> bytes:
     try:
         if stat.S_ISLNK(path.lstat().st_mode):
             raise BundleError(f"{path}: expected a regular file, got a link")
+        if (size := path.lstat().st_size) > limit:
+            raise BundleError(f"{path}: expected at most {limit:,} bytes, got {size:,}")
         return read_bytes(path, limit)
     except OSError:
         raise BundleError(f"{path}: missing from the bundle; install it again") from None

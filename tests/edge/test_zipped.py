@@ -108,6 +108,16 @@ def test_a_cut_or_altered_zip_is_refused(make_bundle, tmp_path, own_store):
     assert not list(own_store.root.glob("bundles/.*"))
 
 
+def test_what_a_refused_zip_held_does_not_stay_on_the_disk(make_bundle, tmp_path, own_store):
+    folder = make_bundle()
+    (folder / "fp32.onnx").write_bytes(b"altered")
+    path = pack(folder, tmp_path / "b.zip")
+    with pytest.raises(BundleError) as caught:
+        bundles.load(path)
+    assert str(caught.value).startswith(f"{path}/fp32.onnx: expected sha256")
+    assert not list(own_store.root.glob("bundles/*"))
+
+
 def test_a_name_that_is_no_text_is_refused(make_bundle, tmp_path, own_store):
     path = pack(make_bundle(), tmp_path / "b.zip")
     raw = bytearray(path.read_bytes())

@@ -45,11 +45,13 @@ def install(
     """
     with library.locked():
         bundle = bundles.load(source)
-        _screen(bundle, library, allow_downgrade)
-        faults.reach("bundle_checked")
-        folder = library.add(bundle)
-        if source.is_file():
-            shutil.rmtree(bundle.path)  # what the archive was unpacked into
+        try:
+            _screen(bundle, library, allow_downgrade)
+            faults.reach("bundle_checked")
+            folder = library.add(bundle)
+        finally:
+            if source.is_file():
+                shutil.rmtree(bundle.path)  # what the archive was unpacked into
         faults.reach("bundle_copied")
         say(f"copied to {folder}")
         return _prove_and_switch(folder, settings, library, say)
