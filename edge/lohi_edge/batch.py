@@ -46,7 +46,8 @@ def expand(
     none for the DICOM series in it and below; a zip archive or DICOMDIR for the series in it.
 
     Args:
-        skipped: told of each series that is passed over, in a line that names no patient.
+        skipped: told of each series that is passed over, and of DICOM files and archives beside
+            NIfTI files, in a line that names no patient.
 
     Raises:
         UsageError: one scan named twice.
@@ -59,6 +60,11 @@ def expand(
             scans.append(path)
         elif folder and (files := _nifti_files(path)):
             scans.extend(files)
+            if count := sum(_is_dicom_beside(file) for file in path.iterdir()):
+                skipped(
+                    f"{path}: skipped {count} DICOM or zip files beside NIfTI files; put them "
+                    "into a folder of their own and name that"
+                )
         else:
             try:
                 found = dicom.find(path)
@@ -75,6 +81,10 @@ def expand(
             raise UsageError(f"{label(scan)}: named twice; name every scan once")
         seen[real] = scan
     return scans
+
+
+def _is_dicom_beside(file: Path) -> bool:
+    return not nifti.names_result(file.name) and dicom.is_dicom(file)
 
 
 def label(scan: Path | Series) -> str:

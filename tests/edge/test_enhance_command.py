@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dicom_series import SMALL, save, slices
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.files import sha256
@@ -66,6 +67,15 @@ def test_names_too_long_and_links_in_a_ring_are_bad_input(write_scan, identity_b
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 3
     assert (out / "good_desc-synthetic.nii.gz").is_file()
+
+
+def test_dicom_beside_nifti_is_said_to_be_skipped(write_scan, identity_bundle, tmp_path):
+    write_scan("in/a.nii.gz")
+    save(tmp_path / "in", slices(SMALL))
+    done = run("enhance", tmp_path / "in", "-o", tmp_path / "o", "--bundle", identity_bundle)
+    assert done.returncode == 0
+    assert "skipped 5 DICOM or zip files beside NIfTI files" in done.stderr
+    assert (tmp_path / "o" / "a_desc-synthetic.nii.gz").is_file()
 
 
 def test_folder_with_one_bad_file_does_the_others_and_says_so(
