@@ -12,11 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from dicom_series import number
 from helpers import small_head
-from lohi_edge.settings import Settings
+from lohi_edge.settings import Settings, load
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.inbox import Inbox
+from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import Found
 from lohi_edge.watch.log import Log
@@ -86,3 +88,27 @@ def without_root() -> list[str]:
     if not shutil.which("setpriv"):
         pytest.skip("running as root without setpriv: no permission can be missing")
     return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+
+
+class Leaves:
+    """For tests of series that leave the inbox: originals are moved."""
+
+    @pytest.fixture
+    def closing(self, parts):
+        parts.settings = load(environ={}, overrides={"watch": {"originals": "move"}})
+        parts.inbox.incomplete_s = 0.0
+        return parts
+
+    def receive(self, parts):
+        parts.inbox.look(0)
+        ready = parts.inbox.look(10).ready
+        return {number(f.path): parts.ledger.receive([f])[0] for f in ready}
+
+    def close(self, parts, scan, state="done"):
+        parts.ledger.begin(scan)
+        parts.ledger.finish(scan, state, original="pending")
+        parts.settle_original(parts.ledger.get(scan))
+
+    def again(self, closing):
+        """The process dies; another one goes on."""
+        closing.leaving = Leaving(closing.root, closing.inbox, closing.outbox, closing.ledger)
