@@ -10,11 +10,23 @@ from collections.abc import Iterator
 
 from lohi_edge.errors import BundleError
 
-# What generators are made of. None of these runs a subgraph, reads a file or keeps state.
+# What generators and the networks of the quality check are made of. None of these runs a subgraph,
+# reads a file or keeps state.
 ALLOWED = frozenset(
     {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "Relu", "LeakyRelu"}
     | {"PRelu", "Clip", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "Div", "Concat", "Resize", "Pad"}
-    | {"MaxPool", "AveragePool", "DepthToSpace", "Identity", "Cast", "Constant"}
+    | {
+        "Abs",
+        "Log",
+        "Sqrt",
+        "GlobalAveragePool",
+        "MaxPool",
+        "AveragePool",
+        "DepthToSpace",
+        "Identity",
+        "Cast",
+        "Constant",
+    }
     | {"QuantizeLinear", "DequantizeLinear"}
 )
 _EXTERNAL = 1  # TensorProto.DataLocation

@@ -40,13 +40,18 @@ def forward(
     data: PairsArgument,
     contrast: Annotated[str, typer.Argument(help="T1w, T2w or FLAIR.")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
-    steps: Annotated[int, typer.Option(min=1, help="Updates in all.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the model.")] = 3000,
+    painted: Annotated[
+        int, typer.Option(min=1, help="Painted scans that the detector learns from.")
+    ] = 1200,
     threads: ThreadsOption = None,
 ) -> None:
     """Learn the forward model of one contrast, which predicts a scan from its result.
 
-    The 64 mT scans of heads 01-10 are enhanced by this machine's bundle for that contrast; the
-    model learns to predict them from their results.
+    The 64 mT scans of heads 01-12 are enhanced by this machine's bundle for that contrast; the
+    model learns to predict them from their results, and its detector to tell painted lesions that
+    one of the two lacks. Half of what they learn from is of heads 11 and 12, which the generator
+    did not learn from: they need several draws.
     Example: lohi-export quality forward pairs T1w forward-T1w.onnx
     """
     from rich.console import Console
@@ -54,6 +59,7 @@ def forward(
 
     from lohi_edge.files import atomic_write
     from lohi_edge.models import Models
+    from lohi_export.forward import detector
     from lohi_export.forward.export import to_onnx
     from lohi_export.forward.samples import read
     from lohi_export.forward.training import spot_filter, train
@@ -63,6 +69,12 @@ def forward(
     samples = read(data, contrast, Models(threads=threads))
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("learning", total=steps)
-        model = train(samples, steps, 0, lambda done, _: bar.update(task, completed=done))
+        seen = [sample for sample in samples if not sample.unseen]
+        model = train(seen, steps, 0, lambda done, _: bar.update(task, completed=done))
+        filters = detector.bank(spot_filter(model, seen))
+        task = bar.add_task("painting", total=painted)
+        gathered = detector.gather(
+            model, filters, samples, painted, 0, lambda done, _: bar.update(task, completed=done)
+        )
     with atomic_write(out) as file:
-        file.write(to_onnx(model, spot_filter(model, samples)))
+        file.write(to_onnx(model, filters, detector.fit(*gathered, seed=0)))

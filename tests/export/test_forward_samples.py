@@ -37,13 +37,14 @@ def write(root, head, contrast):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
-    for head, contrast in ((3, "T1w"), (3, "T2w"), (11, "T1w"), (12, "FLAIR")):
+    for head, contrast in ((3, "T1w"), (3, "T2w"), (11, "T1w"), (13, "T1w"), (13, "FLAIR")):
         write(root, head, contrast)
     return root
 
 
 def test_of_a_contrast_only_the_training_heads_are_read_with_their_brain(data):
-    (sample,) = read(data, "T1w", Models())
+    sample, unseen = read(data, "T1w", Models())  # of heads 03 and 11
+    assert (sample.unseen, unseen.unseen) == (False, True)
     cells = sample.cells
     assert sample.brain.shape == cells.scan.shape == cells.inside.shape == cells.place.shape[1:]
     assert cells.result.shape == tuple(2 * n for n in cells.scan.shape)
@@ -55,7 +56,7 @@ def test_of_a_contrast_only_the_training_heads_are_read_with_their_brain(data):
 
 
 def test_what_has_no_such_scans_is_refused(data):
-    with pytest.raises(BadInput, match="FLAIR scans of heads 01-10"):
+    with pytest.raises(BadInput, match="FLAIR scans of heads 01-12"):
         read(data, "FLAIR", Models())
     with pytest.raises(UsageError, match="T1w, T2w, FLAIR, got T9w"):
         read(data, "T9w", Models())

@@ -132,8 +132,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "residual_blob": (
         "",
-        "near {place} the result shows something that the scan does not, or hides something that "
-        "it shows: compare with the original there",
+        "near {blob_place} the result shows something that the scan does not, or hides something "
+        "that it shows: compare with the original there",
+    ),
+    "residual_lesion": (
+        "",
+        "near {lesion_place} one of the two, scan or result, shows a spot that the other lacks: "
+        "compare with the original there",
     ),
     "ventricle_rim": (
         "the ventricles of the result are wider than the scan shows them: compare with the "
@@ -161,6 +166,7 @@ def sentence(metric: str, low: bool, value: float, limit: float, context: dict[s
     )
     # A crown that fills a share s of the largest section is about this far outside (a sphere).
     shift = f"{max(1, round(value * 5))}"
-    words = {"shift": shift, "orientation": "the axes were exchanged", "place": "one spot"}
+    words = {"shift": shift, "orientation": "the axes were exchanged"}
+    words |= dict.fromkeys(("blob_place", "lesion_place"), "one spot")
     words |= {"seen": "different", "contrast": "another"} | context
     return text.format(value=value, limit=limit, percent=100 * value, **words)

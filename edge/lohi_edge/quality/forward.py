@@ -1,11 +1,13 @@
 """Spots that a result shows and its scan does not, or hides and its scan shows.
 
-A small network, the forward model (`forward-*.onnx`, learned by `lohi-export quality forward`
-from scans and the results made of them), predicts the scan on 4 mm cells from the result and from
-what surrounds each cell in the scan. What the scan departs from it is filtered for spots of 8 mm by
-a filter that weighs down what departs in healthy heads as well (matched filter for coloured noise:
+A small network, the forward model (`forward-*.onnx`, learned by `lohi-export quality forward` from
+scans and the results made of them), predicts the scan on 4 mm cells from the result and from what
+surrounds each cell in the scan. What the scan departs from it is filtered for spots of 8 mm by a
+filter that weighs down what departs in healthy heads as well (matched filter for coloured noise:
 North, Proc IEEE 51:1016, 1963), and the strongest spot in the brain is told in units of that scan's
-own spread.
+own spread. In the same file a detector, which learned from lesions painted into one of the two
+images or both, tells from that, from wider and narrower filters and from the tissue about it the
+odds that a lesion lies there which the other image lacks. Each finds what the other does not.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from lohi_edge.quality.scan import Mask, Scan, block_mean
 from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.volume import Float32
 
-INPUTS, OUTPUTS = ("scan", "result", "place", "inside"), ("spots", "brain")
+INPUTS, OUTPUTS = ("scan", "result", "place", "inside"), ("departures", "odds", "brain")
 MARGIN = 4  # cells about the inner head that the network sees
 UPPER_MM = 90  # of the inner head, whose middle lies in the brain whatever the neck
 PLACE_MM = 80  # one unit of `places`
@@ -37,16 +39,15 @@ LARGEST = (64, 80, 80)  # cells of the box, 26 x 32 x 32 cm: what memory and tim
 
 @dataclass(frozen=True)
 class Spot:
-    """The strongest spot of the brain.
+    """The strongest spot of the brain by one of two measures.
 
     Attributes:
-        height: in standard deviations of such filtered departures in this scan.
-        sign: 1 where the scan is brighter than the result has it, -1 where it is darker.
+        height: in standard deviations of what departs from the prediction in this scan, filtered;
+            or as the logarithm of the odds of a lesion that one image alone shows.
         where: index (3,) of its cell of CELL_MM.
     """
 
     height: float
-    sign: int
     where: tuple[int, int, int]
 
 
@@ -69,8 +70,10 @@ class Cells:
     corner: tuple[int, ...]
 
 
-def strongest_spot(scan: Scan, result: Float32, contrast: str, threads: int | None = None) -> Spot:
-    """The strongest spot that scan and result do not share.
+def strongest_spots(
+    scan: Scan, result: Float32, contrast: str, threads: int | None = None
+) -> tuple[Spot, Spot]:
+    """The strongest spots that scan and result do not share: by what departs, and by the odds.
 
     Args:
         result: (x, y, z) on the 2 mm grid of `scan`, 0 to INTENSITY_MAX.
@@ -86,18 +89,23 @@ def strongest_spot(scan: Scan, result: Float32, contrast: str, threads: int | No
     named = {name: array[None] for name, array in zip(INPUTS, inputs, strict=True)}
     network = session(contrast, threads)
     try:
-        spots, brain = network.run(OUTPUTS, named)
+        departures, odds, brain = (array[0, 0] for array in network.run(OUTPUTS, named))
     except Exception as error:  # onnxruntime's own exceptions share no narrower public base
         raise ValueError(f"onnxruntime failed: {error}") from error
-    within = _brain(brain[0, 0], cells.inside > 0)
-    values = spots[0, 0][within]
+    within = brain_of(brain, cells.inside > 0)
+    values = departures[within]
     if len(values) < FEWEST:
         raise NotApplicable("too little of the brain is in view")
     spread = 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    height = np.where(within, spots[0, 0], 0) / max(spread, 1e-6)
-    at = np.unravel_index(int(np.argmax(np.abs(height))), height.shape)
-    x, y, z = (int(i) + low for i, low in zip(at, cells.corner, strict=True))
-    return Spot(float(abs(height[at])), 1 if height[at] > 0 else -1, (x, y, z))
+    departing = np.where(within, np.abs(departures), 0) / np.float32(max(spread, 1e-6))
+    likely = np.where(within, odds, -np.inf)
+    return _strongest(departing, cells.corner), _strongest(likely, cells.corner)
+
+
+def _strongest(height: Float32, corner: tuple[int, ...]) -> Spot:
+    at = np.unravel_index(int(np.argmax(height)), height.shape)
+    x, y, z = (int(i) + low for i, low in zip(at, corner, strict=True))
+    return Spot(float(height[at]), (x, y, z))
 
 
 def lay_cells(scan: Scan, result: Float32) -> Cells:
@@ -142,7 +150,7 @@ def places(inside: Mask) -> Float32:
     return np.stack(scaled).astype(np.float32)
 
 
-def _brain(chance: Float32, inside: Mask) -> Mask:
+def brain_of(chance: Float32, inside: Mask) -> Mask:
     """The largest piece that is surely brain, holes filled and without its border.
 
     A lesion may look like anything but brain: closing and filling keep it in.

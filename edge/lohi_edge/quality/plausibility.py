@@ -60,7 +60,10 @@ def assess(
         name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()
     }
-    words = {} if measures["residual_blob"].value is None else {"place": scene.place(scene.spot)}
+    words = {}
+    if measures["residual_blob"].value is not None:
+        names = ("blob_place", "lesion_place")
+        words = {n: scene.place(spot) for n, spot in zip(names, scene.spots, strict=True)}
     residual = None if measures["consistency"].failed else scene.compared.residual
     return Plausibility({"finite": finite, **measures}, residual, words)
 
@@ -81,8 +84,8 @@ class _Scene:
         return block_mean(self.result, 2)
 
     @cached_property
-    def spot(self) -> Spot:
-        return forward.strongest_spot(self.scan, self.work, self.contrast, self.threads)
+    def spots(self) -> tuple[Spot, Spot]:
+        return forward.strongest_spots(self.scan, self.work, self.contrast, self.threads)
 
     @cached_property
     def compared(self) -> Consistency:
@@ -247,5 +250,6 @@ METRICS: Mapping[str, tuple[str, Better, Any]] = {
         "low",
         lambda s: statistics_shift(s.work, s.scan.inner, s.reference),
     ),
-    "residual_blob": ("robust sd", "low", lambda s: s.spot.height),
+    "residual_blob": ("robust sd", "low", lambda s: s.spots[0].height),
+    "residual_lesion": ("log odds", "low", lambda s: s.spots[1].height),
 }

@@ -106,7 +106,7 @@ def judge(
     Args:
         measures: name -> measure.
         limits: name -> {"warn": [low, high], "hold": [low, high]}; null is no limit.
-        context: words for the sentences (`contrast`, `seen`, `orientation`, `place`).
+        context: words for the sentences (`contrast`, `seen`, `orientation`, places).
     """
     metrics, reasons = {}, []
     for name, measure in measures.items():

@@ -52,12 +52,20 @@ class ForwardModel(nn.Module):
             context: of `context`.
             place: (1, 3, x, y, z), see `lohi_edge.quality.forward.places`.
         """
+        return self.tell(self.see(result, context, place), context)
+
+    def see(self, result: Tensor, context: Tensor, place: Tensor) -> Tensor:
+        """What `forward` makes its answer of: (1, MIXED, x, y, z)."""
         h = functional.relu(self.fine(2 * result - MIDDLE))
         for layer in self.deep:
             h = h + functional.relu(layer(h))
         h = functional.relu(self.mix[0](torch.cat([h, context, place], 1)))
-        h = h + functional.relu(self.mix[1](h))
-        mean, trust, brain = self.last(h).split(1, 1)
+        seen: Tensor = h + functional.relu(self.mix[1](h))
+        return seen
+
+    def tell(self, seen: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """The answer of `forward`."""
+        mean, trust, brain = self.last(seen).split(1, 1)
         return mean + context[:, :1] + MIDDLE, TRUST * torch.sigmoid(trust - 1), brain
 
 

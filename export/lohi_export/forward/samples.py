@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.volume import Float32
 from lohi_export.pairs.files import read_labels
 
-HEADS = range(1, 11)
+HEADS = range(1, 13)
+UNSEEN = (11, 12)  # heads that no generator learned from
 BRAIN = range(1, 100)  # labels: FreeSurfer's structures
 
 
@@ -31,10 +33,13 @@ class Sample:
     Attributes:
         cells: scan and result, as the device lays them out.
         brain: float32 (x, y, z), share of each of those cells that is brain.
+        unseen: the generator did not learn from this head. Of such heads its results are worse, as
+            of those that a device sees.
     """
 
     cells: Cells
     brain: Float32
+    unseen: bool = False
 
     def mirrored(self) -> Sample:
         """Left and right exchanged."""
@@ -43,7 +48,15 @@ class Sample:
         place[0] *= -1
         parts = (a[::-1].copy() for a in (c.scan, c.result, c.inside, self.brain))
         scan, result, inside, brain = parts
-        return Sample(Cells(scan, result, place, inside, c.corner), brain)
+        return Sample(Cells(scan, result, place, inside, c.corner), brain, self.unseen)
+
+
+def choose(samples: Sequence[Sample], rng: np.random.Generator) -> Sample:
+    """One of them or its mirror image; of heads seen and unseen each half of the time."""
+    groups = [[s for s in samples if s.unseen == unseen] for unseen in (False, True)]
+    group = groups[int(rng.integers(2))] or samples
+    sample = group[int(rng.integers(len(group)))]
+    return sample.mirrored() if rng.random() < 0.5 else sample
 
 
 def read(data: Path, contrast: str, models: Models) -> list[Sample]:
@@ -58,7 +71,7 @@ def read(data: Path, contrast: str, models: Models) -> list[Sample]:
         raise UsageError(f"expected CONTRAST to be one of {', '.join(CONTRASTS)}, got {contrast}")
     found = [case for case in cases(data, HEADS) if case.contrast == contrast]
     if not found:
-        raise BadInput(f"{data}: expected {contrast} scans of heads 01-10, found none")
+        raise BadInput(f"{data}: expected {contrast} scans of heads 01-12, found none")
     return [_sample(case, models) for case in found]
 
 
@@ -73,4 +86,4 @@ def _sample(case: Case, models: Models) -> Sample:
     box = tuple(slice(a, a + n) for a, n in zip(cells.corner, cells.scan.shape, strict=True))
     brain = share[box]
     short = [(0, n - m) for n, m in zip(cells.scan.shape, brain.shape, strict=True)]
-    return Sample(cells, np.pad(brain, short))
+    return Sample(cells, np.pad(brain, short), case.head in UNSEEN)

@@ -14,45 +14,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lohi_edge.quality.result_faults import blob
-from lohi_edge.quality.scan import block_mean
 from lohi_edge.runtime import Progress
 from lohi_edge.volume import Float32
 from lohi_export.forward.network import MIDDLE, ForwardModel
-from lohi_export.forward.samples import Sample
+from lohi_export.forward.painting import Shown, paint
+from lohi_export.forward.samples import Sample, choose
 
 RATE = 2e-3
 EMA = 0.99
 GAIN = 0.08  # sd of the logarithm of a scan's brightness against its level
 SPOT_MM = 8.0
 LESION_SHARE = 0.5  # of steps
-# Of painted lesions: how many a scan, diameter, relative change in the result, that of the scan
-# over it, and what blurs them there (sd in voxels of 2 mm).
-LESIONS, LESION_MM, LESION_CHANGE, SEEN = 60, (5.0, 16.0), (0.1, 0.8), (0.7, 1.2)
-BLUR = (0.5, 0.5, 1.0)
+LESIONS = 60  # that scan and result both show, where there is room
 BLUR_MM = (1.0, 1.0, 2.0)  # sd: what such a spot is blurred by in a scan
 REACH = 4  # cells of the filter to either side
 LEAST = 0.05  # of the mean power, added to the spectrum
-
-
-def with_lesions(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Balls painted into scan and result alike: what both show is no departure, however odd.
-
-    Without them the model learns to expect nothing where a result looks like no healthy head.
-    """
-    cells = sample.cells
-    shown, seen = np.ones_like(cells.result), np.ones_like(cells.result)
-    where = 2 * np.argwhere(sample.brain > 0.95)
-    for _ in range(LESIONS):
-        at = where[int(rng.integers(len(where)))]
-        size, change = rng.uniform(*LESION_MM), rng.uniform(*LESION_CHANGE) * rng.choice((-1, 1))
-        box = tuple(slice(max(0, int(i - size)), int(i + size)) for i in at)
-        centre = [i + rng.uniform(0, 2) - s.start for i, s in zip(at, box, strict=True)]
-        ball = np.float32(change) * blob(shown[box].shape, centre, size, (2, 2, 2))
-        shown[box] *= 1 + ball
-        seen[box] *= 1 + np.float32(rng.uniform(*SEEN)) * ball
-    scan = cells.scan * block_mean(ndi.gaussian_filter(seen, BLUR), 2)
-    result = np.minimum(cells.result * shown, 1)
-    return replace(sample, cells=replace(cells, scan=scan, result=result))
 
 
 class _Tensors:
@@ -90,16 +66,15 @@ def train(samples: Sequence[Sample], steps: int, seed: int, progress: Progress) 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = ForwardModel()
-    both = [(sample, sample.mirrored()) for sample in samples]
-    tensors = [[_Tensors(sample, model) for sample in sides] for sides in both]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
-        number, side = int(rng.integers(len(both))), int(rng.integers(2))
-        scan = tensors[number][side]
+        sample = choose(samples, rng)
         if rng.random() < LESION_SHARE:
-            scan = _Tensors(with_lesions(both[number][side], rng), model)
+            # Else it learns to expect nothing where a result looks like no healthy head.
+            sample = replace(sample, cells=paint(sample, rng, LESIONS, [Shown.BOTH]).cells)
+        scan = _Tensors(sample, model)
         loss = scan.loss(model, float(np.exp(rng.normal(0, GAIN))))
         optimiser.zero_grad()
         loss.backward()
