@@ -1,4 +1,4 @@
-"""A wheelhouse around a package of one page, for what the installer does with any package."""
+"""Wheelhouses: one around a package of one page, and the one that `make` gathers."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def forward(
     steps: Annotated[int, typer.Option(min=1, help="Updates of the model.")] = 3000,
     painted: Annotated[
         int, typer.Option(min=1, help="Painted scans that the detector learns from.")
-    ] = 1200,
+    ] = 1000,
     threads: ThreadsOption = None,
 ) -> None:
     """Learn the forward model of one contrast, which predicts a scan from its result.
