@@ -48,10 +48,10 @@ def forward(
 ) -> None:
     """Learn the forward model of one contrast, which predicts a scan from its result.
 
-    The 64 mT scans of heads 01-12 are enhanced by this machine's bundle for that contrast; the
-    model learns to predict them from their results, and its detector to tell painted lesions that
-    one of the two lacks. Half of what they learn from is of heads 11 and 12, which the generator
-    did not learn from: they need several draws.
+    The 64 mT scans of heads 01-12 are enhanced by this machine's bundle for that contrast. The
+    model learns to predict those of heads 01-10 from their results; its detector learns to tell
+    painted lesions that one of the two lacks. Half of what the detector learns from is of heads 11
+    and 12, which neither generator nor model learned from: they need several draws.
     Example: lohi-export quality forward pairs T1w forward-T1w.onnx
     """
     from rich.console import Console

@@ -12,9 +12,9 @@ import torch
 from lohi_edge.errors import BadInput
 from lohi_edge.quality.forward import INPUTS, OUTPUTS, Cells
 from lohi_export.forward import detector, training
-from lohi_export.forward.detector import FEATURES, Detector, bank, look
+from lohi_export.forward.detector import FEATURES, SPOT, Detector, bank, look
 from lohi_export.forward.export import to_onnx
-from lohi_export.forward.network import HOLE, MIXED, REACH, ForwardModel, surroundings
+from lohi_export.forward.network import HOLE, REACH, ForwardModel, surroundings
 from lohi_export.forward.painting import Shown, paint
 from lohi_export.forward.samples import Sample, choose
 
@@ -74,7 +74,7 @@ def test_the_file_computes_what_was_learned(inputs):
     departures, spots, brain = (found[0, 0] for found in session.run(OUTPUTS, feed))
     np.testing.assert_allclose(spots, odds, atol=1e-3 * np.abs(odds).max())
     np.testing.assert_allclose(brain, chance, atol=1e-4)
-    of_spot = features[0, MIXED + 2 * len(surroundings()) + 3].numpy()
+    of_spot = features[0, SPOT].numpy()
     scale = np.abs(departures).sum() / np.abs(of_spot).sum()  # one for the whole scan
     np.testing.assert_allclose(departures, scale * of_spot, atol=1e-3 * np.abs(departures).max())
 

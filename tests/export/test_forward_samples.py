@@ -56,7 +56,8 @@ def test_of_a_contrast_only_the_training_heads_are_read_with_their_brain(data):
 
 
 def test_what_has_no_such_scans_is_refused(data):
-    with pytest.raises(BadInput, match="FLAIR scans of heads 01-12"):
-        read(data, "FLAIR", Models())
+    for contrast in ("FLAIR", "T2w"):  # of head 13 alone, and of head 03 alone
+        with pytest.raises(BadInput, match=f"{contrast} scans of heads 01-10 and of heads 11-12"):
+            read(data, contrast, Models())
     with pytest.raises(UsageError, match="T1w, T2w, FLAIR, got T9w"):
         read(data, "T9w", Models())

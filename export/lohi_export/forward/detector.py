@@ -26,12 +26,13 @@ from lohi_edge.volume import Float32
 from lohi_export.forward.network import MIXED, ForwardModel, surroundings
 from lohi_export.forward.painting import paint
 from lohi_export.forward.samples import Sample, choose
+from lohi_export.forward.training import REACH
 
 WIDTHS = (64, 32)
 FILTERS = (0.5, 0.8, 1.3, 2.0)  # cells; sd of Gaussians beside the spot's filter
-REACH = 4  # cells of every filter to either side
 NEAR, ABOUT = 3, 7  # cells across, in which the size of departures is averaged
-FEATURES = MIXED + 2 * len(surroundings()) + 3 + (1 + len(FILTERS)) + 6
+SPOT = MIXED + 2 * len(surroundings()) + 3  # the feature of the spot's filter; after it the others
+FEATURES = SPOT + (1 + len(FILTERS)) + 6
 LESIONS = (6, 23)  # of each kind in a scan
 GAIN = 0.05  # sd of the logarithm of a scan's brightness against its level
 COVERED = 0.45  # of a cell that a lesion takes
@@ -124,7 +125,7 @@ def gather(
         features, chance = look(model, filters, cells)
         brain = brain_of(chance, cells.inside > 0)
         free = np.argwhere(brain & ~painted.near)
-        strength = features[0, MIXED + 2 * len(model.around) + 3].abs().numpy()
+        strength = features[0, SPOT].abs().numpy()
         free = free[np.argsort(-strength[tuple(free.T)])]
         others = rng.permutation(free[STRONGEST:])[:OTHERS]
         share = max(0, len(free) - STRONGEST) / max(1, len(others))

@@ -64,14 +64,17 @@ def read(data: Path, contrast: str, models: Models) -> list[Sample]:
 
     Raises:
         UsageError: an unknown contrast.
-        BadInput: there is none.
+        BadInput: there is none of heads 01-10, or none of UNSEEN.
         BundleError: no model for the contrast.
     """
     if contrast not in CONTRASTS:
         raise UsageError(f"expected CONTRAST to be one of {', '.join(CONTRASTS)}, got {contrast}")
     found = [case for case in cases(data, HEADS) if case.contrast == contrast]
-    if not found:
-        raise BadInput(f"{data}: expected {contrast} scans of heads 01-12, found none")
+    if {case.head in UNSEEN for case in found} != {False, True}:
+        raise BadInput(
+            f"{data}: expected {contrast} scans of heads 01-10 and of heads 11-12, which no "
+            "generator learned from, found none of one or both"
+        )
     return [_sample(case, models) for case in found]
 
 
