@@ -14,19 +14,9 @@ from lohi_edge.errors import BundleError
 # reads a file or keeps state.
 ALLOWED = frozenset(
     {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "Relu", "LeakyRelu"}
-    | {"PRelu", "Clip", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "Div", "Concat", "Resize", "Pad"}
-    | {
-        "Abs",
-        "Log",
-        "Sqrt",
-        "GlobalAveragePool",
-        "MaxPool",
-        "AveragePool",
-        "DepthToSpace",
-        "Identity",
-        "Cast",
-        "Constant",
-    }
+    | {"PRelu", "Clip", "Tanh", "Sigmoid", "Abs", "Log", "Sqrt", "Add", "Sub", "Mul", "Div"}
+    | {"Concat", "Resize", "Pad", "MaxPool", "AveragePool", "GlobalAveragePool", "DepthToSpace"}
+    | {"Identity", "Cast", "Constant"}
     | {"QuantizeLinear", "DequantizeLinear"}
 )
 _EXTERNAL = 1  # TensorProto.DataLocation
