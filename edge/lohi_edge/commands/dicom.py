@@ -56,6 +56,7 @@ def receive(
     import signal
 
     from lohi_edge.dicom.receive import Listening, Receiver
+    from lohi_edge.watch.localfs import not_mounted
 
     listening = Listening(
         title=title,
@@ -66,6 +67,8 @@ def receive(
         tls=_tls(tls_cert, tls_key, tls_ca),
         reserve=reserve_mb << 20,
     )
+    if point := not_mounted(inbox):
+        _say(f"warning: {point} is not mounted: what is received lies hidden once it is")
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     with Receiver(inbox, listening, _say) as receiver:

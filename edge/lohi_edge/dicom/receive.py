@@ -22,6 +22,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.door import FIRST_SECONDS, MAX_INSTANCE, PDU_SECONDS, Door
+from lohi_edge.dicom.here import Here
 from lohi_edge.dicom.instance import ENHANCED, MR_IMAGE, parse
 from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
@@ -31,6 +32,7 @@ from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_
 OFFERED_PDU = 256 << 10
 IDLE_SECONDS = 60.0
 BACKLOG = 128  # with pynetdicom's 5, who connects in a burst tries again a second later
+ELSEWHERE = "the inbox is not the folder it was at the start: mount it again, or restart"
 SUCCESS, NO_RESOURCES, DUPLICATE = 0x0000, 0xA700, 0x0111
 MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
 SYNTAXES = [
@@ -73,24 +75,36 @@ class Receiver:
 
     Every instance becomes `inbox/<series token>/<instance token>.dcm`, tokens being hashes of the
     UIDs. An instance sent again is acknowledged again; another one under its UID is refused
-    (0x0111), so that nothing acknowledged is ever replaced.
+    (0x0111), so that nothing acknowledged is ever replaced. While the inbox is not the folder it
+    was at the start, as its mount has gone, every instance is refused (0xA700) and stays with its
+    sender.
 
     Args:
         inbox: folder for series.
         listening: where and to whom.
         log: told one line per event, without a word of any patient.
+        mark: of a receiver before this one, whose inbox it must be; None to begin with what is
+            there.
 
     Raises:
         UsageError: no caller is allowed, or a title or an address is malformed.
     """
 
-    def __init__(self, inbox: Path, listening: Listening, log: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        inbox: Path,
+        listening: Listening,
+        log: Callable[[str], Any],
+        mark: str | None = None,
+    ) -> None:
         if not listening.callers:
             raise UsageError("expected the AE titles that may send; name them with --caller")
         for title in (listening.title, *listening.callers):
             require_title(title)
         self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
+        self.mark = mark
+        self._here: Here | None = None
         self._server: Any = None
         self._writing = threading.Lock()
 
@@ -101,7 +115,8 @@ class Receiver:
 
     def __enter__(self) -> Receiver:
         listening = self._listening
-        make_directory(self._inbox)
+        self._here = Here(self._inbox, self.mark)
+        self.mark = self._here.mark
         _remove_leftovers(self._inbox)
         entity = AE(listening.title)
         entity.require_called_aet = True
@@ -147,6 +162,7 @@ class Receiver:
         )
 
     def _store(self, event: Any) -> int:
+        assert self._here
         event.assoc.dul.socket.recv.restart()
         token = ""
         try:
@@ -160,6 +176,8 @@ class Receiver:
             folder = self._inbox / token
             target = folder / f"{_token(instance.sop_uid)}.dcm"
             with self._writing:  # two associations may bring one UID at once
+                if not self._here.is_there():
+                    return self._refuse(NO_RESOURCES, ELSEWHERE)
                 if target.exists():
                     same = read_bytes(target, MAX_INSTANCE * 2) == data
                     return SUCCESS if same else self._refuse(DUPLICATE, "another one has its UID")
@@ -170,6 +188,8 @@ class Receiver:
                     fsync_directory(self._inbox)
                 with atomic_write(target) as file:
                     file.write(data)
+                if not self._here.is_there():  # the mount went meanwhile
+                    return self._refuse(NO_RESOURCES, ELSEWHERE)
         except BadInput as error:
             return self._refuse(NOT_UNDERSTOOD, str(error))
         except (DiskError, OSError):

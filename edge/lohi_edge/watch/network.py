@@ -103,6 +103,7 @@ class Network:
         self._settings = settings
         self.process: Process | None = None
         self._restart_at, self._restart_wait = 0.0, _RESTART_S[0]
+        self._mark: str | None = None  # by which each life of the child knows the inbox
         self.port = 0
         self.trouble: str | None = None
 
@@ -123,6 +124,7 @@ class Network:
                 first = {
                     **asdict(self._settings.dicom),
                     "inbox": str(self._inbox),
+                    "mark": self._mark,
                     "queue": str(self._state / FOLDER),
                     "reserve": int(self._settings.disk.reserve_gb * 1e9),
                 }
@@ -144,6 +146,7 @@ class Network:
 
     def _hear(self, event: str, **facts: Any) -> None:
         if event == "listening":
+            self._mark = facts.pop("mark")
             self.port, self.trouble, self._restart_wait = facts["port"], None, _RESTART_S[0]
         elif event == "refused":
             self.trouble = facts["why"]

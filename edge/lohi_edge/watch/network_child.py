@@ -30,9 +30,10 @@ def receive(settings: dict[str, Any], tls: Tls | None, send: Send) -> Receiver:
         tls=tls,
         reserve=settings["reserve"],
     )
-    receiver = Receiver(Path(settings["inbox"]), listening, lambda line: send("said", line=line))
+    inbox, mark = Path(settings["inbox"]), settings["mark"]
+    receiver = Receiver(inbox, listening, lambda line: send("said", line=line), mark)
     receiver.__enter__()
-    send("listening", port=receiver.port, title=settings["title"])
+    send("listening", port=receiver.port, title=settings["title"], mark=receiver.mark)
     return receiver
 
 

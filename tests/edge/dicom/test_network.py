@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +79,56 @@ def test_a_full_disk_is_said_before_anything_is_written(receiver, tmp_path):
     with pytest.raises(NetworkError, match="0xA700"):
         send([save(tmp_path / "a", slices(SMALL))], node)
     assert not list(inbox.rglob("*.dcm"))
+
+
+class TestAnInboxWhoseMountGoes:
+    """What lands on the bare folder below would be out of sight once the mount is back."""
+
+    def go(self, inbox):
+        inbox.rename(inbox.with_name("unmounted"))
+        inbox.mkdir()
+
+    def come_back(self, inbox):
+        shutil.rmtree(inbox)
+        inbox.with_name("unmounted").rename(inbox)
+
+    def test_its_sender_keeps_the_scan_until_it_is_back(self, receiver, tmp_path):
+        _, node, inbox, log = receiver()
+        folder = save(tmp_path / "a", slices(SMALL))
+        self.go(inbox)
+        with pytest.raises(NetworkError, match="0xA700"):
+            send([folder], node)
+        assert list(inbox.iterdir()) == []
+        assert "mount it again" in log[-1]
+        self.come_back(inbox)
+        assert send([folder], node) == 5
+        assert len(list(inbox.rglob("*.dcm"))) == 5
+
+    def test_while_an_instance_is_written(self, receiver, tmp_path, monkeypatch):
+        _, node, inbox, _ = receiver()
+
+        def too_late(path, usage=shutil.disk_usage):
+            self.go(inbox)
+            return usage(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("shutil.disk_usage", too_late)
+            with pytest.raises(NetworkError, match="0xA700"):
+                send([save(tmp_path / "a", slices(SMALL))], node)
+
+    def test_another_receiver_of_the_same_service_knows_it(self, receiver, tmp_path):
+        first, node, inbox, _ = receiver()
+        self.go(inbox)
+        (inbox / ".lohi-edge-here-0").mkdir()  # of another time, before it was a mount point
+        _, again, _, _ = receiver(mark=first.mark)
+        folder = save(tmp_path / "a", slices(SMALL))
+        with pytest.raises(NetworkError, match="0xA700"):
+            send([folder], again)
+        self.come_back(inbox)
+        assert send([folder], again) == send([folder], node) == 5
+
+    def test_two_receivers_into_one_inbox_share_its_mark(self, receiver):
+        assert receiver()[0].mark == receiver()[0].mark
 
 
 def test_leftovers_of_a_killed_receiver_are_removed(receiver, tmp_path):

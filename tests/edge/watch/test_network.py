@@ -13,7 +13,7 @@ import pytest
 from dicom_series import save, slices
 from helpers import small_head
 from lohi_edge.dicom.receive import Listening, Receiver
-from lohi_edge.dicom.send import Node, send
+from lohi_edge.dicom.send import NetworkError, Node, send
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import load
 from lohi_edge.watch import disk, network
@@ -119,6 +119,25 @@ def test_the_network_process_is_started_again_and_the_daemon_goes_on(box, tmp_pa
     os.kill(pid, signal.SIGKILL)
     box.wait(lambda: listening(box) and box.status()["dicom"]["pid"] != pid, "another")
     assert send([save(tmp_path / "scan", ball())], node) == 24
+    box.wait_states(done=1)
+    assert box.stop() == 0
+
+
+@pytest.mark.slow
+def test_another_network_process_takes_no_bare_folder_for_the_inbox(box, tmp_path):
+    node, made = scanner(box), save(tmp_path / "scan", ball())
+    box.start()
+    box.wait(lambda: listening(box), "listening")
+    pid = box.status()["dicom"]["pid"]
+    away = box.inbox.rename(box.inbox.with_name("unmounted"))
+    box.inbox.mkdir()
+    os.kill(pid, signal.SIGKILL)
+    box.wait(lambda: listening(box) and box.status()["dicom"]["pid"] != pid, "another")
+    with pytest.raises(NetworkError, match="0xA700"):
+        send([made], node)
+    box.inbox.rmdir()
+    away.rename(box.inbox)
+    assert send([made], node) == 24
     box.wait_states(done=1)
     assert box.stop() == 0
 
