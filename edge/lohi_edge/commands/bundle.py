@@ -85,10 +85,11 @@ def install(
 ) -> None:
     """Copy a bundle to this device, prove it there, and make it the active one.
 
-    Signature and serial are checked, engines built and accepted on the golden slices, and the
-    self-test is run, all before one rename switches to it; a running daemon follows by itself. A
-    bundle that fails anywhere is not activated: what was active stays active. The bundle before it
-    is kept: see rollback. Can be interrupted at any moment and repeated.
+    Signature and serial are checked (not older than the bundle of this name that is active, or
+    ships), engines built and accepted on the golden slices, and the self-test is run, all before
+    one rename switches to it; a running daemon follows by itself. A bundle that fails anywhere is
+    not activated: what was active stays active. The bundle before it is kept: see rollback. Can be
+    interrupted at any moment and repeated.
 
     Exit codes: 0 active, 2 usage, 4 self-test failed, 5 refused or not accepted, 6 disk.
 

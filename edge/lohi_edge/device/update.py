@@ -123,20 +123,29 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
 
 
 def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
-    """Signature and serial, against the device's record and against what is active."""
+    """Signature and serial, against the device's record and against what serves here."""
     signing.screen(bundle, allow_downgrade)
     name, serial = bundle.manifest.name, bundle.manifest.serial
     if allow_downgrade:
         return
-    for folder in set(library.pointer().active.values()):
+    pointer = library.pointer()
+    serving = {library.root / folder for folder in pointer.active.values()}
+    unserved = {
+        contrast for contrast in bundle.manifest.contrasts if contrast not in pointer.active
+    }
+    for folder in (*serving, *bundles.all_shipped()):
         try:
-            active = bundles.load(library.root / folder).manifest
+            manifest = bundles.read_manifest(folder)[0]
         except BundleError:
             continue  # a damaged one is what this installation may be about to replace
-        if active.name == name and serial < active.serial:
+        if folder not in serving and not unserved.intersection(manifest.contrasts):
+            continue  # it ships, and serves nothing here
+        if manifest.name == name and serial < manifest.serial:
+            how = "lohi-edge bundle rollback, or " if folder in serving else ""
             raise BundleError(
-                f"{bundle.path}: expected serial {active.serial} or later of {name}, got {serial}; "
-                "to go back: lohi-edge bundle rollback, or --allow-downgrade"
+                f"{bundle.path}: expected serial {manifest.serial} or later of {name}, which "
+                f"{'is active' if folder in serving else 'ships'}, got {serial}; to go back: "
+                f"{how}--allow-downgrade; a model of your own takes a name of its own"
             )
 
 

@@ -58,10 +58,31 @@ def test_a_bundle_of_another_contrast_leaves_the_others_alone(device, proved, ma
 def test_a_downgrade_needs_a_word_with_and_without_keys(device, proved, make_serial, tmp_path):
     device.install(make_serial(7))
     old = make_serial(6)
-    with pytest.raises(BundleError, match="expected serial 7 or later of identity, got 6"):
+    with pytest.raises(BundleError, match=r"expected serial 7 or later of identity.*got 6"):
         device.install(old)
     device.install(old, allow_downgrade=True)
     assert bundles.load(installed.resolve("T1w")).manifest.serial == 6
+
+
+class TestASerialBeforeTheOneThatShips:
+    def test_needs_a_word(self, device, proved, make_serial):
+        shipped = bundles.read_manifest(bundles.shipped("T1w"))[0]
+        old = make_serial(shipped.serial - 1, name=shipped.name)
+        with pytest.raises(BundleError, match=f"expected serial {shipped.serial} or later"):
+            device.install(old)
+        assert device.library.folders() == []
+        device.install(old, allow_downgrade=True)
+        device.install(old)  # it is active now: what ships serves T1w no more
+        assert bundles.load(installed.resolve("T1w")).manifest.serial == shipped.serial - 1
+
+    def test_needs_none_where_another_bundle_serves_the_contrast(self, device, proved, make_serial):
+        shipped = bundles.read_manifest(bundles.shipped("T1w"))[0]
+        device.install(make_serial(1))
+        device.install(make_serial(shipped.serial - 1, name=shipped.name))
+
+    def test_needs_none_of_a_later_one(self, device, proved, make_serial):
+        shipped = bundles.read_manifest(bundles.shipped("T1w"))[0]
+        device.install(make_serial(shipped.serial, name=shipped.name))
 
 
 def test_going_back_is_no_downgrade_to_the_daemon_s_models(device, proved, make_serial, keys):
