@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -145,10 +146,12 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
         association = entity.associate(
             node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
         )
-    except OSError as error:  # a name server that does not answer, too
-        raise NetworkError(
-            f"{node}: its address cannot be found: {(error.strerror or '').lower()}; check the name"
-        ) from None
+    except (socket.gaierror, UnicodeError) as error:  # a name server that does not answer, too
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise NetworkError(f"{node}: its address cannot be found: {why}; check the name") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise NetworkError(f"{node}: no connection can be made from here: {why}") from None
     # pynetdicom forgets to close the socket of an association that the other end has cut.
     connection = association.dul.socket.socket if association.dul.socket else None
     try:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import read_bytes
+
+_MAX_PEM = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,17 @@ class Tls:
         """An SSL context of either end.
 
         Raises:
-            UsageError: a file is missing or holds no certificate or key.
+            UsageError: a file cannot be read, and which; or one holds no certificate or key.
         """
         kind = _LateHandshake if server else ssl.SSLContext
         context = kind(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         try:
+            for file in (self.authority, self.certificate, self.key):
+                read_bytes(file, _MAX_PEM)  # says which and why, unlike what follows
             context.load_verify_locations(cafile=str(self.authority))
             context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"TLS files cannot be used: {error}; check the paths") from None
+        except (BadInput, OSError) as error:
+            raise UsageError(f"TLS files cannot be used: {error}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         return context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -61,9 +62,21 @@ def test_a_host_that_no_name_server_knows_is_a_node_that_does_not_answer(tmp_pat
     node = Node("PACS", "nowhere.invalid", 104)
     with pytest.raises(NetworkError, match="address cannot be found"):
         echo(node)
+    with pytest.raises(NetworkError, match="address cannot be found"):
+        echo(replace(node, host="n" * 64))
     queue = Queue(tmp_path / "queue")
     queue.add([save(tmp_path / "out", slices(SMALL))], node)
     assert "attempt 1, next in 5 s" in queue.run()[0]  # and the others have their turn
+
+
+def test_a_machine_without_descriptors_does_not_blame_the_address():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(NetworkError, match="from here: too many open files"):
+            echo(Node("PACS", "127.0.0.1", 104))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("title", ["", " ", "SEVENTEEN_LETTERS", "BACK\\SLASH", "M\u00dcLLER"])

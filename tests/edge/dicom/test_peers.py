@@ -97,8 +97,14 @@ def test_tls_lets_in_whom_the_authority_signed(receiver, tmp_path):
     for tls in (None, other):
         with pytest.raises(NetworkError):
             echo(node, tls)
-    with pytest.raises(UsageError, match="TLS files"):
-        Tls(inbox, inbox, inbox).context(server=True)
+    key, missing = good.key, tmp_path / "gone.pem"
+    for tls, why in (
+        (Tls(inbox, key, good.authority), f"{inbox}: expected a regular file"),
+        (Tls(missing, key, good.authority), f"{missing}: expected a file, found nothing"),
+        (Tls(good.certificate, key, key), "TLS files cannot be used"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            tls.context(server=True)
 
 
 @contextlib.contextmanager
