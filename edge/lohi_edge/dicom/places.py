@@ -31,6 +31,11 @@ class Part:
     path: Path
     member: int | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies beside others: the archive, of a member."""
+        return self.path.parent if self.member is None else self.path
+
 
 def parts_of(path: Path) -> list[Part]:
     """The files of a folder, members of a zip archive, files listed in a DICOMDIR, or one file.
@@ -81,6 +86,14 @@ def contents(parts: Sequence[Part]) -> Iterator[bytes]:
     finally:
         if archive:
             archive.close()
+
+
+def called(part: Part) -> str:
+    """A part's path, that of an archive with the name of the member in it."""
+    if part.member is None:
+        return str(part.path)
+    with zipfile.ZipFile(part.path) as archive:
+        return f"{part.path}: {archive.infolist()[part.member].filename!r}"
 
 
 def start_of(part: Part, size: int, archive: zipfile.ZipFile | None) -> tuple[bytes, bool]:

@@ -100,9 +100,11 @@ def only(path: Path, parts: Sequence[Part] | None = None) -> Series:
         parts: of the place; None for all of it.
 
     Raises:
-        BadInput: none, or several.
+        BadInput: none, or several, or a file is damaged.
     """
     found = find(path, parts)
+    if trouble := next((series.trouble for series in found.series if not series.instances), None):
+        raise BadInput(trouble)
     if len(found.series) > 1:
         names = ", ".join(series.name for series in found.series)
         raise BadInput(f"{path}: expected one series to enhance, found {names}; name one folder")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from lohi_edge.dicom import glance
 from lohi_edge.dicom.geometry import Frame, frames, stack
 from lohi_edge.dicom.glance import Glance
 from lohi_edge.dicom.instance import DIRECTORY, Instance, looks_like_dicom, parse
-from lohi_edge.dicom.places import Part, contents, parts_of
+from lohi_edge.dicom.places import Part, called, contents, parts_of
 from lohi_edge.errors import BadInput
 
 
@@ -26,6 +28,7 @@ class Series:
         parts: where its instances are, in the order of `instances`.
         instances: their headers.
         repeats: instances found more than once, byte for byte, and counted once.
+        trouble: why it must not be enhanced though it was found, or None.
     """
 
     path: Path
@@ -34,13 +37,17 @@ class Series:
     parts: tuple[Part, ...] = field(repr=False)
     instances: tuple[Instance, ...] = field(repr=False)
     repeats: int = 0
+    trouble: str | None = None
 
     def ordered(self) -> tuple[list[Frame], tuple[str, ...]]:
         """Its planes in spatial order, and what was noticed.
 
         Raises:
-            BadInput: slices are missing, repeated, mixed or sheared; says which.
+            BadInput: slices are missing, repeated, mixed or sheared, or a file that may be one of
+                them is damaged; says which.
         """
+        if self.trouble:
+            raise BadInput(self.trouble)
         if len({instance.sop_uid for instance in self.instances}) < len(self.instances):
             raise BadInput("one SOPInstanceUID stands for different images; export it again")
         ranked, notes = stack([f for instance in self.instances for f in frames(instance)])
@@ -73,32 +80,43 @@ def find(path: str | Path, parts: Sequence[Part] | None = None) -> Found:
     """The series of one patient in a folder (with its subfolders), zip, DICOMDIR or single file.
 
     Files that are not DICOM are passed over. Localizers, secondary captures, other modalities and
-    this package's own results are skipped and named in `skipped`.
+    this package's own results are skipped and named in `skipped`. A damaged file could be of any
+    series of its folder: these have a `trouble` that names it, and so has one that stands for it.
 
     Args:
-        parts: of the place, the only ones to look at; None for all of it.
+        parts: of the place, the only ones to look at, whose names are not told; None for all of it.
 
     Raises:
-        BadInput: nothing to enhance, several patients, or a damaged file; says which.
+        BadInput: nothing to enhance, several patients, or a damaged file and no series in another
+            folder; says which.
     """
     path = Path(path)
     try:
-        return _sorted(path, parts_of(path) if parts is None else parts)
+        return _sorted(path, parts_of(path) if parts is None else parts, parts is None)
     except BadInput as error:
         text_ = str(error)
         raise BadInput(text_ if text_.startswith(str(path)) else f"{path}: {text_}") from None
 
 
-def _sorted(path: Path, parts: Sequence[Part]) -> Found:
+def _sorted(path: Path, parts: Sequence[Part], named: bool) -> Found:
     groups: dict[str, list[tuple[Part, Instance, Glance]]] = {}
+    damaged: dict[Path, tuple[Part, str]] = {}  # the first of each folder
+    alone = len(parts) == 1
     for part, data in zip(parts, contents(parts), strict=False):
         if not looks_like_dicom(data[:132]):
             continue
-        if (instance := _image(data, alone=len(parts) == 1)) is None:
+        try:
+            if (instance := _image(data, alone)) is None:
+                continue
+            seen = glance.of(instance.header)
+        except BadInput as error:
+            why = f"{called(part)}: {error}" if named and not alone else str(error)
+            damaged.setdefault(part.folder, (part, why))
             continue
-        seen = glance.of(instance.header)
         groups.setdefault(seen.series_uid, []).append((part, instance, seen))
     if not groups:
+        for _, why in damaged.values():
+            raise BadInput(why)
         others = any(nifti.is_nifti_name(part.path) for part in parts)
         advice = "; of NIfTI files name each" if others else ""
         raise BadInput(f"expected DICOM images here, found none{advice}")
@@ -112,9 +130,12 @@ def _sorted(path: Path, parts: Sequence[Part]) -> Found:
             label = f"series {group[0][2].number or '?'} ({len(group)} files)"
             skipped.append(f"{label}: {reason}")
         else:
-            series.append(_series(path, group))
+            series.append(_series(path, group, damaged))
+    if damaged and all(one.trouble for one in series):
+        raise BadInput(next(why for _, why in damaged.values()))
     if not series:
         raise BadInput("nothing to enhance: " + "; ".join(skipped))
+    series.extend(_unreadable(part, why) for part, why in damaged.values())
     return Found(tuple(series), tuple(skipped))
 
 
@@ -128,7 +149,12 @@ def _image(data: bytes, alone: bool) -> Instance | None:
         raise
 
 
-def _series(path: Path, group: list[tuple[Part, Instance, Glance]]) -> Series:
+def _series(
+    path: Path,
+    group: list[tuple[Part, Instance, Glance]],
+    damaged: Mapping[Path, tuple[Part, str]],
+) -> Series:
+    near = next((damaged[part.folder][1] for part, _, _ in group if part.folder in damaged), None)
     kept: dict[tuple[str, str], tuple[Part, Instance]] = {}
     for part, instance, _ in group:
         kept.setdefault((instance.sop_uid, instance.sha256), (part, instance))
@@ -139,7 +165,14 @@ def _series(path: Path, group: list[tuple[Part, Instance, Glance]]) -> Series:
         parts=tuple(part for part, _ in kept.values()),
         instances=tuple(instance for _, instance in kept.values()),
         repeats=len(group) - len(kept),
+        trouble=near and f"a file beside it could be one of its slices: {near}",
     )
+
+
+def _unreadable(part: Part, why: str) -> Series:
+    """What stands for the damaged files of a folder, of which `part` is the first."""
+    token = hashlib.sha256(os.fsencode(part.path)).hexdigest()[:8]
+    return Series(part.path, f"series-unreadable-{token}", token, (part,), (), trouble=why)
 
 
 def _order(first: Glance) -> tuple[int, str]:

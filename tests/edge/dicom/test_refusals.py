@@ -9,7 +9,7 @@ import pytest
 from pydicom import uid as uids
 
 from dicom_series import SMALL, header, refusal, save, slices, write
-from lohi_edge import dicom
+from lohi_edge import batch, dicom
 from lohi_edge.errors import BadInput
 
 
@@ -112,6 +112,57 @@ def test_hostile_uids_are_refused_and_never_named(tmp_path, uid):
             ds.SeriesInstanceUID = uid
         message = refusal(save(tmp_path / "scan", made))
     assert "expected a valid SeriesInstanceUID" in message
+
+
+def evil(path, number=1):
+    """A file whose SeriesInstanceUID is none."""
+    ds = slices(SMALL, series=9)[number]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds.SeriesInstanceUID = "../evil"
+        return write(path, ds)
+
+
+class TestADamagedFileInATree:
+    def test_is_named_and_holds_up_the_series_of_its_folder_alone(self, tmp_path):
+        for series in (1, 2):
+            save(tmp_path / str(series), slices(SMALL, series=series))
+        bad = evil(tmp_path / "2" / "bad")
+        good, near, itself = dicom.find(tmp_path).series
+        assert dicom.read(good).shape[2] == 5
+        for series in (near, itself):
+            with pytest.raises(BadInput, match=f"{bad}: expected a valid SeriesInstanceUID"):
+                dicom.read(series)
+        assert "could be one of its slices" in near.trouble
+        assert str(bad) in refusal(tmp_path)  # where one series is asked for, this may be it
+
+    def test_is_one_scan_among_others_to_enhance(self, tmp_path, identity_bundle):
+        save(tmp_path / "1", slices(SMALL))
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir()
+            for number in (1, 2):
+                evil(tmp_path / folder / f"bad{number}", number)
+        scans = batch.expand([tmp_path])
+        outcomes = list(batch.run(scans, tmp_path / "out", print, bundle=identity_bundle))
+        assert [str(o.error).split(":")[0] for o in outcomes[1:]] == [
+            str(tmp_path / folder / "bad1") for folder in ("a", "b")
+        ]
+        assert batch.exit_code(outcomes[1:]) == 3
+
+    def test_where_nothing_else_is_it_is_the_reason(self, tmp_path):
+        bad = evil(save(tmp_path / "1", slices(SMALL)) / "bad")
+        with pytest.raises(BadInput, match=f"^{bad}: expected"):
+            dicom.find(tmp_path)
+        archive = shutil.make_archive(str(tmp_path / "scan"), "zip", tmp_path / "1")
+        with pytest.raises(BadInput, match=r"scan\.zip: 'bad': expected"):
+            dicom.find(archive)
+
+    def test_is_not_named_where_the_daemon_asks(self, tmp_path):
+        folder = save(tmp_path / "1", slices(SMALL))
+        parts = [dicom.Part(path) for path in (*folder.iterdir(), evil(folder / "PLANTED"))]
+        with pytest.raises(BadInput, match="valid SeriesInstanceUID") as caught:
+            dicom.only(folder, parts)
+        assert "PLANTED" not in str(caught.value)
 
 
 def test_a_file_that_changes_is_noticed(tmp_path):
