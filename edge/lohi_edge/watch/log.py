@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
 from lohi_edge import nifti
 from lohi_edge.watch.clock import wall
+
+_AS_A_NAME = r"(?<!\w){0}(?=[._]\w|/)|(?<=/){0}(?!\w)|^{0}(?=:)|(?<=['\"]){0}(?=['\"])"
 
 
 class Log:
@@ -37,12 +40,18 @@ def _word(value: Any) -> str:
 
 
 def without_names(message: str, path: str, scan: int) -> str:
-    """A message with every form of a scan's path replaced, so that it can be logged."""
+    """A message with every form of a scan's path replaced, so that it can be logged.
+
+    A form that might be a word of the message goes where it is, or begins, the name of a file or
+    folder: what is wrong with `error.nii` stays readable.
+    """
     pure = Path(path)
     forms = {path, pure.name, nifti.stem(pure), *pure.parts}
     for form in sorted(forms, key=len, reverse=True):
         if len(form) > 2:
-            message = message.replace(form, f"[scan {scan}]")
+            name = re.escape(form)
+            pattern = _AS_A_NAME.format(name) if form.isalnum() else name
+            message = re.sub(pattern, f"[scan {scan}]", message)
     return message
 
 

@@ -178,9 +178,23 @@ def test_file_systems(tmp_path, path, kind, network):
         localfs.require_local(Path(path), mounts)
 
 
+@pytest.mark.parametrize("name", ["scan", "error", "T1w", "512"])
+def test_a_message_keeps_words_that_merely_are_a_scan_s_name(name):
+    message = "no bundle for T1w: the scan is 512 wide, an error of the scan"
+    assert (
+        without_names(f"/in/{name}.nii: {message}", f"{name}.nii", 7) == f"/in/[scan 7]: {message}"
+    )
+
+
 def test_text_for_logs_and_terminals():
     message = "/in/DOE^JANE/sub-1_T1w.nii.gz: its sidecar sub-1_T1w.json is not JSON"
     told = without_names(message, "DOE^JANE/sub-1_T1w.nii.gz", 7)
     assert "DOE" not in told
     assert "sub-1" not in told
+    for name in ("scan", "DOE"):
+        told = without_names(
+            f"/in/{name}/x: no scan.nii: '{name}', {name}.json, {name}_desc-synthetic, /in/{name}",
+            f"{name}/{name}.nii", 7,
+        )  # fmt: skip
+        assert name not in told.replace("[scan 7]", "").replace("scan.nii", "")
     assert printable("a\x1b[2Jb\n\udcff") == "a\\x1b[2Jb\\n\\xff"
