@@ -66,7 +66,6 @@ _RULES: dict[str, tuple[Any, str]] = {
     "latency.device": (lambda v: v in ("auto", *CLASSES), f"auto or {', '.join(CLASSES)}"),
     **{f"latency.{name}_p95_s": (lambda v: v > 0, "more than 0") for name in CLASSES},
     "dicom.port": (lambda v: 0 <= v <= 65535, "0 to 65535"),
-    "dicom.title": (lambda v: 0 < len(v.strip()) <= 16, "1 to 16 characters"),
 }
 
 

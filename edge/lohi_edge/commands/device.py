@@ -29,7 +29,8 @@ def settings(
 ) -> None:
     """Print the settings in force: defaults, over them the file, over that the environment.
 
-    Exit codes: 0, 2 a setting that does not exist or is no value, or a folder that is not there.
+    Exit codes: 0, 2 where `watch` would refuse them: a setting that does not exist or is no value,
+    or with --folders a folder that is not there.
 
     Examples:
 
@@ -40,8 +41,10 @@ def settings(
     from lohi_edge.commands.watch import with_state
     from lohi_edge.console import show_mapping
     from lohi_edge.settings import load
+    from lohi_edge.watch import network
 
     found = with_state(load(config))
+    network.check(found)
     if folders:
         from lohi_edge.watch.folders import folders as check_folders
 

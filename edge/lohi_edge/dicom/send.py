@@ -54,12 +54,13 @@ class Node:
         """From "TITLE@host:port".
 
         Raises:
-            UsageError: it is written otherwise, or `caller` is no AE title.
+            UsageError: it is written otherwise, or `caller` or TITLE is no AE title.
         """
         require_title(caller)
         found = _NODE.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 65536:
             raise UsageError(f"expected a node as TITLE@host:port, got {text!r}")
+        require_title(found["title"])
         return cls(found["title"], found["host"].strip("[]"), int(found["port"]), caller)
 
     def __str__(self) -> str:

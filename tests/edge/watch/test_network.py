@@ -9,9 +9,11 @@ import urllib.request
 
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
 from dicom_series import save, slices
 from helpers import small_head
+from lohi_edge.cli import app
 from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import NetworkError, Node, send
 from lohi_edge.errors import UsageError
@@ -187,9 +189,16 @@ class TestOutgoing:
         ({"port": 1, "callers": ["A"], "title": "B\\C"}, "1 to 16 ASCII"),
         ({"send": ["A@host:1"], "title": "B\\C"}, "1 to 16 ASCII"),
         ({"send": ["nobody"]}, "TITLE@host:port"),
+        ({"send": ["M\u00dcLLER@host:1"]}, "1 to 16 ASCII"),
         ({"tls_cert": "c.pem"}, "together"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(values, message):
+def test_settings_that_cannot_work_are_refused(values, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         network.check(load(environ={}, overrides={"dicom": values}))
+    # And by the command that looks at them before the daemon does.
+    config = tmp_path / "config.toml"
+    lines = (f"{key} = {json.dumps(value)}" for key, value in values.items())
+    config.write_text("\n".join(("[dicom]", *lines)))
+    run = CliRunner().invoke(app, ["settings", "--config", str(config)])
+    assert isinstance(run.exception, UsageError)
