@@ -33,12 +33,14 @@ def keygen(stem: Path) -> tuple[Path, Path]:
     """Write a new key pair: STEM.key (mode 0600) and STEM.pub; returns both paths.
 
     Raises:
-        UsageError: either file is there already.
+        UsageError: either file is there already, or the stem names a folder.
         DiskError: they cannot be written; neither is left.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if not stem.name:
+        raise UsageError(f"expected a stem such as maker, got {str(stem)!r}")
     private, public = stem.with_name(stem.name + ".key"), stem.with_name(stem.name + ".pub")
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,6 +45,12 @@ def test_a_signed_bundle_verifies_and_the_private_key_is_private(make_bundle, ke
     signing.verify(signed(make_bundle(), keys), keys[1])
 
     assert keys[0].stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("stem", ["", ".", "/"])
+def test_keys_need_a_name(stem):
+    with pytest.raises(UsageError, match="expected a stem"):
+        signing.keygen(Path(stem))
 
 
 def test_an_unsigned_bundle_is_refused_on_a_configured_device_alone(
