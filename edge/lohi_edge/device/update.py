@@ -124,10 +124,11 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
 
 def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
     """Signature and serial, against the device's record and against what serves here."""
-    signing.screen(bundle, allow_downgrade)
-    name, serial = bundle.manifest.name, bundle.manifest.serial
     if allow_downgrade:
+        signing.admit(bundle, allow_downgrade)  # remembered now: the self-test's daemon asks too
         return
+    signing.screen(bundle)
+    name, serial = bundle.manifest.name, bundle.manifest.serial
     pointer = library.pointer()
     serving = {library.root / folder for folder in pointer.active.values()}
     unserved = {

@@ -55,9 +55,16 @@ def test_a_bundle_of_another_contrast_leaves_the_others_alone(device, proved, ma
         assert device.library.roll_back() == {"T1w": first}
 
 
-def test_a_downgrade_needs_a_word_with_and_without_keys(device, proved, make_serial, tmp_path):
-    device.install(make_serial(7))
-    old = make_serial(6)
+@pytest.mark.parametrize("trusting", [False, True])
+def test_a_downgrade_needs_a_word(device, monkeypatch, make_serial, keys, trusting):
+    # As the self-test's daemon does, before the bundle is active.
+    monkeypatch.setattr(update, "_prove", lambda b, *_: {"model": Models(b.path).get("T1w")})
+    new, old = make_serial(7), make_serial(6)
+    for path in (new, old):
+        signing.sign(path, keys[0])
+    if not trusting:
+        (device.keys / keys[1].name).unlink()
+    device.install(new)
     with pytest.raises(BundleError, match=r"expected serial 7 or later of identity.*got 6"):
         device.install(old)
     device.install(old, allow_downgrade=True)
