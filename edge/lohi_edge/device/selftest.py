@@ -41,6 +41,11 @@ BLOCK_MM = 8
 ROUNDING = 0.5  # of INTENSITY_MAX: what storing a result as int16 may change
 LOSS_DB = 0.5  # a result may be so much farther from the truth than its scan
 _STOP_S = 20.0
+# Whoever starts the daemon may be killed, or lose its terminal: then the daemon ends too.
+_TETHERED = (
+    "import os, signal, sys; from lohi_edge.watch.process import die_with; "
+    "die_with(int(sys.argv.pop(1)), signal.SIGTERM); from lohi_edge.cli import main; main()"
+)
 _KEEP = ("runtime", "precision", "threads", "prefer")
 
 
@@ -159,7 +164,7 @@ def _through_the_daemon(
     (folder / "none.toml").touch()
     shutil.copyfile(demo.SCAN, inbox / demo.SCAN.name)
     command = [
-        sys.executable, "-m", "lohi_edge", "watch", str(inbox), str(outbox),
+        sys.executable, "-c", _TETHERED, str(os.getpid()), "watch", str(inbox), str(outbox),
         "--state", str(state), "--config", str(folder / "none.toml"), "--bundle", str(bundle),
     ]  # fmt: skip
     log = folder / "log"

@@ -111,7 +111,7 @@ def enter(oom_score: int = 0) -> Send:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     if oom_score:
         with contextlib.suppress(OSError):  # some containers forbid it
             Path("/proc/self/oom_score_adj").write_text(str(oom_score))
@@ -141,8 +141,9 @@ def in_thread(work: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=or_crash, args=(work, *arguments), daemon=True).start()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """From now on this process gets a signal when its parent ends, however it does."""
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above could notice

@@ -54,14 +54,20 @@ class Device:
 
     def run(self, *words: object, **extra: str) -> subprocess.CompletedProcess[str]:
         """`lohi-edge` in a process of its own."""
+        process = self.start(*words, **extra)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(self, *words: object, **extra: str) -> subprocess.Popen[str]:
+        """As `run`, without waiting for its end."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LOHI_EDGE_")}
         paths = [p for p in sys.path if p.endswith(("/edge", "/calibration", "/export"))]
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "lohi_edge", *map(str, words)],
             env={**clean, **self.variables, "PYTHONPATH": os.pathsep.join(paths), **extra},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
 
     def install(self, source: Path, **options) -> dict:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +85,29 @@ def test_the_private_daemon_gets_nothing_of_the_device_s_settings():
     }  # fmt: skip
     assert found["LOHI_EDGE_ENHANCE_PRECISION"] == "int8"
     assert found["LOHI_EDGE_ENHANCE_THREADS"] == "3"
+
+
+def runs_in(folder: Path) -> bool:
+    """Whether a process has the folder, or one below, on its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if bytes(folder) in path.read_bytes():
+                return True
+    return False
+
+
+def test_the_private_daemon_ends_with_a_self_test_that_is_killed(device, make_serial, tmp_path):
+    bundle, private = make_serial(1), tmp_path / "private"
+    private.mkdir()
+    with device.start("selftest", "--bundle", bundle, TMPDIR=str(private)) as test:
+        while not runs_in(private):
+            assert test.poll() is None
+        test.kill()
+    for _ in range(600):
+        if not runs_in(private):
+            return
+        time.sleep(0.1)
+    pytest.fail("the daemon lives on")
 
 
 def test_block_means_are_means_of_whole_blocks():
