@@ -102,6 +102,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "neighbouring slices differ more than anatomy does: slices may be out of order, or this is "
         "no 64 mT scan",
     ),
+    "field_strength": (
+        "",
+        "its header says {value:g} T: a high-field scan already, which needs no enhancement by "
+        "this model",
+    ),
     "high_field": (
         "",
         "this is as sharp as a high-field scan: it needs no enhancement by this model",

@@ -22,8 +22,8 @@ _MASKED = "the background is masked: there is no air to measure"
 class _Scene:
     """What several metrics share, computed once when first asked for."""
 
-    def __init__(self, scan: Scan, contrast: str) -> None:
-        self.scan, self.contrast = scan, contrast
+    def __init__(self, scan: Scan, contrast: str, tesla: float | None = None) -> None:
+        self.scan, self.contrast, self.tesla = scan, contrast, tesla
 
     @cached_property
     def noise(self) -> float:
@@ -76,6 +76,11 @@ class _Scene:
             raise NotApplicable(_MASKED)
         return level
 
+    def field_strength(self) -> float:
+        if self.tesla is None:
+            raise NotApplicable("neither header nor sidecar states a field strength in tesla")
+        return self.tesla
+
     def turned(self) -> float:
         found = self.recognition.turned
         if found is None:
@@ -125,6 +130,7 @@ METRICS: dict[str, tuple[str, Better, Compute]] = {
     "shading": ("log sd", "low", lambda s: signal.shading(s.field, s.scan.inner)),
     "sharp_in_plane": ("ratio", "range", lambda s: s.sharp_in_plane),
     "sharp_through": ("ratio", "range", lambda s: s.sharp_through),
+    "field_strength": ("T", "low", _Scene.field_strength),
     "high_field": ("ratio", "low", lambda s: min(s.sharp_in_plane, s.sharp_through)),
     "clipped": ("ratio", "low", lambda s: signal.clipped(s.scan.native, s.scan.level)),
     "echo": ("ratio", "low", lambda s: artefacts.echo(s.scan.native)),
@@ -157,6 +163,18 @@ class Fitness:
         }
 
 
+def stated_tesla(volume: Volume) -> float | None:
+    """The field strength that a scan's header or sidecar states, in tesla; None where it does not.
+
+    No magnet of a scanner for people has 30 T: larger figures are gauss or millitesla.
+    """
+    sidecar = volume.origin.sidecar if volume.origin else None
+    stated = (sidecar or {}).get("MagneticFieldStrength")
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 30:
+        return None
+    return float(stated)
+
+
 def high_field(volume: Volume, fine: Volume) -> float:
     """The metric of that name alone: sharpness along the axis where it is least."""
     _, _, compute = METRICS["high_field"]
@@ -171,7 +189,7 @@ def assess(volume: Volume, fine: Volume, contrast: str) -> Fitness:
         fine: the same at 1 mm isotropic.
         contrast: what it is taken for, "T1w", "T2w" or "FLAIR".
     """
-    scene = _Scene(lay_out(volume, fine), contrast)
+    scene = _Scene(lay_out(volume, fine), contrast, stated_tesla(volume))
     measures = {
         name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()

@@ -12,10 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_series import instances, save, slices
+from dicom_series import enhanced, instances, save, slices
 from lohi_edge import enhance
 from lohi_edge.dicom.folder import write_folder
 from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.quality.verdict import shipped
 from lohi_edge.volume import Volume
 
 
@@ -95,6 +96,22 @@ def test_nothing_of_the_patient_is_in_names_or_receipts(tmp_path, identity_bundl
     assert not [path for path in out.rglob("*") if "PLANTED" in path.name]
     assert "PLANTED" not in "".join(capfd.readouterr())
     assert "PLANTED" not in repr(result.volume.origin)
+
+
+@pytest.mark.parametrize("make", [slices, enhanced])
+def test_a_header_that_states_a_high_field_is_warned_of(tmp_path, identity_bundle, make):
+    made = {tesla: make(MagneticFieldStrength=tesla) for tesla in ("3", "0.064")}
+    name = "field_strength"  # a phantom is held by the other limits that ship
+    limits = {"scan": {c: {name: own[name]} for c, own in shipped()["scan"].items()}}
+    told = {}
+    for tesla, found in made.items():
+        folder = save(tmp_path / tesla, found if isinstance(found, list) else [found])
+        result = enhance(folder, bundle=identity_bundle, limits=limits)
+        told[tesla] = [r for r in result.receipt["reasons"] if r["name"] == name]
+    (reason,) = told["3"]
+    assert reason["level"] == "warn"
+    assert "its header says 3 T" in reason["text"]
+    assert told["0.064"] == []
 
 
 def test_nifti_on_request_and_contrast_by_description(tmp_path, identity_bundle):

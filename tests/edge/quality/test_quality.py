@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,14 @@ def test_a_strong_fault_moves_its_metric(clean, fault, metric, up):
     value = assess(np.ascontiguousarray(damaged)).measures[metric].value
     assert value is not None
     assert (value > clean[metric] * 1.1 + 1e-6) if up else (value < clean[metric] * 0.9)
+
+
+@pytest.mark.parametrize("stated", [None, "3", True, 640, float("nan"), [3]])
+def test_a_field_strength_that_is_not_in_tesla_is_none(tmp_path, stated):
+    path = tmp_path / "a_T1w.nii.gz"
+    path.write_bytes(demo.SCAN.read_bytes())
+    path.with_name("a_T1w.json").write_text(json.dumps({"MagneticFieldStrength": stated}))
+    assert fitness.stated_tesla(nifti.read(path)) is None
 
 
 def test_a_masked_background_has_no_air_to_measure():
