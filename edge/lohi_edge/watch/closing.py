@@ -217,7 +217,8 @@ class Closing:
         target = moved(self.outbox.root, scan.path, kind)
         if place is not None:
             return target
-        return originals.home(target, self.root / scan.path, scan.mark)
+        original, shares = self.root / scan.path, kind == "originals"
+        return originals.home(target, original, scan.mark, shares)
 
     def _intended(self, scan: Scan) -> str:
         return "kept" if self.settings.watch.originals == "keep" else "pending"

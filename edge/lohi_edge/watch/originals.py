@@ -19,16 +19,17 @@ from lohi_edge.watch.sidecars import is_shared, sidecar_of
 COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds only
 
 
-def home(target: Path, original: Path, mark: str) -> Path:
+def home(target: Path, original: Path, mark: str, shares: bool = False) -> Path:
     """Where a scan's original goes, or went: the first of the target's numbers that is free.
 
     Free for its sidecar as well, which goes with it: two scans may have come under one name. A
-    sidecar does not go beside x.nii where its own scan is x.nii.gz.
+    sidecar does not go beside x.nii where its own scan is x.nii.gz, unless it is there already.
 
     Args:
         target: in the outbox.
         original: in the inbox, where it may be no more.
         mark: of the original there.
+        shares: two scans may have one sidecar there as here: none of them comes back alone.
     """
     if not os.path.lexists(original):
         return find(target, mark) or target
@@ -39,7 +40,7 @@ def home(target: Path, original: Path, mark: str) -> Path:
         for name in _numbered(target)
         if _fits(original, name)
         and _fits(beside, sidecar_of(name))
-        and not (paired and is_shared(name))
+        and not (paired and is_shared(name) and not (shares and _same(beside, sidecar_of(name))))
     )
 
 

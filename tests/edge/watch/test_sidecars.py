@@ -101,8 +101,29 @@ def test_one_of_two_scans_stays_until_both_have_left(leaving):
     assert files(leaving.root) == {}
     if leaving.settings.watch.originals == "move":
         assert files(leaving.outbox.root / "originals") == {
-            "T1.nii": b"T1.nii", "T1.json": b"{}", "T1-2.nii.gz": b"T1.nii.gz", "T1-2.json": b"{}",
+            "T1.nii": b"T1.nii", "T1.json": b"{}", "T1.nii.gz": b"T1.nii.gz",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_receipts_of_two_scans_that_share_one_name_the_originals(parts, first):
+    """Both are computed before either leaves."""
+    set_originals(parts, "move")
+    scans = [arrive(parts, "T1.nii", b"T1.nii", b"{}"), arrive(parts, "T1.nii.gz", b"T1.nii.gz")]
+    sources = {scan.path: parts.source(scan, "result") for scan in scans}
+    for scan in (scans[first], scans[1 - first]):
+        finish(parts, scan)
+    for name, source in sources.items():
+        assert (parts.outbox.root / "result" / source).resolve().read_bytes() == name.encode()
+
+
+def test_two_scans_without_a_result_come_back_with_their_sidecar_each(parts):
+    set_originals(parts, "move")
+    scans = [arrive(parts, "T1.nii", b"T1.nii", b"{}"), arrive(parts, "T1.nii.gz", b"T1.nii.gz")]
+    for scan in scans:
+        parts.close_without_result(scan, "failed", "why")
+    left = files(parts.outbox.root / "failed")
+    assert (left["T1.json"], left["T1-2.json"]) == (b"{}", b"{}")
 
 
 def test_one_does_not_go_beside_a_scan_of_the_other_suffix(parts):
