@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from lohi_edge.errors import LohiError
+from lohi_edge.cli import run_app
 from lohi_export.commands import register
 
 app = typer.Typer(
@@ -23,8 +21,4 @@ register(app)
 
 def main() -> None:
     """Entry point; errors a user can cure end in one line and their exit code."""
-    try:
-        app()
-    except LohiError as error:
-        sys.stderr.write(f"lohi-export: {error}\n")
-        raise SystemExit(error.exit_code) from None
+    run_app(app)

@@ -43,13 +43,27 @@ def test_help_tells_the_defaults_that_are_written_in_words() -> None:
     assert "[default: DATA/.slices]" in result.output
 
 
+@pytest.mark.parametrize(
+    ("command", "folder", "code", "why"),
+    [
+        ("train", "--data", 3, "expected pairs of sub-*"),
+        ("simulate", "--volumes", 2, "expected --labels FOLDER"),
+    ],
+)
 def test_a_users_error_is_one_line_and_its_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    folder: str,
+    code: int,
+    why: str,
 ) -> None:
-    assert run(["train", "--data", str(tmp_path), "--out", str(tmp_path / "r")], monkeypatch) == 3
+    arguments = [command, folder, str(tmp_path), "--out", str(tmp_path / "r")]
+    assert run(arguments, monkeypatch) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("lohi-export: expected pairs of sub-*")
+    assert lines[0].startswith(f"error: {why}")
     assert not (tmp_path / "r").exists()
 
 

@@ -129,4 +129,4 @@ def test_a_batch_that_cannot_be_shared_ends_both_processes(
         *("--data", str(toy), "--out", str(tmp_path / "run"), "--device", "cpu"),
     )
     assert done.returncode != 0
-    assert "lohi-export: expected a batch that 2 processes can share, got 3" in done.stderr
+    assert "error: expected a batch that 2 processes can share, got 3" in done.stderr

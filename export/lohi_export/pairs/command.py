@@ -41,35 +41,31 @@ def simulate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from lohi_edge.errors import LohiError, UsageError
+    from lohi_edge.errors import UsageError
     from lohi_export.pairs import dataset
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
 
     console = Console(stderr=True)
     written = 0
-    try:
-        if source == "volumes" and scans > 1:
-            raise UsageError("expected --scans with --labels only; use --draws for volumes")
-        if source == "volumes" and volumes is not None and labels is None:
-            work = plan_volumes(volumes, out, draws, seed, contrast)
-        elif source == "labels" and labels is not None and volumes is None:
-            numbers = parse_heads(heads)
-            work = plan(labels, out, numbers, draws, seed, contrast, scans)
-        else:
-            raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
-        dataset.write_description(out, from_labels=source == "labels")
-        columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-            task = bar.add_task("pairs", total=len(work))
-            for job, fresh in dataset.write_pairs(work, jobs):
-                written += fresh
-                bar.update(task, advance=1, description=job.image("64mT").name)
-        if preview is not None:
-            save_preview(dataset.simulate_job(work[0]), preview)
-    except LohiError as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(error.exit_code) from error
+    if source == "volumes" and scans > 1:
+        raise UsageError("expected --scans with --labels only; use --draws for volumes")
+    if source == "volumes" and volumes is not None and labels is None:
+        work = plan_volumes(volumes, out, draws, seed, contrast)
+    elif source == "labels" and labels is not None and volumes is None:
+        numbers = parse_heads(heads)
+        work = plan(labels, out, numbers, draws, seed, contrast, scans)
+    else:
+        raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
+    dataset.write_description(out, from_labels=source == "labels")
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("pairs", total=len(work))
+        for job, fresh in dataset.write_pairs(work, jobs):
+            written += fresh
+            bar.update(task, advance=1, description=job.image("64mT").name)
+    if preview is not None:
+        save_preview(dataset.simulate_job(work[0]), preview)
     typer.echo(f"{len(work)} pairs in {out}: {written} written, {len(work) - written} kept")
 
 
