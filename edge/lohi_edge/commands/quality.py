@@ -14,7 +14,13 @@ from lohi_edge.commands.options import BundleOption, Json, PreferOption, print_j
 if TYPE_CHECKING:
     from lohi_edge.nifti_header import Prefer
 
-Scans = Annotated[list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files.")]
+Scans = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SCAN...",
+        help="NIfTI files or a folder of them; a folder, zip or DICOMDIR of DICOM series.",
+    ),
+]
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
 Original = Annotated[
     Path | None,
@@ -49,8 +55,13 @@ def qc(
     Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle, or
     one that is not made for the contrast.
 
-    Example: lohi-edge qc scan.nii.gz --json
+    Examples:
+
+      lohi-edge qc scan.nii.gz --json
+
+      lohi-edge qc study/
     """
+    from lohi_edge.batch import expand
     from lohi_edge.quality.qc import check, exit_code, line
     from lohi_edge.settings import load
 
@@ -59,7 +70,8 @@ def qc(
     bundle = Path(daemon.bundle) if daemon.bundle else None
     named = contrast or daemon.contrast
     form = cast("Prefer | None", prefer.value if prefer else daemon.prefer)
-    records = [check(scan, named, own, bundle, form) for scan in scans]
+    found = expand(scans, lambda line: sys.stderr.write(line + "\n"))
+    records = [check(scan, named, own, bundle, form) for scan in found]
     if limits is None and own:
         sys.stderr.write("judged by enhance.limits of the daemon's settings\n")
     if as_json:

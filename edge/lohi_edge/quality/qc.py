@@ -13,13 +13,14 @@ from lohi_edge.bundle import CONTRASTS
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
+from lohi_edge.dicom import Series
 from lohi_edge.errors import BundleError, LohiError, OtherContrast, UsageError
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.inspect import inspect
 
 
 def check(
-    scan: Path,
+    scan: Path | Series,
     contrast: str | None = None,
     limits: Path | Mapping[str, Any] | None = None,
     bundle: Path | None = None,

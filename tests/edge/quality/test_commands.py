@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dicom_series import ball, localizer, save
 from lohi_edge import bundle as bundles
 from lohi_edge import nifti
 from lohi_edge.cli import app
@@ -121,6 +122,25 @@ def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):
     free.write_text(json.dumps({"base": "none"}))
     assert CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)]).exit_code == 0
     assert CliRunner().invoke(app, ["qc", str(path.with_name("no.nii"))]).exit_code == 3
+
+
+def test_qc_takes_folders_as_enhance_does(write_scan, tmp_path, strict):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("a_T1w.nii.gz", "b_T1w.nii.gz", "b_desc-synthetic.nii.gz"):
+        shutil.copy(write_scan("scan_T1w.nii.gz"), scans / name)
+    for series in (1, 2):
+        save(tmp_path / "study" / str(series), ball(series))
+    save(tmp_path / "study" / "scout", localizer())
+    folders = [str(tmp_path / name) for name in ("scans", "study", "none")]
+    run = CliRunner().invoke(app, ["qc", *folders, "--json", "--limits", str(strict)])
+    names = [record["source"]["path"] for record in json.loads(run.stdout)]
+    assert names[:2] == ["a_T1w.nii.gz", "b_T1w.nii.gz"]
+    assert [name[:9] for name in names[2:4]] == ["series-1-", "series-2-"]
+    assert names[4:] == ["none"]
+    assert all("error" not in record for record in json.loads(run.stdout)[:4])
+    assert "a localizer" in run.stderr
+    assert run.exit_code == 3
 
 
 def test_qc_judges_by_the_limits_of_the_bundle_that_would_run(write_scan, tmp_path, monkeypatch):
