@@ -45,17 +45,19 @@ pytestmark = [
 
 
 def write_models(root: Path) -> None:
-    """On the stick a bundle of serial 3, and one of serial 1 that was installed long ago."""
+    """A model of one's own: on the stick serial 3, and serial 1 that was installed long ago."""
     package = "opt/lohi-edge/versions/*/lib/python3*/site-packages/lohi_edge"
     (source,) = root.glob(f"{package}/bundles/t1w-edge")
-    manifest = json.loads((source / "manifest.json").read_text())
+    manifest = json.loads((source / "manifest.json").read_text()) | {"name": "t1w-mine"}
     stick, bundles = root / "media/stick", root / "var/lib/lohi-edge/bundles"
     stick.mkdir(parents=True)
-    with zipfile.ZipFile(stick / "t1w-edge.zip", "w") as archive:
+    with zipfile.ZipFile(stick / "t1w-mine.zip", "w") as archive:
         for name in manifest["files"]:
             archive.write(source / name, name)
         archive.writestr("manifest.json", json.dumps({**manifest, "serial": 3}))
-    shutil.copytree(source, bundles / "t1w-edge-1-00000000")
+    old = bundles / "t1w-mine-1-00000000"
+    shutil.copytree(source, old)
+    (old / "manifest.json").write_text(json.dumps({**manifest, "serial": 1}))
 
 
 def run(*command: object, **kwargs) -> subprocess.CompletedProcess[str]:

@@ -93,7 +93,7 @@ def install(
 
     Exit codes: 0 active, 2 usage, 4 self-test failed, 5 refused or not accepted, 6 disk.
 
-    Example: sudo -u lohi-edge lohi-edge bundle install /media/stick/t1w-edge.zip
+    Example: sudo -u lohi-edge lohi-edge bundle install /media/stick/t1w-mine.zip
     """
     from lohi_edge.device import update
     from lohi_edge.device.library import Library
@@ -139,7 +139,7 @@ def activate(
 ) -> None:
     """Make an installed bundle the active one, proved again as `install` does.
 
-    Example: sudo -u lohi-edge lohi-edge bundle activate t1w-edge-3
+    Example: sudo -u lohi-edge lohi-edge bundle activate t1w-mine-3
     """
     from lohi_edge.device import update
     from lohi_edge.device.library import Library
@@ -179,7 +179,7 @@ def remove(
 ) -> None:
     """Remove an installed bundle and its engines, to free the disk; the active one stays.
 
-    Example: sudo -u lohi-edge lohi-edge bundle remove t1w-edge-1
+    Example: sudo -u lohi-edge lohi-edge bundle remove t1w-mine-1
     """
     from lohi_edge.device import update
     from lohi_edge.device.library import Library
