@@ -10,7 +10,7 @@ from typing import Any
 
 from lohi_edge import delivery, nifti
 from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.files import is_file, read_bytes
+from lohi_edge.files import is_directory, is_file, read_bytes
 from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.verdict import PARTS, limits_for
 
@@ -87,6 +87,25 @@ def refuse_other_limits(
                     f"{path}: this result was judged by other limits of {name} than those "
                     "given; judge it anew with --overwrite"
                 )
+
+
+def find_receipt(path: Path) -> Path:
+    """Where the receipt of a result is: itself, beside the image, or alone in a folder.
+
+    Args:
+        path: a receipt, a result, or a folder that holds one result, as the daemon makes them.
+
+    Raises:
+        BadInput: a folder without a result or with several; says which file to name.
+    """
+    beside = path if path.suffix == ".json" else delivery.receipt_path(path)
+    if is_file(beside) or not is_directory(path):
+        return beside
+    found = [file.name for file in sorted(path.glob("*.json")) if read_receipt(file)]
+    if len(found) == 1:
+        return path / found[0]
+    got = f"found {', '.join(found)}: name one" if found else "found none: name its receipt (.json)"
+    raise BadInput(f"{path}: expected a folder with one result, {got}")
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:

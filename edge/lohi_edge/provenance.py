@@ -19,12 +19,12 @@ from lohi_edge.pipeline import enhance
 
 
 def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The receipt beside a result (or the receipt itself), as (path, record).
+    """The receipt of a result, of the folder that holds it, or itself, as (path, record).
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or several in the folder.
     """
-    beside = path if path.suffix == ".json" else delivery.receipt_path(path)
+    beside = finished.find_receipt(path)
     record = finished.read_receipt(beside)
     if record is None:
         raise BadInput(f"{beside}: expected the receipt of a result here, found none")

@@ -21,7 +21,9 @@ Scans = Annotated[
         help="NIfTI files or a folder of them; a folder, zip or DICOMDIR of DICOM series.",
     ),
 ]
-Output = Annotated[Path, typer.Argument(metavar="OUT", help="A result, or its receipt.")]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUT", help="A result, its receipt, or the folder of one result.")
+]
 Original = Annotated[
     Path | None,
     typer.Option("--scan", help="The scan it was made from.  [default: where the receipt says]"),
@@ -83,16 +85,24 @@ def qc(
 
 
 def report(
-    receipts: Annotated[list[Path], typer.Argument(metavar="RECEIPT...", help="JSON files.")],
+    receipts: Annotated[
+        list[Path],
+        typer.Argument(metavar="RECEIPT...", help="JSON files, results, or folders of one result."),
+    ],
 ) -> None:
     """Make the HTML page and the contact sheet of results, from their receipts.
 
-    Example: lohi-edge report scan_desc-synthetic.json
+    Examples:
+
+      lohi-edge report scan_desc-synthetic.json
+
+      lohi-edge report outbox/scan/
     """
+    from lohi_edge.finished import find_receipt
     from lohi_edge.report import write
 
     for path in receipts:
-        for made in write(path):
+        for made in write(find_receipt(path)):
             if made:
                 sys.stdout.write(f"{made}\n")
 

@@ -40,6 +40,28 @@ def test_a_scan_in_another_folder_is_explained_where_it_is_named(
     assert json.loads(wrong.stdout)["checks"]["source"] == "changed"
 
 
+def test_the_folder_of_one_result_is_enough(apart, identity_bundle, write_scan):
+    _, result = apart
+    folder = result.parent
+    (folder / "other.json").write_text('{"a": 1}')
+    words = ("explain", folder, "--bundle", identity_bundle, "--json")
+    assert json.loads(call(*words).stdout)["result"] == result.name
+    page = result.name.replace(".nii.gz", "_report.html")
+    for named in (folder, result):
+        assert call("report", named).stdout.splitlines()[0] == str(folder / page)
+        (folder / page).unlink()
+    enhance(write_scan("scans/b_T1w.nii.gz"), out=folder, bundle=identity_bundle)
+    receipts = sorted(path.name for path in folder.glob("*desc-synthetic*.json"))
+    for command, at, why in (
+        ("explain", folder, f"found {', '.join(receipts)}: name one"),
+        ("report", folder, "name one"),
+        ("explain", folder.parent, "found none: name its receipt"),
+    ):
+        error = call(command, at).exception
+        assert isinstance(error, BadInput)
+        assert why in str(error)
+
+
 def test_a_scan_elsewhere_is_reproduced_where_it_is_named(apart, identity_bundle):
     scan, result = apart
     asked = ("reproduce", result, "--bundle", identity_bundle, "--json")
@@ -62,8 +84,8 @@ def test_qc_and_volumes_take_the_transform_that_is_named(write_scan):
 
 def test_a_folder_of_nifti_files_is_not_called_one_without_dicom(write_scan):
     folder = write_scan("scans/scan_T1w.nii.gz").parent
-    found = json.loads(call("qc", folder, "--json").stdout)[0]
-    assert "of NIfTI files name each" in found["error"]["message"]
+    with pytest.raises(BadInput, match="of NIfTI files name each"):
+        enhance(folder)
 
 
 def test_a_report_of_no_receipt_at_all_says_so(tmp_path):
