@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lohi_edge import dicom, nifti
 from lohi_edge.clock import Clock
@@ -58,11 +58,22 @@ def says_synthetic(origin: Origin) -> str | None:
     """What says that an image was computed; None where nothing does."""
     if origin.synthetic:
         return "its origin"
-    if origin.kind == "nifti" and nifti.is_synthetic(origin.header):
+    if origin.kind == "nifti" and (
+        nifti.is_synthetic(origin.header) or _begins(origin.header["aux_file"])
+    ):
         return "its header"
     if nifti.names_result(origin.name):  # other tools rewrite headers
         return "its name"
-    return "its sidecar" if "LohiEdge" in (origin.sidecar or {}) else None
+    sidecar = origin.sidecar or {}
+    if "LohiEdge" in sidecar or dicom.says_synthetic(sidecar):
+        return "its sidecar"
+    return None
+
+
+def _begins(comments: Any) -> bool:
+    """Whether the start of a derived series' ImageComments, which dcm2niix keeps in `aux_file`."""
+    words = bytes(comments.item())
+    return len(words) > 16 and dicom.DESCRIPTION.encode().startswith(words[:23])
 
 
 def stem(scan: Path | Series | Volume) -> str:

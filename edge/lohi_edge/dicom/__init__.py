@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from lohi_edge.dicom.attributes import DESCRIPTION
+from lohi_edge.dicom.converted import says_synthetic
 from lohi_edge.dicom.folder import folder_digest
 from lohi_edge.dicom.places import Part
 from lohi_edge.dicom.read import only, read
@@ -15,6 +17,7 @@ from lohi_edge.dicom.sheet import write_sheet
 from lohi_edge.dicom.write import write
 
 __all__ = [
+    "DESCRIPTION",
     "Found",
     "Part",
     "Series",
@@ -23,6 +26,7 @@ __all__ = [
     "is_dicom",
     "only",
     "read",
+    "says_synthetic",
     "write",
     "write_sheet",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 
@@ -12,7 +13,9 @@ import pytest
 from pydicom import uid as uids
 
 from dicom_series import RECORD, enhanced, instances, papaya, save, slices
-from lohi_edge import dicom
+from lohi_edge import dicom, nifti
+from lohi_edge.errors import BadInput
+from lohi_edge.source import refuse_synthetic
 
 
 def test_says_synthetic_and_keeps_whose_it_is(derived):
@@ -119,6 +122,26 @@ def test_dcm2niix_and_dciodvfy_accept_it(tmp_path, derived, grid, kind):
     points = np.vstack([corners, np.ones(8)])
     assert np.abs((image.affine - volume.affine) @ points).max() < 1e-3
     assert np.abs(image.get_fdata() - volume.data).max() <= 0.51 * written["slope"]
+
+
+@pytest.mark.parametrize("trace", ["header", "ImageType", "SeriesDescription"])
+def test_a_derived_series_that_was_converted_is_no_scan(tmp_path, derived, trace):
+    if not shutil.which("dcm2niix"):
+        pytest.skip("dcm2niix is not installed")
+    folder, _, _ = derived(slices())
+    command = ["dcm2niix", "-z", "n", "-f", "scan_T1w", "-o", str(tmp_path), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    file, sidecar = tmp_path / "scan_T1w.nii", tmp_path / "scan_T1w.json"
+    said = json.loads(sidecar.read_text())
+    if trace == "header":
+        sidecar.unlink()
+    else:
+        sidecar.write_text(json.dumps({trace: said[trace]}))
+        image = nib.load(file)
+        nib.save(nib.Nifti1Image(image.get_fdata(dtype="f4"), image.affine), file)
+    where = "header" if trace == "header" else "sidecar"
+    with pytest.raises(BadInput, match=f"synthetic already \\(its {where} says so"):
+        refuse_synthetic(nifti.read(file))
 
 
 @pytest.mark.parametrize(
