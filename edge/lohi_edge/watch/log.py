@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lohi_edge import nifti
+from lohi_edge.manifest import CONTRASTS
 from lohi_edge.watch.clock import wall
 
 _AS_A_NAME = r"(?<!\w){0}(?=[._]\w|/)|(?<=/){0}(?!\w)|^{0}(?=:)|(?<=['\"]){0}(?=['\"])"
@@ -42,15 +43,17 @@ def _word(value: Any) -> str:
 def without_names(message: str, path: str, scan: int) -> str:
     """A message with every form of a scan's path replaced, so that it can be logged.
 
-    A form that might be a word of the message goes where it is, or begins, the name of a file or
-    folder: what is wrong with `error.nii` stays readable.
+    A form that might be a word of the message, in small letters alone or a contrast's name, goes
+    where it is, or begins, the name of a file or folder: what is wrong with `error.nii` stays
+    readable. All others go everywhere, since they may be somebody's name or number.
     """
     pure = Path(path)
     forms = {path, pure.name, nifti.stem(pure), *pure.parts}
     for form in sorted(forms, key=len, reverse=True):
         if len(form) > 2:
             name = re.escape(form)
-            pattern = _AS_A_NAME.format(name) if form.isalnum() else name
+            wordlike = form in CONTRASTS or (form.isalpha() and form.islower())
+            pattern = _AS_A_NAME.format(name) if wordlike else name
             message = re.sub(pattern, f"[scan {scan}]", message)
     return message
 
