@@ -166,6 +166,7 @@ def realism(
     made = sorted(data.glob(f"sub-*/ses-64mT/anat/*_{contrast}.nii.gz"))
     if not made:
         raise BadInput(f"{data}: expected {contrast} scans of `lohi-export simulate`, found none")
+    make_directory(out)
     # Spread over heads and settings.
     chosen = made[:: -(-len(made) // limit)]
     seen = [
@@ -174,7 +175,6 @@ def realism(
     ]
     own, others = seen[: len(scans)], seen[len(scans) :]
     rows = real.compare(own, others)
-    make_directory(out)
     with atomic_write(out / "statistics.csv") as file:
         file.write(real.to_csv(rows).encode())
     with atomic_write(out / "realism.png") as file:

@@ -113,9 +113,9 @@ def verify(
     if data:
         names = _names(subjects) or precision_data.part_of(opened.manifest, "test")
         held_out = precision_data.heads(data, opened.manifest, names, cache)
+    make_directory(out)  # before minutes of work that could not be written
     with _progress() as stage:
         report = verifying.verify(opened, held_out, stage("Runtimes"), _region_volumes(held_out))
-    make_directory(out)
     for name, text in (
         ("report.json", verifying.to_json(report)),
         ("report.html", verifying.to_html(report)),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lohi_calibration import graph
 from lohi_calibration.choose import choose as choose_slices
 from lohi_edge import bundle as bundles
-from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.errors import BundleError, DiskError, UsageError
 from lohi_edge.runtime import choose
 from lohi_export import precision, verify
 from lohi_export.cli import app
@@ -134,6 +134,13 @@ def test_the_report_has_a_row_for_everything_that_runs_here(make_bundle):
     page = verify.to_html(report)
     assert page.count("<tr class=good>") == len(ran)
     assert "passed" in page
+
+
+def test_verify_measures_nothing_that_it_cannot_write(make_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "verify", lambda *_: pytest.fail("measured for nothing"))
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["verify", str(make_bundle()), "--out", str(tmp_path / "file")])
+    assert isinstance(done.exception, DiskError)
 
 
 def test_a_failed_gate_fails_the_report(make_bundle, tmp_path):
