@@ -39,8 +39,11 @@ def study(
 
     session.set_up_cpu(threads)
     where = choose_device(device).type
+    study = Study(loaded, where, threads)
+    for line in study.outsiders():
+        session.console.print(line, markup=False)
     try:
-        outcome = Study(loaded, where, threads).run()
+        outcome = study.run()
     except Stopped as stopped:
         raise typer.Exit(stopped.exit_code) from None
     sys.stdout.write(f"{report.write(loaded, outcome, where)}\n")

@@ -14,7 +14,7 @@ from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
 from lohi_export.record import LEARNED, Origin, began_with, read_record
 from lohi_export.run import Run, data_digest, open_run
-from lohi_export.splits import Split
+from lohi_export.splits import Split, outsiders
 from lohi_export.study import measure
 from lohi_export.study.bench import RAW, TRUTH, Bench, Trained
 from lohi_export.study.cases import segmentation_digest
@@ -107,6 +107,11 @@ class Study:
             scans += [self._measured(pair, number, models) for pair in slices]
             folds.append(Fold(split, data_digest(slices), models))
         return Outcome(folds, scans, self._segmenting.digest if self._segmenting else None)
+
+    def outsiders(self) -> list[str]:
+        """What splits and data set do not have in common, in words: such heads go unreported."""
+        lines = [line for split in self._splits for line in outsiders(split, self._pairs)]
+        return list(dict.fromkeys(lines))
 
     def _select(self, split: Split, part: str) -> list[Any]:
         return select(self._pairs, split[part], part)

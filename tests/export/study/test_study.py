@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export import session
 from lohi_export.cli import app
 from lohi_export.study import bench
@@ -124,6 +124,19 @@ def test_a_run_that_knows_the_test_heads_is_refused(
     config.write_text(text + f'[model.lohiresgan]\nrun = "{given}"\n')
     with pytest.raises(UsageError, match=words):
         studies.Study(configuration.load(config), "cpu", 1).run()
+
+
+def test_heads_of_the_split_that_the_data_set_lacks_are_named(finished: Path) -> None:
+    config = finished.parent / "more.toml"
+    text = (finished.parent / "study.toml").read_text()
+    # The one model is a loaded run: no training names them.
+    config.write_text(
+        text.replace('["04"]', '["04", "99"]').replace('"lohiresgan", "lohiresgan-plain"', '"unet"')
+        + '[model.unet]\nrun = "nowhere"\n'
+    )
+    result = CliRunner().invoke(app, ["study", str(config), "--device", "cpu", "--threads", "1"])
+    assert isinstance(result.exception, BadInput)  # of the run that is not there
+    assert "test subjects without a pair in the data set: 99" in result.output
 
 
 def test_another_models_run_is_refused(finished: Path) -> None:
