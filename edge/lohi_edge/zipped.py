@@ -86,7 +86,10 @@ def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if not _NAME.fullmatch(entry.filename):
-            raise BundleError(f"{path}: not a file name of a bundle: {entry.filename[:60]!r}")
+            raise BundleError(
+                f"{path}: expected the files of one bundle without their folder, got "
+                f"{entry.filename[:60]!r}; pack them with: zip -j {path.name} BUNDLE/*"
+            )
         if kind not in (0, stat.S_IFREG):
             raise BundleError(f"{path}: expected regular files alone, {entry.filename} is none")
         if entry.flag_bits & 1 or entry.compress_type not in _METHODS:

@@ -47,11 +47,11 @@ def entry(name, mode=stat.S_IFREG | 0o644):
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (entry("../evil.txt"), "not a file name"),
-        (entry("/etc/evil.txt"), "not a file name"),
-        (entry("sub/evil.txt"), "not a file name"),
-        (entry("sub/"), "not a file name"),
-        (entry("..\\evil.txt"), "not a file name"),
+        (entry("../evil.txt"), "without their folder"),
+        (entry("/etc/evil.txt"), "without their folder"),
+        (entry("sub/evil.txt"), "without their folder.*zip -j b.zip"),
+        (entry("sub/"), "without their folder"),
+        (entry("..\\evil.txt"), "without their folder"),
         (entry("link.onnx", stat.S_IFLNK | 0o777), "regular files alone"),
         (entry("pipe.onnx", stat.S_IFIFO | 0o600), "regular files alone"),
     ],
