@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from lohi_edge import nifti
 from lohi_edge.bundle import load
@@ -17,6 +18,7 @@ from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.slices import SliceContract, intensity_range
 from lohi_export import session
 from lohi_export.bundling import write_bundle
+from lohi_export.cli import app
 from lohi_export.networks import build_generator
 from lohi_export.onnx_export import export, export_checked, fold_batch_norm, infer
 from lohi_export.run import open_run
@@ -158,3 +160,9 @@ def test_nothing_is_left_behind_when_a_run_has_no_weights(
     with pytest.raises(BadInput, match="no weights yet"):
         write_bundle(run, tmp_path / "bundle", {}, None, "1.0", 1)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_in_the_way_is_found_before_anything_is_measured(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["bundle", str(tmp_path / "no run"), str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    assert "expected a new directory" in str(done.exception)
