@@ -50,10 +50,20 @@ def train(
     bank: Annotated[Path, typer.Option(help="Folder of `morphometry bank`.")],
     out: Annotated[Path, typer.Option(help="Run folder; an unfinished run there is resumed.")],
     heads: HeadsOption = "1-10",
-    first: Annotated[int, typer.Option(min=1, help="Heads painted for the first stage.")] = 300,
+    first: Annotated[int, typer.Option(min=0, help="Heads painted for the first stage.")] = 300,
     second: Annotated[int, typer.Option(min=1, help="And for the second.")] = 600,
     lr: Annotated[float, typer.Option(help="Highest learning rate of the first.")] = 2e-3,
     lr_second: Annotated[float, typer.Option(help="Of the second.")] = 1e-3,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set of `lohi-export simulate`: every second head of the second stage is "
+            "one of its scans, its 3 T partner or the result of this machine's bundle."
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="ONNX file of `export` that a new run begins with.")
+    ] = None,
     amp: Annotated[bool, typer.Option("--amp", help="Compute the second in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: ThreadsOption = None,
@@ -63,16 +73,30 @@ def train(
 
     Example: lohi-export morphometry train --bank bank --out runs/segmenter --max-minutes 60
     """
+    from functools import partial
+
+    from lohi_edge.errors import BadInput
+    from lohi_edge.manifest import CONTRASTS
+    from lohi_edge.models import Models
+    from lohi_export.morphometry import scans
+    from lohi_export.morphometry.export import read_model
     from lohi_export.morphometry.train import Bank, Options, fit, reporter
     from lohi_export.pairs.command import parse_heads
     from lohi_export.session import set_up_cpu
     from lohi_export.stopping import Stop
 
     set_up_cpu(threads)
-    crops = Bank(bank, parse_heads(heads))
+    if not (first or init):
+        raise BadInput("expected --init with --first 0, for the second stage builds on the first")
+    numbers = parse_heads(heads)
+    crops, scanned = Bank(bank, numbers), None
+    if data:
+        found = scans.find(data, [f"{n:02d}" for n in numbers], CONTRASTS)
+        scanned = partial(scans.draw, found, Models(threads=threads))
     options = Options((first, second), (lr, lr_second), seed, amp)
     with Stop(max_minutes) as stop:
-        fit(crops, out, options, stop, reporter(options))
+        begun = read_model(init) if init else None
+        fit(crops, out, options, stop, reporter(options), scanned, begun)
     raise typer.Exit(stop.exit_code)
 
 

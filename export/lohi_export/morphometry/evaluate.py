@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lohi_edge import nifti
 from lohi_edge.bundle import load
 from lohi_edge.errors import BadInput
 from lohi_edge.manifest import CONTRASTS
 from lohi_edge.models import Models
-from lohi_edge.pipeline import enhance
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, intracranial, region_volumes
 from lohi_edge.quality.regions import CSF, REGIONS, TOTAL, VENTRICLES
 from lohi_edge.volume import Volume
+from lohi_export.morphometry import scans
 from lohi_export.morphometry.targets import regions_of
 from lohi_export.pairs.files import read_labels
 
-KINDS = ("64mT", "3T", "synthetic")
 TISSUES: dict[str, tuple[int, ...]] = {
     "white matter": (2, 41, 7, 46),
     "cortex": (3, 42, 8, 47),
@@ -69,30 +66,11 @@ def measure(
     """
     models = Models(bundle) if bundle else None
     served = load(bundle).manifest.contrasts if bundle else CONTRASTS
-    count = 0
-    for low in sorted(data.glob("sub-*/ses-64mT/anat/*.nii.gz")):
-        match = re.fullmatch(r"sub-(\w+?)_ses-64mT_(run-\w+)_(T1w|T2w|FLAIR)\.nii\.gz", low.name)
-        if not match or match[1] not in heads or match[3] not in served:
-            continue
-        folder = low.parents[2] / "ses-3T" / "anat"
-        head, run, contrast = match.groups()
-        truth = _truth(folder / f"sub-{head}_ses-3T_{run}_dseg.nii.gz")
-        images = {
-            "64mT": nifti.read(low),
-            "3T": nifti.read(folder / f"sub-{head}_ses-3T_{run}_{contrast}.nii.gz"),
-        }
-        if models:
-            result = enhance(low, bundle=models, contrast=contrast, deliver_held=True).volume
-            assert result
-            images["synthetic"] = result
-        for kind, image in images.items():
-            count += 1
-            yield compare(truth, image, segmenter, (head, contrast, kind))
-    if not count:
-        raise BadInput(
-            f"{data}: expected {' or '.join(served)} scans of heads {heads} with segmentations, "
-            "found none"
-        )
+    for scan in scans.find(data, heads, served):
+        truth = _truth(scan.dseg)
+        for kind in scans.KINDS if models else scans.KINDS[:2]:
+            image = scan.image(kind, models)
+            yield compare(truth, image, segmenter, (scan.head, scan.contrast, kind))
 
 
 def compare(
@@ -132,7 +110,7 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
     and images, as the study has it, and `ventricles_to_3T` the same of all ventricles together.
     """
     report: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in scans.KINDS:
         of = [row for row in rows if row.kind == kind]
         if not of:
             continue

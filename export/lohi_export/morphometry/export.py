@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import torch
 from onnx import TensorProto
 
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.quality.features import ATLAS_SHAPE, CLASSES, FIRST, SECOND
-from lohi_edge.quality.segmenter_file import ATLAS, ERRORS, INPUTS, OUTPUTS, Errors
+from lohi_edge.quality.segmenter_file import ATLAS, ERRORS, INPUTS, OUTPUTS, Errors, load
 from lohi_export.morphometry.networks import SLOPE, Model, Voxels, Window
 from lohi_export.onnx_graph import Graph
 
@@ -36,10 +39,45 @@ def export(model: Model, errors: Errors) -> bytes:
     return graph.file("segmenter", inputs, outputs, {ERRORS: json.dumps(errors, sort_keys=True)})
 
 
+def read_model(path: Path) -> Model:
+    """The model that `export` wrote; its atlas to within the file's rounding.
+
+    Raises:
+        BadInput: no such file.
+        BundleError: not a segmenter, or not one of this shape.
+    """
+    atlas = load(path, 1).atlas
+    graph = onnx.load(path).graph
+    stored = {w.name: onnx.numpy_helper.to_array(w) for w in graph.initializer}
+    convs = [node for node in graph.node if node.op_type == "Conv"]
+    weights = [stored.get(name, np.empty(0)) for node in convs for name in node.input[1:]]
+    model = Model(np.array(atlas))
+    layers = [*_linear(model.first), *_convolutions(model.second)]
+    own = [p for layer in layers for p in layer.parameters()]
+    sizes = [p.numel() for p in own]
+    if [w.size for w in weights] != sizes:
+        raise BundleError(f"{path}: expected a segmenter with layers of {sizes} weights")
+    with torch.no_grad():
+        for parameter, read in zip(own, weights, strict=True):
+            parameter.copy_(torch.from_numpy(np.array(read)).reshape(parameter.shape))
+    return model
+
+
+def _linear(stage: Voxels) -> list[torch.nn.Linear]:
+    return [m for m in stage.layers if isinstance(m, torch.nn.Linear)]
+
+
+def _convolutions(stage: Window) -> list[torch.nn.Module]:
+    """In the order in which `_second` writes them."""
+    pairs = [*zip(stage.down, stage.deep, strict=True)]
+    pairs += zip(reversed(stage.up), reversed(stage.join), strict=True)
+    return [stage.narrow, stage.stem, *chain.from_iterable(pairs), stage.last]
+
+
 def _first(graph: Graph, stage: Voxels) -> None:
     """Linear layers as convolutions of size 1 over the voxels."""
     name = INPUTS[0]
-    layers = [m for m in stage.layers if isinstance(m, torch.nn.Linear)]
+    layers = _linear(stage)
     for layer in layers:
         kernel = graph.weight(layer.weight.detach().numpy()[:, :, None])
         inputs = [name, kernel, graph.weight(layer.bias.detach().numpy())]

@@ -54,6 +54,11 @@ def paint(codes: Codes, rng: np.random.Generator) -> Painted:
     low, high = (float(v) for v in np.percentile(image[::2, ::2, ::2], PERCENTILES))
     gamma = np.float32(np.exp(rng.uniform(-0.4, 0.4)))
     image = np.maximum(scaled(image, low, max(high, low + 1e-3)), 0) ** gamma
+    return paired(image, codes, sulcus, mirrored)
+
+
+def paired(image: Float32, codes: Codes, sulcus: float, mirrored: bool) -> Painted:
+    """A window (*CROP) and its truth from codes (CROP_MM) at 1 mm, both mirrored or neither."""
     counts, right, left = targets(codes, sulcus)
     if mirrored:
         right, left = left, right

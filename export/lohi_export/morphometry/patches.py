@@ -1,4 +1,4 @@
-"""What the segmenter's second stage learns from: patches of painted heads."""
+"""What the segmenter's second stage learns from: patches of heads, painted or simulated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from lohi_edge.quality import features, tissue
 from lohi_edge.quality.features import CLASSES, FLOOR
 from lohi_edge.quality.frame import CROP
 from lohi_export.morphometry import voxels
-from lohi_export.morphometry.bank import Codes
 from lohi_export.morphometry.networks import Model, Window
-from lohi_export.morphometry.painting import paint
+from lohi_export.morphometry.painting import Painted
 
 PATCH = (56, 72, 56)  # voxels of 2 mm, a third of the window
 LARGEST_STEP = 1.0  # norm of a gradient, which no norms in the network bound
@@ -26,7 +25,7 @@ DICE_WEIGHT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """One painted head.
+    """One head.
 
     Attributes:
         context: float16 (SECOND, *CROP), what the stage sees; the first stage's answer is in it.
@@ -40,9 +39,8 @@ class Head:
     left: NDArray[np.uint8]
 
 
-def look(model: Model, codes: Codes, rng: np.random.Generator) -> Head:
-    """Paint a crop and let the first stage answer."""
-    painted = paint(codes, rng)
+def look(model: Model, painted: Painted, rng: np.random.Generator) -> Head:
+    """A window as the second stage sees it: the first stage answers."""
     first = voxels.answer(model, painted.image, voxels.misplaced(painted, rng))
     context = features.context(painted.image, first).astype(np.float16)
     return Head(context, painted.counts, painted.right, painted.left)

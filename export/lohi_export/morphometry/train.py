@@ -19,6 +19,7 @@ from lohi_export.morphometry import patches, voxels
 from lohi_export.morphometry.atlas import make_atlas
 from lohi_export.morphometry.bank import Codes
 from lohi_export.morphometry.networks import Model
+from lohi_export.morphometry.painting import Painted, paint
 from lohi_export.stopping import Stop
 
 INTERVAL = 20  # heads between checkpoints
@@ -28,6 +29,7 @@ EMA = 0.99
 STAGES = ("first", "second")
 CHECKPOINT, MODEL = "checkpoint.safetensors", "segmenter"
 Report = Callable[[int, int, float, float], None]
+Scanned = Callable[[np.random.Generator], Painted]
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,29 @@ class Bank:
         if not self.crops:
             raise BadInput(f"{folder}: expected crops of heads {sorted(wanted)}; make the bank")
 
+    def draw(self, rng: np.random.Generator) -> Codes:
+        """Any of the crops."""
+        return self.crops[rng.integers(len(self.crops))]
 
-def fit(bank: Bank, folder: Path, options: Options, stop: Stop, report: Report) -> None:
-    """Train both stages until their end or `stop`; `averaged` reads the result."""
+
+def fit(
+    bank: Bank,
+    folder: Path,
+    options: Options,
+    stop: Stop,
+    report: Report,
+    scanned: Scanned | None = None,
+    init: Model | None = None,
+) -> None:
+    """Train both stages until their end or `stop`; `averaged` reads the result.
+
+    Every second head of the second stage is what `scanned` gives, where there is such a thing.
+    `init` is what a new run begins with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     path = folder / CHECKPOINT
-    model = Model(None if path.is_file() else make_atlas(bank.crops))
+    model = init or Model(None if path.is_file() else make_atlas(bank.crops))
     smooth = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=False
     )
@@ -93,11 +111,11 @@ def fit(bank: Bank, folder: Path, options: Options, stop: Stop, report: Report) 
         optimizer = optimizers[STAGES[number]]
         for group in optimizer.param_groups:
             group["lr"] = options.lr[number] * 0.5 * (1 + math.cos(math.pi * progress))
-        codes = bank.crops[rng.integers(len(bank.crops))]
         if number:
-            heads.append(patches.look(teacher, codes, rng))
+            painted = scanned(rng) if scanned and done % 2 else paint(bank.draw(rng), rng)
+            heads.append(patches.look(teacher, painted, rng))
         else:
-            lessons.append(voxels.lesson(model, codes, rng))
+            lessons.append(voxels.lesson(model, bank.draw(rng), rng))
         for _ in range(UPDATES[number]):
             if number:
                 loss, told = patches.update(model.second, optimizer, heads, rng, options.amp)
