@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from lohi_edge.bundle import shipped
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.quality import segmenter_file
 from lohi_edge.quality.features import FIRST, SECOND
 from lohi_edge.quality.regions import REGIONS, STRUCTURES, TOTAL
 from lohi_export.morphometry import (
     evaluate,
     export,
+    networks,
+    painting,
     patches,
     targets,
     train,
@@ -83,7 +85,39 @@ def test_the_file_answers_as_the_trained_model_does(run, tmp_path):
     assert np.abs(second).max() > 1e-3
     assert network.atlas == pytest.approx(model.atlas.numpy(), abs=0.005)
     assert network.errors == errors
+    assert export.export(export.read_model(path), errors) == path.read_bytes()
     assert onnxruntime.InferenceSession(path.read_bytes()).get_inputs()[0].name == "first"
+
+
+def test_weights_of_another_shape_are_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(networks, "HIDDEN", (8, 4))
+        other = networks.Model()
+    path = tmp_path / "other.onnx"
+    path.write_bytes(export.export(other, {}))
+    with pytest.raises(BundleError, match="expected a segmenter with layers of"):
+        export.read_model(path)
+
+
+def test_every_second_head_of_the_second_stage_may_be_a_scan(codes, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(patches, "PATCH", (32, 40, 32))
+    monkeypatch.setattr(train, "UPDATES", (1, 1))
+    seen = []
+
+    def scanned(rng):
+        seen.append(True)
+        return painting.paint(codes, rng)
+
+    begun = networks.Model(train.make_atlas([codes]))
+    last = begun.second.last
+    with torch.no_grad():
+        last.bias.fill_(0.25)
+    options = train.Options(heads=(0, 2), lr=(0.0, 0.0))
+    bank = train.Bank(folder, [1])
+    with Stop() as stop:
+        train.fit(bank, tmp_path, options, stop, lambda *_: None, scanned, begun)
+    assert len(seen) == 1
+    assert train.averaged(tmp_path).second.last.bias.detach().numpy() == pytest.approx(0.25)
 
 
 def test_no_crops_and_no_figures_are_refused(tmp_path):
