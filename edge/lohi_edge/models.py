@@ -27,6 +27,7 @@ class Models:
             else the one that ships.
         threads: of the CPU; None for one per core.
         runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
+        screened: the caller checked signature and serial, and nothing is to be remembered of them.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Models:
         threads: int | None = None,
         runtime: str = "auto",
         precision: str = "auto",
+        screened: bool = False,
     ) -> None:
+        self._screened = screened
         self._path = Path(path) if path is not None else None
         self.threads = threads
         self._options = (threads, runtime, precision)
@@ -53,8 +56,9 @@ class Models:
         path = self._path or self._chosen[contrast]
         if path not in self._loaded:
             bundle = bundles.load(path)
-            # Serials are checked at activation; going back to an earlier bundle is then no attack.
-            signing.admit(bundle, allow_downgrade=installed.is_active(path))
+            if not self._screened:
+                # Serials are checked at activation; going back to an earlier bundle is no attack.
+                signing.admit(bundle, allow_downgrade=installed.is_active(path))
             self._loaded[path] = Model(bundle, choose(bundle, *self._options))
         model = self._loaded[path]
         bundles.require_contrast(path, model.bundle.manifest, contrast)

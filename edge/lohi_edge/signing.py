@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
 
 KEYS = "LOHI_EDGE_KEYS"
+SERIALS = "LOHI_EDGE_SERIALS"
 DEFAULT_KEYS = Path("/etc/lohi-edge/keys")
 _CONTEXT = b"lohi-edge bundle manifest v1\n"  # a signature made for anything else does not count
 _MAX_KEY = 1 << 14
@@ -146,7 +147,8 @@ def screen(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = 
 
 
 def _serial_path(name: str, store: Store) -> Path:
-    return store.root / "serials" / f"{digest(name)}.json"
+    """In LOHI_EDGE_SERIALS, for a daemon whose bundles are not active yet; else in the store."""
+    return Path(os.environ.get(SERIALS) or store.root / "serials") / f"{digest(name)}.json"
 
 
 def _seen_serial(name: str, store: Store) -> int | None:

@@ -59,7 +59,8 @@ def run(bundle: Path, settings: Settings, store: Store | None = None) -> dict[st
     """Enhance the scan that ships through a daemon in a private folder, and compare.
 
     Args:
-        bundle: directory of the bundle to test.
+        bundle: directory of the bundle to test. The caller screens its serial; this remembers
+            none, for the bundle may never become active.
         settings: of the device; its folders are not touched.
 
     Returns:
@@ -145,7 +146,7 @@ def _golden(bundle: Bundle, store: Store) -> Float32:
     if kept and kept["key"] == key:
         found: Float32 = np.array(kept["means"], np.float32).reshape(kept["shape"])
         return found
-    models = Models(bundle.path, None, "onnxruntime", "fp32")
+    models = Models(bundle.path, None, "onnxruntime", "fp32", screened=True)
     result = enhance(demo.SCAN, bundle=models, contrast=CONTRAST, grid="1mm", deliver_held=True)
     assert result.volume is not None
     means = block_means(result.volume.data)
@@ -171,7 +172,7 @@ def _through_the_daemon(
     limit_s = settings.worker.start_timeout_s + settings.worker.timeout_s
     with log.open("wb") as words:
         process = subprocess.Popen(
-            command, env=environment(os.environ, settings), stdout=words, stderr=words
+            command, env=environment(os.environ, settings, folder), stdout=words, stderr=words
         )
         try:
             _wait(process, outbox, limit_s, log)
@@ -185,7 +186,7 @@ def _through_the_daemon(
     return receipt, nifti.read(found.parent / receipt["result"]["path"])
 
 
-def environment(own: Mapping[str, str], settings: Settings) -> dict[str, str]:
+def environment(own: Mapping[str, str], settings: Settings, folder: Path) -> dict[str, str]:
     """For the private daemon: the device's way of computing, and nothing else of its settings."""
     kept = {
         name: value
@@ -199,6 +200,7 @@ def environment(own: Mapping[str, str], settings: Settings) -> dict[str, str]:
         if (value := getattr(settings.enhance, name)) is not None
     }
     own_options = {
+        signing.SERIALS: str(folder / "serials"),
         "LOHI_EDGE_ENHANCE_CONTRAST": CONTRAST,
         "LOHI_EDGE_ENHANCE_GRID": "1mm",
         "LOHI_EDGE_DISK_RESERVE_GB": "0",

@@ -112,7 +112,9 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
     named = bundle or (settings.enhance.bundle and Path(settings.enhance.bundle))
     path = named or installed.resolve(selftest.CONTRAST)
     try:
-        report = selftest.run(path, settings)
+        found = bundles.load(path)
+        signing.screen(found, allow_downgrade=installed.is_active(path))
+        report = selftest.run(found.path, settings)
         if not report["passed"]:
             raise selftest.SelfTestFailed(f"{path}: {'; '.join(report['problems'])}")
     except (BundleError, selftest.SelfTestFailed) as error:
@@ -124,10 +126,9 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
 
 def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
     """Signature and serial, against the device's record and against what serves here."""
+    signing.screen(bundle, allow_downgrade)
     if allow_downgrade:
-        signing.admit(bundle, allow_downgrade)  # remembered now: the self-test's daemon asks too
         return
-    signing.screen(bundle)
     name, serial = bundle.manifest.name, bundle.manifest.serial
     pointer = library.pointer()
     serving = {library.root / folder for folder in pointer.active.values()}

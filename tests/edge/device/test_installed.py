@@ -56,9 +56,7 @@ def test_a_bundle_of_another_contrast_leaves_the_others_alone(device, proved, ma
 
 
 @pytest.mark.parametrize("trusting", [False, True])
-def test_a_downgrade_needs_a_word(device, monkeypatch, make_serial, keys, trusting):
-    # As the self-test's daemon does, before the bundle is active.
-    monkeypatch.setattr(update, "_prove", lambda b, *_: {"model": Models(b.path).get("T1w")})
+def test_a_downgrade_needs_a_word(device, proved, make_serial, keys, trusting):
     new, old = make_serial(7), make_serial(6)
     for path in (new, old):
         signing.sign(path, keys[0])

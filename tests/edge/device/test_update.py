@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from lohi_edge import bundle as bundles
-from lohi_edge.device import selftest
+from lohi_edge import signing
+from lohi_edge.device import selftest, update
 from lohi_edge.device.installed import resolve
+from lohi_edge.errors import BundleError
 from lohi_edge.files import sha256
 from lohi_edge.settings import load
 from lohi_edge.store import Store
@@ -65,6 +67,41 @@ def test_a_bundle_whose_golden_slices_differ_here_is_not_activated(device, make_
     assert device.active() == {}
 
 
+@pytest.mark.parametrize("serial", [4, 6])
+def test_only_activation_changes_the_record_of_serials(
+    device, monkeypatch, make_serial, keys, serial
+):
+    before, other, older = make_serial(5), make_serial(serial), make_serial(3)
+    for path in (before, other, older):
+        signing.sign(path, keys[0])
+    signing.admit(bundles.load(before))
+    passed = []
+
+    def fail(bundle, settings, _):
+        passed.append(selftest.run(bundle.path, settings)["passed"])
+        raise selftest.SelfTestFailed("too slow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(update, "_prove", fail)
+        with pytest.raises(selftest.SelfTestFailed, match="too slow"):
+            device.install(other, allow_downgrade=True)
+    assert passed == [True]
+    signing.screen(bundles.load(before))
+    with pytest.raises(BundleError, match="expected serial 5 or later"):
+        signing.screen(bundles.load(older))
+
+
+def test_a_self_test_of_an_older_bundle_is_refused_where_keys_are_trusted(
+    device, make_serial, keys
+):
+    new, old = make_serial(5), make_serial(4)
+    for path in (new, old):
+        signing.sign(path, keys[0])
+    signing.admit(bundles.load(new))
+    with pytest.raises(BundleError, match="expected serial 5 or later"):
+        update.check_active(old, load(None, {}), False, lambda _: None)
+
+
 def test_a_contrast_of_which_no_scan_ships_passes_on_its_golden_slices(device, make_serial):
     report = selftest.run(make_serial(1, contrasts=["T2w"]), load(None, {}))
     assert report == {
@@ -79,7 +116,7 @@ def test_the_private_daemon_gets_nothing_of_the_device_s_settings():
         "NOTIFY_SOCKET": "/run/s", "WATCHDOG_USEC": "1", "LOHI_EDGE_ENHANCE_BUNDLE": "/other",
     }  # fmt: skip
     settings = load(None, {"LOHI_EDGE_ENHANCE_PRECISION": "int8", "LOHI_EDGE_ENHANCE_THREADS": "3"})
-    found = selftest.environment(own, settings)
+    found = selftest.environment(own, settings, Path("/private"))
     assert {k: v for k, v in found.items() if k in own} == {
         "LOHI_EDGE_KEYS": "/keys", "LOHI_EDGE_CACHE": "/cache", "PATH": "/bin",
     }  # fmt: skip
