@@ -118,13 +118,19 @@ def admit(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = N
     return signer
 
 
-def screen(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = None) -> str | None:
+def screen(
+    bundle: Bundle,
+    allow_downgrade: bool = False,
+    store: Store | None = None,
+    back: str | None = None,
+) -> str | None:
     """On a configured device: refuse a bundle that may not run here. Elsewhere: nothing.
 
     The bundle that ships inside this package is as trusted as the package's code.
 
     Args:
         allow_downgrade: accept an older serial than was accepted before.
+        back: the command that goes back on purpose; None for `bundle verify`.
 
     Returns:
         The name of the key that signed it; None where none was asked for.
@@ -139,9 +145,10 @@ def screen(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = 
     name, serial = bundle.manifest.name, bundle.manifest.serial
     seen = _seen_serial(name, store or Store())
     if seen is not None and serial < seen and not allow_downgrade:
+        back = back or f"lohi-edge bundle verify {bundle.path} --allow-downgrade"
         raise BundleError(
             f"{bundle.path}: expected serial {seen} or later of {name}, got {serial}; to "
-            f"go back on purpose: lohi-edge bundle verify {bundle.path} --allow-downgrade"
+            f"go back on purpose: {back}"
         )
     return signer.name
 

@@ -46,7 +46,7 @@ def install(
     with library.locked():
         bundle = bundles.load(source)
         try:
-            _screen(bundle, library, allow_downgrade)
+            _screen(bundle, library, allow_downgrade, f"install {source}")
             faults.reach("bundle_checked")
             folder = library.add(bundle)
         finally:
@@ -67,7 +67,7 @@ def activate(
     """
     with library.locked():
         folder = library.find(name)
-        _screen(bundles.load(folder), library, allow_downgrade)
+        _screen(bundles.load(folder), library, allow_downgrade, f"activate {folder.name}")
         return _prove_and_switch(folder, settings, library, say)
 
 
@@ -124,9 +124,10 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
     return report
 
 
-def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
+def _screen(bundle: Bundle, library: Library, allow_downgrade: bool, command: str) -> None:
     """Signature and serial, against the device's record and against what serves here."""
-    signing.screen(bundle, allow_downgrade)
+    back = f"lohi-edge bundle {command} --allow-downgrade"
+    signing.screen(bundle, allow_downgrade, back=back)
     if allow_downgrade:
         return
     name, serial = bundle.manifest.name, bundle.manifest.serial
@@ -147,7 +148,7 @@ def _screen(bundle: Bundle, library: Library, allow_downgrade: bool) -> None:
             raise BundleError(
                 f"{bundle.path}: expected serial {manifest.serial} or later of {name}, which "
                 f"{'is active' if folder in serving else 'ships'}, got {serial}; to go back: "
-                f"{how}--allow-downgrade; a model of your own takes a name of its own"
+                f"{how}{back}; a model of your own takes a name of its own"
             )
 
 

@@ -63,8 +63,9 @@ def test_a_downgrade_needs_a_word(device, proved, make_serial, keys, trusting):
     if not trusting:
         (device.keys / keys[1].name).unlink()
     device.install(new)
-    with pytest.raises(BundleError, match=r"expected serial 7 or later of identity.*got 6"):
+    with pytest.raises(BundleError, match=r"expected serial 7 or later of identity.*got 6") as e:
         device.install(old)
+    assert f"lohi-edge bundle install {old} --allow-downgrade" in str(e.value)
     device.install(old, allow_downgrade=True)
     assert bundles.load(installed.resolve("T1w")).manifest.serial == 6
 
