@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 KEYS = "LOHI_EDGE_KEYS"
 SERIALS = "LOHI_EDGE_SERIALS"
 DEFAULT_KEYS = Path("/etc/lohi-edge/keys")
+KEY_REMEDY = "repair this file or remove it"
 _CONTEXT = b"lohi-edge bundle manifest v1\n"  # a signature made for anything else does not count
 _MAX_KEY = 1 << 14
+
+
+class KeyUnusable(BundleError):
+    """A public key that cannot be read, or is none."""
 
 
 def keygen(stem: Path) -> tuple[Path, Path]:
@@ -136,12 +141,16 @@ def screen(
         The name of the key that signed it; None where none was asked for.
 
     Raises:
+        KeyUnusable: one of the trusted keys; a bundle's own key may be the damaged one.
         BundleError: unsigned, signed by nobody trusted, or older than what ran here before.
     """
     keys = trusted_keys()
     if not keys or is_shipped(bundle.path):
         return None
-    signer = _verify(bundle, keys)
+    try:
+        signer = _verify(bundle, keys)
+    except KeyUnusable as error:
+        raise KeyUnusable(f"{error}; it is among the trusted keys: {KEY_REMEDY}") from None
     name, serial = bundle.manifest.name, bundle.manifest.serial
     seen = _seen_serial(name, store or Store())
     if seen is not None and serial < seen and not allow_downgrade:
@@ -213,7 +222,8 @@ def _public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(read_bytes(path, _MAX_KEY))
     except (BadInput, ValueError, UnsupportedAlgorithm) as error:
-        raise BundleError(f"{path}: expected an Ed25519 public key: {error}") from None
+        reason = str(error).removeprefix(f"{path}: ")
+        raise KeyUnusable(f"{path}: expected an Ed25519 public key: {reason}") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise BundleError(f"{path}: expected an Ed25519 public key, got another kind")
+        raise KeyUnusable(f"{path}: expected an Ed25519 public key, got another kind")
     return key

@@ -71,6 +71,16 @@ def test_another_s_signature_is_refused(make_bundle, device, tmp_path):
         signing.admit(signed(make_bundle(), others), store=device)
 
 
+def test_a_damaged_trusted_key_is_named_with_what_to_do(make_bundle, keys, device, tmp_path):
+    bundle = signed(make_bundle(), keys)
+    damaged = tmp_path / "trusted" / "a.pub"  # sorts before the right one
+    damaged.write_text("junk")
+    with pytest.raises(BundleError, match=r"trusted/a\.pub: .*repair this file or remove it"):
+        signing.admit(bundle, store=device)
+    damaged.unlink()
+    assert signing.admit(bundle, store=device) == "maker.pub"
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lohi_edge import bundle as bundles
+from lohi_edge import signing
 from lohi_edge.device import checks_data
 from lohi_edge.device.doctor import FAIL, NOT_APPLICABLE, PASS, WARN
 from lohi_edge.dicom.receive import Listening, Receiver
@@ -57,6 +58,14 @@ def test_signature(context, make_serial, keys):
     assert checks_data.signatures(context).status == PASS  # the shipped one
     unsigned = replace(context, settings=Settings(enhance=Enhance(bundle=str(make_serial(1)))))
     assert checks_data.signatures(unsigned).status == FAIL
+    signing.sign(Path(unsigned.settings.enhance.bundle), keys[0])
+    assert checks_data.signatures(unsigned).status == PASS
+    damaged = context.root.parent / "device/keys/a.pub"
+    damaged.write_text("junk")
+    found = checks_data.signatures(unsigned)
+    assert (found.status, str(damaged) in found.found) == (FAIL, True)
+    assert "repair this file or remove it" in found.fix
+    (Path(unsigned.settings.enhance.bundle) / "manifest.sig").unlink()
     for key in context.root.parent.glob("device/keys/*.pub"):
         key.unlink()
     assert checks_data.signatures(unsigned).status == WARN  # no key is trusted
