@@ -26,11 +26,13 @@ def study(
     Example: lohi-export study study.toml --write-example; lohi-export study study.toml
     """
     from lohi_export.study import config as configuration
+    from lohi_export.study import same
 
     if write_example:
         _write_example(config, configuration.example())
         return
     loaded = configuration.load(config)
+    same.refuse_another(loaded)
 
     from lohi_export import session
     from lohi_export.study import report

@@ -10,7 +10,7 @@ from typing import Any
 
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.picture import MARK
-from lohi_export.study import plots, sections, volumes
+from lohi_export.study import plots, same, sections, volumes
 from lohi_export.study.bench import RAW
 from lohi_export.study.config import StudyConfig
 from lohi_export.study.markup import Cell, plot, table, text
@@ -62,6 +62,7 @@ def write(config: StudyConfig, outcome: Outcome, device: str) -> Path:
     measured = volumes.volume_rows(outcome)
     models = sections.model_rows(outcome)
     make_directory(config.out)
+    same.keep(config)
     for name, written in (
         ("metrics", rows),
         ("summary", found),

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export import session
 from lohi_export.cli import app
-from lohi_export.study import bench
+from lohi_export.study import bench, same
 from lohi_export.study import config as configuration
 from lohi_export.study import study as studies
 from lohi_export.study.tables import METRICS
@@ -131,7 +131,9 @@ def test_heads_of_the_split_that_the_data_set_lacks_are_named(finished: Path) ->
     text = (finished.parent / "study.toml").read_text()
     # The one model is a loaded run: no training names them.
     config.write_text(
-        text.replace('["04"]', '["04", "99"]').replace('"lohiresgan", "lohiresgan-plain"', '"unet"')
+        text.replace('"study"', '"more"')
+        .replace('["04"]', '["04", "99"]')
+        .replace('"lohiresgan", "lohiresgan-plain"', '"unet"')
         + '[model.unet]\nrun = "nowhere"\n'
     )
     result = CliRunner().invoke(app, ["study", str(config), "--device", "cpu", "--threads", "1"])
@@ -147,6 +149,34 @@ def test_another_models_run_is_refused(finished: Path) -> None:
     config.write_text(text + f'[model.lohiresgan]\nrun = "{given}"\n')
     with pytest.raises(UsageError, match=r"\[model.lohiresgan\], holds a lohiresgan-plain"):
         studies.Study(configuration.load(config), "cpu", 1).run()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("resamples = 100", "resamples = 100\nseed = 1", "seed is 1, there 0"),
+        ('["04"]', '["05"]', 'split is .*"05".*there .*"04"'),
+        ('"pairs"', '"others"', 'data is "../others", there "../pairs"'),
+        ('"lohiresgan", ', "", "models lacks lohiresgan; name another out"),
+    ],
+)
+def test_another_study_does_not_replace_the_report(
+    finished: Path, old: str, new: str, words: str
+) -> None:
+    before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+    config = finished.parent / "second.toml"
+    config.write_text((finished.parent / "study.toml").read_text().replace(old, new))
+    result = CliRunner().invoke(app, ["study", str(config), "--device", "cpu", "--threads", "1"])
+    assert isinstance(result.exception, UsageError)
+    assert re.search(words, str(result.exception))
+    assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_a_model_more_is_the_same_study(finished: Path) -> None:
+    config = finished.parent / "more.toml"
+    text = (finished.parent / "study.toml").read_text().replace("steps = 4", "steps = 2")
+    config.write_text(text.replace('"lohiresgan-plain"]', '"lohiresgan-plain", "unet"]'))
+    same.refuse_another(configuration.load(config))
 
 
 def test_an_example_is_written_once(tmp_path: Path) -> None:
