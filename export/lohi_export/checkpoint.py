@@ -70,9 +70,16 @@ def load_checkpoint(
     Raises:
         BadInput: damaged, or of another model.
     """
-    tensors, metadata = read_tensors(path)
-    if "position" not in metadata:
-        raise BadInput(f"{path}: expected a checkpoint, got a safetensors file without a position")
+    try:
+        tensors, metadata = read_tensors(path)
+        if "position" not in metadata:
+            raise BadInput(
+                f"{path}: expected a checkpoint, got a safetensors file without a position"
+            )
+    except BadInput as error:
+        raise BadInput(
+            f"{error}; put a whole copy back, or remove it to train from the start"
+        ) from None
     position: dict[str, Any] = json.loads(metadata["position"])
     if position.get("model", model) != model:
         raise BadInput(f"{path}: expected a checkpoint of {model}, got one of {position['model']}")

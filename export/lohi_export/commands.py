@@ -87,7 +87,9 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop with a checkpoint.")
+    ] = None,
 ) -> None:
     """Train a generator on pairs, or go on where a killed run stopped.
 

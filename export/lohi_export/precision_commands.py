@@ -172,7 +172,19 @@ def _region_volumes(held_out: Sequence[Any]) -> Callable[[Any], dict[str, float]
 
 
 def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in text.split(",")] if text else []
+    """Subjects of --subjects; none where it is not given.
+
+    Raises:
+        UsageError: a name in it is empty.
+    """
+    from lohi_edge.errors import UsageError
+
+    if text is None:
+        return []
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UsageError(f"expected --subjects such as 11,12, got {text!r}")
+    return names
 
 
 @contextmanager

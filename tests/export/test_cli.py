@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lohi_edge.errors import UsageError
 from lohi_export import cli
 
 
@@ -27,6 +28,22 @@ def test_help_names_the_commands_and_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("simulate", "train", "evaluate", "onnx", "bundle"):
         assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train --data d", "morphometry train --bank b"])
+def test_no_time_before_now_is_taken_for_a_limit(command: str) -> None:
+    words = [*command.split(), "--out", "o", "--max-minutes", "-1"]
+    result = CliRunner().invoke(cli.app, words, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert "--max-minutes" in result.output
+
+
+@pytest.mark.parametrize("named", ["", ",", "11,,12"])
+def test_subjects_without_a_name_are_refused(make_bundle, named: str) -> None:
+    words = ["calibrate", str(make_bundle()), "--data", "d", "--subjects", named]
+    result = CliRunner().invoke(cli.app, words)
+    assert isinstance(result.exception, UsageError)
+    assert f"expected --subjects such as 11,12, got {named!r}" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,10 @@ def test_a_damaged_checkpoint_is_refused(
 ) -> None:
     run = start(toy, tmp_path / "run", toy_options)
     run.checkpoint.write_bytes((trained / "checkpoint.safetensors").read_bytes()[:-100])
-    with pytest.raises(BadInput, match="expected a safetensors file"):
+    with pytest.raises(BadInput, match=r"expected a safetensors file.*remove it to train from"):
         train.Trainer(run, torch.device("cpu"))
+    run.checkpoint.unlink()
+    assert train.Trainer(run, torch.device("cpu")).step == 0
 
 
 def test_a_full_disk_spares_the_last_checkpoint(

@@ -67,7 +67,9 @@ def train(
     amp: Annotated[bool, typer.Option("--amp", help="Compute the second in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: ThreadsOption = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop with a checkpoint.")
+    ] = None,
 ) -> None:
     """Train the segmenter, or go on where a stopped run was.
 
