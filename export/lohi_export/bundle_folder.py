@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +16,9 @@ from lohi_edge.bundle import MANIFEST, Manifest, load
 from lohi_edge.errors import UsageError
 from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory, sha256
 from lohi_export.json_files import write_json
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = ctypes.c_uint(2)  # RENAME_EXCHANGE
 
 
 def refuse_existing(out: Path) -> None:
@@ -65,6 +70,8 @@ def _put(folder: Path, out: Path, over: bool) -> None:
     if not over:
         folder.rename(out)
         return
+    if _exchange(folder, out):
+        return  # `write` removes what was there
     old = folder.with_name(folder.name + ".old")
     out.rename(old)
     try:
@@ -73,3 +80,12 @@ def _put(folder: Path, out: Path, over: bool) -> None:
         old.rename(out)
         raise
     shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
+    if swap is None:
+        return False
+    failed: int = swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+    return not failed

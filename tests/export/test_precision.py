@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from lohi_calibration.choose import choose as choose_slices
 from lohi_edge import bundle as bundles
 from lohi_edge.errors import BundleError, DiskError, UsageError
 from lohi_edge.runtime import choose
-from lohi_export import precision, verify
+from lohi_export import bundle_folder, precision, verify
 from lohi_export.cli import app
 from lohi_export.precision_data import PrecisionData
 
@@ -107,6 +109,33 @@ def test_an_existing_bundle_is_not_overwritten(plain, data, tmp_path):
         precision.calibrate(plain, data, tmp_path / "out", 0.3, stage)
 
 
+def rewrite(path):
+    """The bundle, with another version, over itself."""
+    found = bundles.load(path)
+    files = {name: found.read(name) for name in found.manifest.files}
+    bundle_folder.write(path, files, replace(found.manifest, version="9.9.9"), over=True)
+    assert bundles.load(path).manifest.version == "9.9.9"
+    assert [p.name for p in path.parent.glob(f".{path.name}.*")] == []
+
+
+def test_in_place_the_bundle_is_at_no_moment_gone(make_bundle, monkeypatch):
+    path, rename, there = make_bundle(), Path.rename, []
+
+    def watched(self, target):
+        moved = rename(self, target)
+        there.append(path.is_dir())
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watched)
+    rewrite(path)
+    assert all(there)
+
+
+def test_it_is_replaced_where_names_cannot_be_swapped(make_bundle, monkeypatch):
+    monkeypatch.setattr(bundle_folder, "_exchange", lambda *_: False)
+    rewrite(make_bundle())
+
+
 def test_in_place_the_bundle_is_replaced_and_keeps_its_serial(plain, data, timed):
     before = plain.read("fp32.onnx")
     made = precision.calibrate(plain, data, plain.path, 0.3, stage)
@@ -195,6 +224,22 @@ def test_keys_and_signatures_by_command(make_bundle, tmp_path, monkeypatch):
     assert "not signed" in str(unsigned.exception)
     assert run(app, ["sign", str(path), "--key", str(key)]).exit_code == 0
     assert run(cli.app, ["bundle", "verify", str(path), "--key", public]).exit_code == 0
+
+
+def test_what_its_manifest_does_not_describe_is_not_signed(make_bundle, tmp_path):
+    path = make_bundle()
+    assert CliRunner().invoke(app, ["keygen", str(tmp_path / "maker")]).exit_code == 0
+    words = ["sign", str(path), "--key", str(tmp_path / "maker.key")]
+    onnx_file, manifest = path / "fp32.onnx", path / "manifest.json"
+    whole = onnx_file.read_bytes()
+    onnx_file.write_bytes(whole[:-1])
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, BundleError)
+    assert "fp32.onnx" in str(done.exception)
+    onnx_file.write_bytes(whole)
+    manifest.write_text("{}")
+    assert isinstance(CliRunner().invoke(app, words).exception, BundleError)
+    assert not (path / "manifest.sig").exists()
 
 
 def test_an_engine_without_a_gpu_is_a_clear_refusal(make_bundle):
