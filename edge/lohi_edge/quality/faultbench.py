@@ -15,7 +15,7 @@ from lohi_edge import nifti
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput
 from lohi_edge.quality import fitness
-from lohi_edge.quality.faults import MOVES_VOXELS, SCAN_FAULTS
+from lohi_edge.quality.faults import SCAN_FAULTS, UNMASKED
 from lohi_edge.quality.phantom import phantom
 from lohi_edge.volume import Volume
 
@@ -124,7 +124,7 @@ def scan_rows(case: Case, faulty: bool) -> Iterator[Row]:
         for strength in (1,) if once else range(3):
             rng = case.rng(name, strength)
             damaged = fault(volume.data, strength, rng)
-            if damaged.shape == volume.shape and name not in MOVES_VOXELS:
+            if damaged.shape == volume.shape and name not in UNMASKED:
                 # What the scanner masks it masks after the fault.
                 damaged = np.where(volume.data > 0, damaged, 0)
             grid = Volume(np.ascontiguousarray(damaged), volume.affine)

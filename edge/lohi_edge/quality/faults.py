@@ -150,6 +150,11 @@ def shading(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
     return (image * np.exp(np.log((4, 8, 16)[strength]) * ramp / reach * 2 / 2)).astype(np.float32)
 
 
+def lifted(image: Float32, strength: int, rng: np.random.Generator) -> Float32:
+    """0.15, 0.3 or 0.6 of tissue added everywhere: a file that lost its intercept on the way."""
+    return image + np.float32((0.15, 0.3, 0.6)[strength] * tissue_level(image))
+
+
 def flipped(axis: int) -> Fault:
     """The header says the opposite of what the patient did, along an axis."""
 
@@ -172,15 +177,17 @@ SCAN_FAULTS: dict[str, Fault] = {
     "clipped": clipped,
     "cropped field of view": cropped,
     "strong shading": shading,
+    "added offset": lifted,
     "upside down": flipped(2),
     "front to back": flipped(1),
     "mirrored left to right": flipped(0),
 }
 
-# Faults after which a voxel stands elsewhere, so that a mask of the clean scan does not fit.
-MOVES_VOXELS = {
+# Faults after which a voxel stands elsewhere, so that a mask of the clean scan does not fit, and
+# those that come about after the scanner has masked.
+UNMASKED = {
     "skipped slices", "duplicated slice", "swapped slices", "cropped field of view",
-    "upside down", "front to back", "mirrored left to right",
+    "added offset", "upside down", "front to back", "mirrored left to right",
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def test_every_metric_of_a_scan_has_a_value_or_a_reason():
         ("strong shading", "shading", True),
         ("motion", "echo", True),
         ("ghosting", "echo", True),
+        ("added offset", "offset", True),
     ],
 )
 def test_a_strong_fault_moves_its_metric(clean, fault, metric, up):
