@@ -98,9 +98,21 @@ def verify(bundle: Bundle, key: Path) -> None:
 
 
 def trusted_keys() -> list[Path]:
-    """Public keys this device trusts: *.pub in LOHI_EDGE_KEYS, else in /etc/lohi-edge/keys."""
+    """Public keys this device trusts: *.pub in LOHI_EDGE_KEYS, else in /etc/lohi-edge/keys.
+
+    Raises:
+        KeyUnusable: the folder is there but cannot be read: it may hold keys.
+    """
     folder = Path(os.environ.get(KEYS) or DEFAULT_KEYS)
-    return sorted(folder.glob("*.pub")) if folder.is_dir() else []
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".pub")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise KeyUnusable(
+            f"{folder}: the trusted keys cannot be read: {why}; let this user"
+        ) from None
 
 
 def admit(bundle: Bundle, allow_downgrade: bool = False, store: Store | None = None) -> str | None:
@@ -141,11 +153,12 @@ def screen(
         The name of the key that signed it; None where none was asked for.
 
     Raises:
-        KeyUnusable: one of the trusted keys; a bundle's own key may be the damaged one.
+        KeyUnusable: a trusted key, or their folder; a bundle's own key may be the damaged one.
         BundleError: unsigned, signed by nobody trusted, or older than what ran here before.
     """
-    keys = trusted_keys()
-    if not keys or is_shipped(bundle.path):
+    if is_shipped(bundle.path):
+        return None
+    if not (keys := trusted_keys()):
         return None
     try:
         signer = _verify(bundle, keys)

@@ -81,6 +81,17 @@ def test_a_damaged_trusted_key_is_named_with_what_to_do(make_bundle, keys, devic
     assert signing.admit(bundle, store=device) == "maker.pub"
 
 
+def test_a_key_folder_that_cannot_be_listed_is_no_lack_of_keys(
+    make_bundle, keys, device, tmp_path, monkeypatch
+):
+    bundle = signed(make_bundle(), keys)
+    folder = tmp_path / "folder"
+    folder.write_text("")  # root, who runs tests, may list every folder
+    monkeypatch.setenv("LOHI_EDGE_KEYS", str(folder))
+    with pytest.raises(BundleError, match="folder: the trusted keys cannot be read: not a dir"):
+        signing.admit(bundle, store=device)
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

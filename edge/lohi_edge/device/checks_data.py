@@ -88,7 +88,7 @@ def signatures(context: Context) -> Finding:
             bundle = bundles.load(path)
             signer = signing.screen(bundle, allow_downgrade=True)
         except signing.KeyUnusable as error:
-            return Finding(FAIL, str(error), f"a trusted key is damaged: {signing.KEY_REMEDY}")
+            return Finding(FAIL, str(error), f"trusted keys must be readable: {signing.KEY_REMEDY}")
         except BundleError as error:
             return Finding(FAIL, str(error), "lohi-edge bundle rollback, or install it again")
         shipped = bundles.is_shipped(path)
