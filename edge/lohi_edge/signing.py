@@ -111,7 +111,7 @@ def trusted_keys() -> list[Path]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise KeyUnusable(
-            f"{folder}: the trusted keys cannot be read: {why}; let this user"
+            f"{folder}: the trusted keys cannot be read: {why}; let this user read them"
         ) from None
 
 

@@ -67,6 +67,7 @@ def test_a_bundle_whose_golden_slices_differ_here_is_not_activated(device, make_
     assert device.active() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serial", [4, 6])
 def test_only_activation_changes_the_record_of_serials(
     device, monkeypatch, make_serial, keys, serial
@@ -133,6 +134,7 @@ def runs_in(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_the_private_daemon_ends_with_a_self_test_that_is_killed(device, make_serial, tmp_path):
     bundle, private = make_serial(1), tmp_path / "private"
     private.mkdir()
