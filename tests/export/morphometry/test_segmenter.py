@@ -99,6 +99,7 @@ def test_weights_of_another_shape_are_refused(tmp_path, monkeypatch):
         export.read_model(path)
 
 
+@pytest.mark.slow
 def test_every_second_head_of_the_second_stage_may_be_a_scan(codes, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(patches, "PATCH", (32, 40, 32))
     monkeypatch.setattr(train, "UPDATES", (1, 1))
