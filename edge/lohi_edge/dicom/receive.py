@@ -22,12 +22,12 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.door import FIRST_SECONDS, MAX_INSTANCE, PDU_SECONDS, Door
-from lohi_edge.dicom.here import Here
 from lohi_edge.dicom.instance import ENHANCED, MR_IMAGE, parse
 from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes
+from lohi_edge.watch import localfs
 
 OFFERED_PDU = 256 << 10
 IDLE_SECONDS = 60.0
@@ -83,8 +83,8 @@ class Receiver:
         inbox: folder for series.
         listening: where and to whom.
         log: told one line per event, without a word of any patient.
-        mark: of a receiver before this one, whose inbox it must be; None to begin with what is
-            there.
+        mark: `localfs.token` of the inbox that an earlier receiver began with; None to begin with
+            what is there.
 
     Raises:
         UsageError: no caller is allowed, or a title or an address is malformed.
@@ -104,7 +104,6 @@ class Receiver:
         self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
         self.mark = mark
-        self._here: Here | None = None
         self._server: Any = None
         self._writing = threading.Lock()
 
@@ -115,8 +114,8 @@ class Receiver:
 
     def __enter__(self) -> Receiver:
         listening = self._listening
-        self._here = Here(self._inbox, self.mark)
-        self.mark = self._here.mark
+        make_directory(self._inbox)
+        self.mark = self.mark or localfs.token(self._inbox)
         _remove_leftovers(self._inbox)
         entity = AE(listening.title)
         entity.require_called_aet = True
@@ -162,7 +161,6 @@ class Receiver:
         )
 
     def _store(self, event: Any) -> int:
-        assert self._here
         event.assoc.dul.socket.recv.restart()
         token = ""
         try:
@@ -176,7 +174,7 @@ class Receiver:
             folder = self._inbox / token
             target = folder / f"{_token(instance.sop_uid)}.dcm"
             with self._writing:  # two associations may bring one UID at once
-                if not self._here.is_there():
+                if localfs.token(self._inbox) != self.mark:
                     return self._refuse(NO_RESOURCES, ELSEWHERE)
                 if target.exists():
                     same = read_bytes(target, MAX_INSTANCE * 2) == data
@@ -188,7 +186,7 @@ class Receiver:
                     fsync_directory(self._inbox)
                 with atomic_write(target) as file:
                     file.write(data)
-                if not self._here.is_there():  # the mount went meanwhile
+                if localfs.token(self._inbox) != self.mark:  # the mount went meanwhile
                     return self._refuse(NO_RESOURCES, ELSEWHERE)
         except BadInput as error:
             return self._refuse(NOT_UNDERSTOOD, str(error))

@@ -14,14 +14,14 @@ from pathlib import Path
 from lohi_edge.errors import DiskError
 from lohi_edge.files import disk_error, is_directory
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults
+from lohi_edge.watch import faults, localfs
 from lohi_edge.watch.group import Group, place_of
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import mark_of
 from lohi_edge.watch.names import clean_name, moved
 from lohi_edge.watch.outbox import Outbox
-from lohi_edge.watch.plans import DELETE, Plan, Plans, key_of, lasting, place_in, token
+from lohi_edge.watch.plans import DELETE, Plan, Plans, key_of, lasting, place_in
 from lohi_edge.watch.schema import FINAL, Scan
 from lohi_edge.watch.series import Unfinished
 
@@ -157,7 +157,7 @@ class Leaving:
             if group.path in outcomes:
                 outcomes[group.path] = "deleted" if target == DELETE else "moved"
         folder = place_in(key).rpartition("/")[0] if whole else place_in(key)
-        return Plan(token(self._root), folder, files, outcomes)
+        return Plan(localfs.token(self._root), folder, files, outcomes)
 
     def _whole(self, place: str, groups: list[Group], deletes: bool) -> str | None:
         """Where an archive goes, as one file; deleted only if all in it became a result."""
@@ -180,7 +180,7 @@ class Leaving:
 
     def _go(self, key: str) -> None:
         plan = self.plans[key]
-        if token(self._root) != plan.inbox:
+        if localfs.token(self._root) != plan.inbox:
             return  # the inbox is not mounted: what is missing has not left
         folder = self._root / plan.folder
         trouble: DiskError | None = None

@@ -24,6 +24,16 @@ def kind(path: Path, mounts: Path = MOUNTS) -> str:
     return found.kind if found else "unknown"
 
 
+def token(root: Path) -> str:
+    """Tells an inbox from the bare mount point under it, or from none; empty for none."""
+    found = kind(root)
+    try:
+        inode = root.stat().st_ino
+    except OSError:
+        return ""
+    return found if is_network(found) else f"{found}:{inode}"
+
+
 def mount_point(path: Path, mounts: Path = MOUNTS) -> str:
     """Where the file system that a path lies on is mounted; "" where Linux does not say."""
     found = _mount(path, _mounts(mounts))

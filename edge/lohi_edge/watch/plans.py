@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
-from lohi_edge.watch import localfs
 from lohi_edge.watch.group import place_of
 from lohi_edge.watch.outbox import PLANS, Outbox
 
@@ -26,7 +24,7 @@ class Plan:
     """Files of one folder that leave together.
 
     Attributes:
-        inbox: what `token` said of it.
+        inbox: what `localfs.token` said of it.
         folder: in the inbox, relative to it.
         files: by name, their lasting marks and the folders they go to, or DELETE.
         outcomes: what becomes thereby of the originals of scans, by path: "moved" or "deleted".
@@ -41,16 +39,6 @@ class Plan:
 def lasting(mark: str) -> str:
     """The part of a file's mark that no other mount or boot changes: without device and inode."""
     return ":".join(mark.split(":")[-3:])
-
-
-def token(root: Path) -> str:
-    """Tells an inbox from the bare mount point under it, or from none; empty for none."""
-    kind = localfs.kind(root)
-    try:
-        inode = root.stat().st_ino
-    except OSError:
-        return ""
-    return kind if localfs.is_network(kind) else f"{kind}:{inode}"
 
 
 def key_of(path: str) -> str:

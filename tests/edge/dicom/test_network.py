@@ -132,7 +132,6 @@ class TestAnInboxWhoseMountGoes:
     def test_another_receiver_of_the_same_service_knows_it(self, receiver, tmp_path):
         first, node, inbox, _ = receiver()
         self.go(inbox)
-        (inbox / ".lohi-edge-here-0").mkdir()  # of another time, before it was a mount point
         _, again, _, _ = receiver(mark=first.mark)
         folder = save(tmp_path / "a", slices(SMALL))
         with pytest.raises(NetworkError, match="0xA700"):
