@@ -12,6 +12,7 @@ import typer
 DataOption = Annotated[Path, typer.Option(help="Paired data set (BIDS layout).")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads [default: all].")]
+MaxMinutesOption = Annotated[float | None, typer.Option(min=0, help="Stop with a checkpoint.")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder of `lohi-export train`.")]
 
 
@@ -87,9 +88,7 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop with a checkpoint.")
-    ] = None,
+    max_minutes: MaxMinutesOption = None,
 ) -> None:
     """Train a generator on pairs, or go on where a killed run stopped.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lohi_export.commands import ThreadsOption
+from lohi_export.commands import MaxMinutesOption, ThreadsOption
 
 app = typer.Typer(
     help="Train and prove the segmenter that measures 33 regions. Research use only.",
@@ -67,9 +67,7 @@ def train(
     amp: Annotated[bool, typer.Option("--amp", help="Compute the second in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: ThreadsOption = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop with a checkpoint.")
-    ] = None,
+    max_minutes: MaxMinutesOption = None,
 ) -> None:
     """Train the segmenter, or go on where a stopped run was.
 
@@ -77,7 +75,7 @@ def train(
     """
     from functools import partial
 
-    from lohi_edge.errors import BadInput
+    from lohi_edge.errors import UsageError
     from lohi_edge.manifest import CONTRASTS
     from lohi_edge.models import Models
     from lohi_export.morphometry import scans
@@ -89,7 +87,7 @@ def train(
 
     set_up_cpu(threads)
     if not (first or init):
-        raise BadInput("expected --init with --first 0, for the second stage builds on the first")
+        raise UsageError("expected --init with --first 0, for the second stage builds on the first")
     numbers = parse_heads(heads)
     crops, scanned = Bank(bank, numbers), None
     if data:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lohi_edge.bundle import shipped
-from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.errors import BadInput, BundleError, UsageError
 from lohi_edge.quality import segmenter_file
 from lohi_edge.quality.features import FIRST, SECOND
 from lohi_edge.quality.regions import REGIONS, STRUCTURES, TOTAL
@@ -119,6 +119,14 @@ def test_every_second_head_of_the_second_stage_may_be_a_scan(codes, folder, tmp_
         train.fit(bank, tmp_path, options, stop, lambda *_: None, scanned, begun)
     assert len(seen) == 1
     assert train.averaged(tmp_path).second.last.bias.detach().numpy() == pytest.approx(0.25)
+
+
+def test_no_first_stage_and_none_to_begin_with_is_refused(tmp_path, invoke):
+    arguments = ("--bank", tmp_path, "--out", tmp_path / "run", "--first", 0)
+    done = invoke("morphometry", "train", *arguments)
+    assert isinstance(done.exception, UsageError)
+    assert "--init with --first 0" in str(done.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_crops_and_no_figures_are_refused(tmp_path):
