@@ -60,6 +60,7 @@ def test_install_update_rollback_uninstall(make_house, install, root):
     assert not scan.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["nothing", "damaged", "gone", "another"])
 def test_an_update_takes_over_what_is_the_same_and_whole(make_house, install, root, change):
     for version in ("1.0", "2.0"):

@@ -43,6 +43,7 @@ def test_shipped_bundle_is_small_and_reproduces_its_golden_slices(contrast):
     )
 
 
+@pytest.mark.slow
 def test_bench_reports_every_phase(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "lohi_edge", "bench", "--runs", "1", "--json"],

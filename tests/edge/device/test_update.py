@@ -21,6 +21,7 @@ from lohi_edge.store import Store
 from lohi_edge.watch.faults import INSTALL_POINTS, REMOVE_POINTS
 
 
+@pytest.mark.slow
 def test_install_proves_a_zip_through_a_daemon_and_activates_it(device, make_serial, tmp_path):
     import zipfile
 

@@ -28,6 +28,7 @@ def test_outbox_that_becomes_writable_later(box):
     box.assert_exactly_once(1)
 
 
+@pytest.mark.slow
 def test_one_daemon_per_folder(box):
     box.start()
     box.wait_ready()

@@ -17,14 +17,10 @@ import pytest
 from lohi_edge.watch.ledger import FILE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
-    [
-        "deleted",
-        pytest.param("overwritten", marks=pytest.mark.slow),
-        pytest.param("flipped", marks=pytest.mark.slow),
-        pytest.param("cut", marks=pytest.mark.slow),
-    ],
+    ["deleted", "overwritten", "flipped", "cut"],
 )
 def test_lost_ledger_is_rebuilt_and_nothing_is_delivered_twice(box, how):
     box.settings["watch"]["originals"] = "keep"

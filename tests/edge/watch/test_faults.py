@@ -10,6 +10,7 @@ import pytest
 from lohi_edge.watch import faults
 
 
+@pytest.mark.slow
 def test_every_fault_point_is_reached_and_survived(box):
     """One daemon after another dies at the next point; each start recovers what the last left."""
     box.settings["watch"]["originals"] = "move"
@@ -90,6 +91,7 @@ def test_poison_is_quarantined_and_the_others_pass(box, action):
     assert box.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_poison_that_is_read_ahead_does_not_quarantine_its_neighbour(box):
     box.settings["worker"].update(attempts=2)
     for number, name in enumerate(("a", "poison", "c")):
@@ -104,6 +106,7 @@ def phases(box):
     return [job["phase"] for job in box.status().get("jobs", [])]
 
 
+@pytest.mark.slow
 def test_three_scans_are_in_hand_and_all_survive(box):
     """One is written (here for ever), one computed behind it, one read; then the power goes."""
     for number, name in enumerate("abcd"):

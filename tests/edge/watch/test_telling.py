@@ -22,6 +22,7 @@ def test_hook_runs_after_delivery_and_a_hanging_one_blocks_nothing(box):
     assert box.stop() == 0
 
 
+@pytest.mark.slow
 def test_queue_commands_beside_a_running_daemon_and_without_one(box):
     box.settings["worker"].update(attempts=1)
     box.settings["watch"]["originals"] = "move"
@@ -66,6 +67,7 @@ def test_a_dropped_scan_is_never_enhanced_and_stays_untouched(box):
     assert scan.is_file()
 
 
+@pytest.mark.slow
 def test_audit_log_shows_edit_removal_and_reorder_before_the_known_head(box):
     box.scan("a_T1w.nii.gz")
     box.start()
