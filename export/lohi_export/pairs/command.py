@@ -18,7 +18,10 @@ def simulate(
         Path | None, typer.Option(help="NIfTI file or folder of whole heads; see --contrast.")
     ] = None,
     heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-10",
-    draws: Annotated[int, typer.Option(min=1, help="Pairs per head.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, max=100, help="Pairs per head.")] = 4,
+    ill: Annotated[
+        int, typer.Option(min=0, max=100, help="More pairs per head, with lesions; labels only.")
+    ] = 0,
     scans: Annotated[
         int, typer.Option(min=1, help="64 mT scans of each head, settings drawn anew; labels only.")
     ] = 1,
@@ -32,7 +35,9 @@ def simulate(
     From label maps both scans are simulated; from real high-field volumes of the wanted contrast
     (the subject is named after the file) the 64 mT scan alone. Pairs already there and complete
     are kept, so a stopped run continues where it was. With --scans, a head that was posed once is
-    scanned several times (acq-02 and so on), which costs a third of another draw.
+    scanned several times (acq-02 and so on), which costs a third of another draw. With --ill,
+    more pairs (run-101 and so on) show infarcts, tumours, bleedings and wide ventricles at random:
+    a generator that saw healthy heads alone takes lesions away.
 
     Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
 
@@ -48,13 +53,13 @@ def simulate(
 
     console = Console(stderr=True)
     written = 0
-    if source == "volumes" and scans > 1:
-        raise UsageError("expected --scans with --labels only; use --draws for volumes")
+    if source == "volumes" and (scans > 1 or ill):
+        raise UsageError("expected --scans and --ill with --labels only; use --draws for volumes")
     if source == "volumes" and volumes is not None and labels is None:
         work = plan_volumes(volumes, out, draws, seed, contrast)
     elif source == "labels" and labels is not None and volumes is None:
         numbers = parse_heads(heads)
-        work = plan(labels, out, numbers, draws, seed, contrast, scans)
+        work = plan(labels, out, numbers, draws, seed, contrast, scans, ill)
     else:
         raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
     dataset.write_description(out, from_labels=source == "labels")

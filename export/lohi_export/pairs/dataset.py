@@ -12,11 +12,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
-from lohi_export.pairs import volumes
+from lohi_export.pairs import pathology, volumes
 from lohi_export.pairs.files import (
     as_json,
     label_nifti_bytes,
@@ -140,7 +142,9 @@ def simulate_job(job: Job) -> Pair:
     if job.from_labels:
         labels, affine = read_labels(job.source)
         seed = (job.seed, int(job.subject), job.draw)
-        return simulate_pair(labels, affine, seed, ranges, job.contrast)
+        rng = np.random.default_rng([*seed, zlib.crc32(b"ill")])
+        ill = pathology.draw(labels, rng) if job.ill else None
+        return simulate_pair(labels, affine, seed, ranges, job.contrast, pathology=ill)
     try:
         real = nifti.read(job.source)
         refuse_synthetic(real)

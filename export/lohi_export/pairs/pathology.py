@@ -34,6 +34,9 @@ INFARCT = _times(1.5, 1.8, 0.88)
 TUMOUR = _times(1.6, 1.6, 0.86)
 OEDEMA = _times(1.4, 1.6, 0.84)
 HAEMORRHAGE = _times(0.55, 1.2, 0.85)  # late subacute: methaemoglobin outside of cells
+# Of an ill head to learn from: share with wide ventricles, most lesions beside, and factors of
+# white matter's T1 and T2, and proton densities, of their tissues.
+SWOLLEN, MOST, T1, T2, DENSITY = 0.25, 3, (0.45, 2.2), (0.7, 2.2), (0.78, 0.95)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,37 @@ def make(name: str, labels: Labels, size: float, rng: np.random.Generator) -> Pa
     if name not in PATHOLOGIES:
         raise UsageError(f"expected a pathology of {', '.join(PATHOLOGIES)}, got {name!r}")
     return PATHOLOGIES[name][0](labels, size, rng)
+
+
+def draw(labels: Labels, rng: np.random.Generator) -> Pathology:
+    """A head that is ill at random, to learn from: some of the pathologies in one head.
+
+    Sizes and relaxation times are drawn from far wider ranges than those of any one illness, so
+    that a generator learns to show what is there, and not what lesions look like.
+
+    Raises:
+        BadInput: as `make`.
+    """
+    ill = Pathology(labels)
+    if rng.random() < SWOLLEN:
+        ill = make("hydrocephalus", labels, float(rng.uniform(*_between("hydrocephalus"))), rng)
+    spots: list[Spot] = []
+    for name in rng.choice(["infarct", "tumour", "haemorrhage"], int(rng.integers(1, MOST + 1))):
+        size = float(np.exp(rng.uniform(*np.log(_between(name)))))
+        spots += make(name, ill.labels, size, rng).spots
+    return replace(ill, spots=[replace(spot, tissue=_times(*_drawn(rng))) for spot in spots])
+
+
+def _between(name: str) -> tuple[float, float]:
+    """Smallest and largest size that a pathology is asked for, and a fifth beyond."""
+    sizes = PATHOLOGIES[name][1]
+    return sizes[0] / 1.2, sizes[-1] * 1.2
+
+
+def _drawn(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Factors of T1 and T2, and a proton density, of some tissue."""
+    t1, t2 = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (T1, T2))
+    return t1, t2, float(rng.uniform(*DENSITY))
 
 
 def _pick(labels: Labels, among: tuple[int, ...], rng: np.random.Generator) -> Float32:

@@ -11,6 +11,8 @@ from pathlib import Path
 from lohi_edge.errors import UsageError
 from lohi_export.pairs.ranges import ranges_for
 
+ILL = 100  # draws from here on are of ill heads: run-101 and so on
+
 
 @dataclass(frozen=True)
 class Job:
@@ -30,6 +32,11 @@ class Job:
     seed: int
     contrast: str
     scans: int = 1
+
+    @property
+    def ill(self) -> bool:
+        """Whether lesions are put into the head."""
+        return self.draw >= ILL
 
     @property
     def from_labels(self) -> bool:
@@ -64,8 +71,9 @@ def plan(
     seed: int,
     contrast: str,
     scans: int = 1,
+    ill: int = 0,
 ) -> list[Job]:
-    """One job for every head and draw.
+    """One job for every head and draw, `ill` more a head with lesions in it, scanned once.
 
     Raises:
         UsageError: a head without a label map in `labels`.
@@ -79,6 +87,7 @@ def plan(
         jobs += [
             Job(path, out, f"{head:02d}", draw, seed, contrast, scans) for draw in range(draws)
         ]
+        jobs += [Job(path, out, f"{head:02d}", ILL + n, seed, contrast) for n in range(ill)]
     return jobs
 
 

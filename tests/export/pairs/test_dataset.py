@@ -16,6 +16,7 @@ from lohi_export.dataset import find_pairs
 from lohi_export.pairs import dataset, files, plan, simulate
 from lohi_export.pairs.command import parse_heads
 from lohi_export.pairs.command import simulate as command
+from lohi_export.pairs.ranges import ranges_for
 
 PAIR = (
     "sub-01/ses-64mT/anat/sub-01_ses-64mT_run-01_T1w",
@@ -183,5 +184,31 @@ def test_a_posed_head_is_scanned_again_with_other_settings(label_folder, tmp_pat
     assert "1 written" in invoke(*arguments).output
     assert scans[0].read_bytes() == bytes_before
     assert "0 written, 1 kept" in invoke(*arguments).output
-    with pytest.raises(UsageError, match="--scans with --labels only"):
+    with pytest.raises(UsageError, match="--scans and --ill with --labels only"):
         invoke("--from", "volumes", "--volumes", tmp_path, "--out", tmp_path, "--scans", 2)
+
+
+def test_ill_heads_come_beside_the_healthy_ones_with_partners_of_their_own(labels, tmp_path):
+    grid = np.indices(labels.shape) - np.reshape(labels.shape, (3, 1, 1, 1)) / 2
+    deep = (np.linalg.norm(grid, axis=0) < 9) & (labels == 2)
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    with_nuclei = np.where(deep, np.int16(10), labels)
+    nib.save(nib.Nifti1Image(with_nuclei, np.eye(4)), folder / "head_01_labels.nii.gz")
+    out = tmp_path / "pairs"
+    arguments = ("--labels", folder, "--out", out, "--heads", "1", "--draws", 1, "--ill", 2)
+    assert "3 written" in invoke(*arguments).output
+    assert "0 written, 3 kept" in invoke(*arguments).output
+    pairs = find_pairs(out, "T1w")
+    assert [p.high.name.split("_")[2] for p in pairs] == ["run-01", "run-101", "run-102"]
+    assert all(p.low.name.replace("64mT", "3T") == p.high.name for p in pairs)
+    # The head of run-101 as it would be without lesions.
+    (_, job, _) = plan.plan(folder, out, [1], 1, 0, "T1w", ill=2)
+    ranges = ranges_for("T1w")
+    well = simulate.simulate_pair(*files.read_labels(job.source), (0, 1, job.draw), ranges)
+    ill = dataset.simulate_job(job)
+    for healthy, sick in ((well.low, ill.low), (well.high, ill.high)):
+        changed = np.abs(sick.data - healthy.data) > 0.05 * simulate.WHITE
+        assert 0.0005 < changed.mean() < 0.2
+    with pytest.raises(UsageError, match="--scans and --ill with --labels only"):
+        invoke("--from", "volumes", "--volumes", tmp_path, "--out", tmp_path, "--ill", 2)

@@ -63,6 +63,29 @@ def test_inner_spots_cover_outer_ones(labels):
     assert painted[found.spots[1].share == 1] == pytest.approx(low)
 
 
+def test_a_head_to_learn_from_is_ill_in_its_brain_alone_and_by_its_numbers_alone(labels):
+    first, again, other = (
+        pathology.draw(labels, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
+    assert first.spots
+    for a, b in zip(first.spots, again.spots, strict=True):
+        assert a.tissue == b.tissue
+        assert np.array_equal(a.share, b.share)
+    assert [spot.tissue for spot in other.spots] != [spot.tissue for spot in first.spots]
+    assert max(float(spot.share.max()) for spot in first.spots) == 1
+
+
+def test_lesions_to_learn_from_are_of_every_sign():
+    """What is brighter than white matter and what is darker, in whichever contrast."""
+    rng = np.random.default_rng(0)
+    tissues = [pathology._times(*pathology._drawn(rng)) for _ in range(40)]
+    for contrast in ("T1w", "T2w", "FLAIR"):
+        params = ranges_for(contrast).draw(rng)
+        lows = [abs(pathology.levels(tissue, params, contrast)[0]) for tissue in tissues]
+        assert sum(low > 1.1 for low in lows) >= 4
+        assert sum(low < 0.9 for low in lows) >= 4
+
+
 def test_a_head_without_the_tissue_is_refused(labels):
     labels = np.where(labels == 10, 2, labels)
     with pytest.raises(BadInput, match="expected a label map with one of the labels"):
