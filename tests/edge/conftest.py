@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def unprivileged():
     if os.getuid() == 0:
         os.seteuid(0)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tmpfs():
+    """Factory: mount a small tmpfs, `tmpfs(folder, megabytes)`; unmounted at the end."""
+    mounted = []
+
+    def mount(folder, megabytes):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting a tmpfs is not permitted here: {done.stderr.strip()}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="session")

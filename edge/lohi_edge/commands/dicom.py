@@ -68,7 +68,7 @@ def receive(
         reserve=reserve_mb << 20,
     )
     if point := not_mounted(inbox):
-        _say(f"warning: {point} is not mounted: what is received lies hidden once it is")
+        _say(f"warning: {point} is not mounted: everything is refused until it is")
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     with Receiver(inbox, listening, _say) as receiver:

@@ -28,11 +28,12 @@ from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.files import atomic_write, fsync_directory, make_directory, read_bytes
 from lohi_edge.watch import localfs
+from lohi_edge.watch.ground import Ground
 
 OFFERED_PDU = 256 << 10
 IDLE_SECONDS = 60.0
 BACKLOG = 128  # with pynetdicom's 5, who connects in a burst tries again a second later
-ELSEWHERE = "the inbox is not the folder it was at the start: mount it again, or restart"
+ELSEWHERE = "the inbox is not mounted, or not the folder it was before: mount it, or restart"
 SUCCESS, NO_RESOURCES, DUPLICATE = 0x0000, 0xA700, 0x0111
 MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
 SYNTAXES = [
@@ -75,16 +76,14 @@ class Receiver:
 
     Every instance becomes `inbox/<series token>/<instance token>.dcm`, tokens being hashes of the
     UIDs. An instance sent again is acknowledged again; another one under its UID is refused
-    (0x0111), so that nothing acknowledged is ever replaced. While the inbox is not the folder it
-    was at the start, as its mount has gone, every instance is refused (0xA700) and stays with its
-    sender.
+    (0x0111), so that nothing acknowledged is ever replaced. While the inbox is the bare folder
+    under its mount, every instance is refused (0xA700) and stays with its sender.
 
     Args:
         inbox: folder for series.
         listening: where and to whom.
         log: told one line per event, without a word of any patient.
-        mark: `localfs.token` of the inbox that an earlier receiver began with; None to begin with
-            what is there.
+        ground: of the inbox, as an earlier receiver knew it; None to begin with what is there.
 
     Raises:
         UsageError: no caller is allowed, or a title or an address is malformed.
@@ -95,7 +94,7 @@ class Receiver:
         inbox: Path,
         listening: Listening,
         log: Callable[[str], Any],
-        mark: str | None = None,
+        ground: Ground | None = None,
     ) -> None:
         if not listening.callers:
             raise UsageError("expected the AE titles that may send; name them with --caller")
@@ -103,7 +102,7 @@ class Receiver:
             require_title(title)
         self._door = Door(listening.peers, listening.associations, log)
         self._inbox, self._listening, self._log = inbox, listening, log
-        self.mark = mark
+        self._ground = ground or Ground(inbox)
         self._server: Any = None
         self._writing = threading.Lock()
 
@@ -115,7 +114,7 @@ class Receiver:
     def __enter__(self) -> Receiver:
         listening = self._listening
         make_directory(self._inbox)
-        self.mark = self.mark or localfs.token(self._inbox)
+        self._ground.token()  # it may just have been made
         _remove_leftovers(self._inbox)
         entity = AE(listening.title)
         entity.require_called_aet = True
@@ -174,7 +173,8 @@ class Receiver:
             folder = self._inbox / token
             target = folder / f"{_token(instance.sop_uid)}.dcm"
             with self._writing:  # two associations may bring one UID at once
-                if localfs.token(self._inbox) != self.mark:
+                before = self._ground.token()
+                if not before:
                     return self._refuse(NO_RESOURCES, ELSEWHERE)
                 if target.exists():
                     same = read_bytes(target, MAX_INSTANCE * 2) == data
@@ -186,7 +186,7 @@ class Receiver:
                     fsync_directory(self._inbox)
                 with atomic_write(target) as file:
                     file.write(data)
-                if localfs.token(self._inbox) != self.mark:  # the mount went meanwhile
+                if localfs.token(self._inbox) != before:  # a mount came or went meanwhile
                     return self._refuse(NO_RESOURCES, ELSEWHERE)
         except BadInput as error:
             return self._refuse(NOT_UNDERSTOOD, str(error))

@@ -34,6 +34,11 @@ def token(root: Path) -> str:
     return found if is_network(found) else f"{found}:{inode}"
 
 
+def depth(path: Path, mounts: Path = MOUNTS) -> int:
+    """How many mounts lie at or above a path, those hidden by others included."""
+    return len(_above(path, _mounts(mounts)))
+
+
 def mount_point(path: Path, mounts: Path = MOUNTS) -> str:
     """Where the file system that a path lies on is mounted; "" where Linux does not say."""
     found = _mount(path, _mounts(mounts))
@@ -64,9 +69,13 @@ def _mounts(mounts: Path) -> list[_Mount]:
 
 def _mount(path: Path, mounts: list[_Mount]) -> _Mount | None:
     """The longest mount point above the path; of several mounted there, the last."""
-    real = os.path.realpath(path)
-    above = [mount for mount in mounts if mount.holds(real)]
+    above = _above(path, mounts)
     return max(reversed(above), key=lambda mount: len(mount.point), default=None)
+
+
+def _above(path: Path, mounts: list[_Mount]) -> list[_Mount]:
+    real = os.path.realpath(path)
+    return [mount for mount in mounts if mount.holds(real)]
 
 
 def _unescaped(point: str) -> str:

@@ -103,7 +103,7 @@ class Network:
         self._settings = settings
         self.process: Process | None = None
         self._restart_at, self._restart_wait = 0.0, _RESTART_S[0]
-        self._mark: str | None = None  # by which each life of the child knows the inbox
+        self._place: list[Any] | None = None  # by which each life of the child knows the inbox
         self.port = 0
         self.trouble: str | None = None
 
@@ -124,7 +124,7 @@ class Network:
                 first = {
                     **asdict(self._settings.dicom),
                     "inbox": str(self._inbox),
-                    "mark": self._mark,
+                    "place": self._place,
                     "queue": str(self._state / FOLDER),
                     "reserve": int(self._settings.disk.reserve_gb * 1e9),
                 }
@@ -145,8 +145,9 @@ class Network:
         self.process, self.port, self._restart_at = None, 0, 0.0
 
     def _hear(self, event: str, **facts: Any) -> None:
+        if event in ("listening", "mounted"):
+            self._place = facts.pop("place")
         if event == "listening":
-            self._mark = facts.pop("mark")
             self.port, self.trouble, self._restart_wait = facts["port"], None, _RESTART_S[0]
         elif event == "refused":
             self.trouble = facts["why"]

@@ -14,6 +14,7 @@ from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import LohiError
 from lohi_edge.watch import process
+from lohi_edge.watch.ground import Ground, Place
 from lohi_edge.watch.process import Send
 
 QUEUE_S = 1.0  # between two looks at the queue
@@ -30,10 +31,11 @@ def receive(settings: dict[str, Any], tls: Tls | None, send: Send) -> Receiver:
         tls=tls,
         reserve=settings["reserve"],
     )
-    inbox, mark = Path(settings["inbox"]), settings["mark"]
-    receiver = Receiver(inbox, listening, lambda line: send("said", line=line), mark)
+    inbox, known = Path(settings["inbox"]), settings["place"]
+    ground = Ground(inbox, Place(*known) if known else None, lambda at: send("mounted", place=at))
+    receiver = Receiver(inbox, listening, lambda line: send("said", line=line), ground)
     receiver.__enter__()
-    send("listening", port=receiver.port, title=settings["title"], mark=receiver.mark)
+    send("listening", port=receiver.port, title=settings["title"], place=ground.place)
     return receiver
 
 

@@ -15,11 +15,11 @@ def receiver(tmp_path):
     """Factory: a running receiver, `receiver(**listening)`; yields (receiver, node, inbox, log)."""
     running = []
 
-    def start(mark=None, **values):
+    def start(ground=None, **values):
         log = []
         values = {"port": 0, "callers": ("SCANNER",), "reserve": 0} | values
         listening = Listening(**values)
-        found = Receiver(tmp_path / "inbox", listening, log.append, mark).__enter__()
+        found = Receiver(tmp_path / "inbox", listening, log.append, ground).__enter__()
         running.append(found)
         node = Node("LOHI_EDGE", "127.0.0.1", found.port, caller="SCANNER")
         return found, node, tmp_path / "inbox", log

@@ -13,23 +13,6 @@ import pytest
 from lohi_edge import bundle, demo
 
 
-@pytest.fixture
-def tmpfs():
-    """Factory: mount a small tmpfs, `tmpfs(folder, megabytes)`; unmounted at the end."""
-    mounted = []
-
-    def mount(folder, megabytes):
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"mounting a tmpfs is not permitted here: {done.stderr.strip()}")
-        mounted.append(folder)
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
-
-
 def fill(path):
     """Write until the disk is full."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)

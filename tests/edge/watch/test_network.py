@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import urllib.request
 
 import pydicom
@@ -141,6 +142,24 @@ def test_another_network_process_takes_no_bare_folder_for_the_inbox(box, tmp_pat
     away.rename(box.inbox)
     assert send([made], node) == 24
     box.wait_states(done=1)
+    assert box.stop() == 0
+
+
+@pytest.mark.slow
+def test_another_network_process_knows_what_was_mounted_since(box, tmp_path, tmpfs):
+    node, made = scanner(box), save(tmp_path / "scan", ball())
+    box.start()
+    box.wait(lambda: listening(box), "listening")
+    pid = box.status()["dicom"]["pid"]
+    tmpfs(box.inbox, 16)
+    assert send([made], node) == 24
+    box.wait_states(done=1)
+    subprocess.run(["umount", "-l", str(box.inbox)], check=True)
+    os.kill(pid, signal.SIGKILL)
+    box.wait(lambda: listening(box) and box.status()["dicom"]["pid"] != pid, "another")
+    with pytest.raises(NetworkError, match="0xA700"):
+        send([made], node)
+    assert list(box.inbox.iterdir()) == []
     assert box.stop() == 0
 
 
