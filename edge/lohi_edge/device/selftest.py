@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -27,6 +26,7 @@ from lohi_edge import demo, finished, nifti, signing
 from lohi_edge.acceptance import tolerance_of
 from lohi_edge.bundle import Bundle
 from lohi_edge.device import latency
+from lohi_edge.device.private import private_folder
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import sha256
 from lohi_edge.models import Models
@@ -36,6 +36,7 @@ from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.store import Store, digest
 from lohi_edge.volume import Float32, Volume
 
+PREFIX = "lohi-edge-selftest-"  # of folders in the temporary one
 CONTRAST = "T1w"  # of the scan that ships
 BLOCK_MM = 8
 ROUNDING = 0.5  # of INTENSITY_MAX: what storing a result as int16 may change
@@ -78,8 +79,8 @@ def run(bundle: Path, settings: Settings, store: Store | None = None) -> dict[st
     if CONTRAST not in found.manifest.contrasts:
         return {"passed": True, "problems": [], "skipped": f"no scan but of {CONTRAST} ships"}
     golden = _golden(found, store or Store())
-    with tempfile.TemporaryDirectory(prefix="lohi-edge-selftest-") as folder:
-        receipt, image = _through_the_daemon(found.path, settings, Path(folder))
+    with private_folder(PREFIX) as (folder, lock):
+        receipt, image = _through_the_daemon(found.path, settings, folder, lock)
     return _judge(found, receipt, image, golden, settings)
 
 
@@ -157,7 +158,7 @@ def _golden(bundle: Bundle, store: Store) -> Float32:
 
 
 def _through_the_daemon(
-    bundle: Path, settings: Settings, folder: Path
+    bundle: Path, settings: Settings, folder: Path, lock: int
 ) -> tuple[dict[str, Any], Volume]:
     inbox, outbox, state = (folder / name for name in ("inbox", "outbox", "state"))
     for path in (inbox, outbox):
@@ -172,8 +173,9 @@ def _through_the_daemon(
     limit_s = settings.worker.start_timeout_s + settings.worker.timeout_s
     with log.open("wb") as words:
         process = subprocess.Popen(
-            command, env=environment(os.environ, settings, folder), stdout=words, stderr=words
-        )
+            command, env=environment(os.environ, settings, folder), stdout=words, stderr=words,
+            pass_fds=(lock,),  # it may outlive this process by some seconds
+        )  # fmt: skip
         try:
             _wait(process, outbox, limit_s, log)
         finally:

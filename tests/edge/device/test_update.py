@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lohi_edge import bundle as bundles
 from lohi_edge import signing
 from lohi_edge.device import selftest, update
 from lohi_edge.device.installed import resolve
+from lohi_edge.device.private import private_folder
 from lohi_edge.errors import BundleError
 from lohi_edge.files import sha256
 from lohi_edge.settings import load
@@ -136,18 +138,23 @@ def runs_in(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_private_daemon_ends_with_a_self_test_that_is_killed(device, make_serial, tmp_path):
+def test_the_private_daemon_ends_with_a_self_test_that_is_killed(
+    device, make_serial, tmp_path, monkeypatch
+):
     bundle, private = make_serial(1), tmp_path / "private"
     private.mkdir()
     with device.start("selftest", "--bundle", bundle, TMPDIR=str(private)) as test:
         while not runs_in(private):
             assert test.poll() is None
         test.kill()
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
     for _ in range(600):
-        if not runs_in(private):
+        with private_folder(selftest.PREFIX) as (folder, _):  # as the next one begins
+            left = [path for path in private.iterdir() if path != folder]
+        if not left and not runs_in(private):
             return
         time.sleep(0.1)
-    pytest.fail("the daemon lives on")
+    pytest.fail("the daemon lives on, or its folder does")
 
 
 def test_block_means_are_means_of_whole_blocks():
