@@ -68,6 +68,11 @@ def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
     return chosen
 
 
+def absent(subjects: Iterable[str], pairs: Iterable[Pair]) -> list[str]:
+    """Which of these subjects are in no pair."""
+    return sorted(set(subjects) - {pair.subject for pair in pairs})
+
+
 def describe(root: Path) -> dict[str, Any]:
     """What dataset_description.json says of name, licence and credit; empty where absent.
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from lohi_calibration.choose import CalibrationSet, choose
 from lohi_edge.bundle import Manifest
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Float32
-from lohi_export.dataset import SlicePair, find_pairs, load_slices, select
+from lohi_export.dataset import SlicePair, absent, find_pairs, load_slices
 
 TRIAL_SLICES = 24
 
@@ -39,11 +39,16 @@ def heads(
     """The pairs of `subjects` in a data set.
 
     Raises:
-        BadInput: none of them is there.
+        BadInput: one of them is not there: figures would be said to be of all.
     """
-    chosen = select(find_pairs(data, manifest.contrasts[0]), list(subjects), "calibration")
-    folder = cache or data / ".slices"
-    return [load_slices(pair, manifest.slice_contract, folder) for pair in chosen]
+    pairs = find_pairs(data, manifest.contrasts[0])
+    if missing := absent(subjects, pairs):
+        raise BadInput(
+            f"expected subjects {', '.join(subjects)} in {data}, found no pair of "
+            f"{', '.join(missing)}; name some that are there with --subjects"
+        )
+    folder, contract = cache or data / ".slices", manifest.slice_contract
+    return [load_slices(pair, contract, folder) for pair in pairs if pair.subject in subjects]
 
 
 def part_of(manifest: Manifest, part: str) -> list[str]:

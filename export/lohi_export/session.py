@@ -26,7 +26,7 @@ from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
 from lohi_export.record import Scans, began_with, read_record, settle_scans
 from lohi_export.run import Run, data_digest, start_run
-from lohi_export.splits import default_split, outsiders
+from lohi_export.splits import default_split, outsiders, without_pair
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
 
@@ -155,6 +155,8 @@ def evaluate(run: Run, part: str, device: str) -> dict[str, Any]:
     path = run.folder / "evaluation.json"
     kept = _read_figures(path)
     slices = run.slices(part)
+    if line := without_pair(run.config.split, part, [one.pair for one in slices]):
+        console.print(line, markup=False)  # of a data set that has changed since, perhaps
     generator = run.generator()
     where = choose_device(device)
     with _progress(part) as (advance, begin):

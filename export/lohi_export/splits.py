@@ -9,6 +9,7 @@ import numpy as np
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export.config import SPLITS, TrainConfig
+from lohi_export.dataset import absent
 from lohi_export.pairs.matching import Pair
 
 Split = dict[str, list[str]]
@@ -103,12 +104,16 @@ def default_split(pairs: Sequence[Pair], seed: int) -> tuple[Split, str]:
 
 def outsiders(split: Split, pairs: Iterable[Pair]) -> list[str]:
     """What a split and a data set do not have in common, in words."""
-    present = {pair.subject for pair in pairs}
+    pairs = list(pairs)
+    lines = [line for part in SPLITS if (line := without_pair(split, part, pairs))]
     named = {subject for part in split.values() for subject in part}
-    lines = []
-    for part in SPLITS:
-        if missing := sorted(set(split[part]) - present):
-            lines.append(f"{part} subjects without a pair in the data set: {', '.join(missing)}")
-    if extra := sorted(present - named):
+    if extra := sorted({pair.subject for pair in pairs} - named):
         lines.append(f"left out, in no part of the split: {', '.join(extra)}")
     return lines
+
+
+def without_pair(split: Split, part: str, pairs: Iterable[Pair]) -> str:
+    """Says which subjects of a part are not in the data set; empty where all are."""
+    missing = absent(split[part], pairs)
+    named = ", ".join(missing)
+    return f"{part} subjects without a pair in the data set: {named}" if missing else ""

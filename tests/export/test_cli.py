@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export import cli
 
 
@@ -44,6 +44,17 @@ def test_subjects_without_a_name_are_refused(make_bundle, named: str) -> None:
     result = CliRunner().invoke(cli.app, words)
     assert isinstance(result.exception, UsageError)
     assert f"expected --subjects such as 11,12, got {named!r}" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "verify"])
+def test_subjects_that_the_data_set_lacks_are_named(
+    make_bundle, toy: Path, tmp_path: Path, command: str
+) -> None:
+    words = [command, str(make_bundle()), "--data", str(toy), "--subjects", "04,98,99"]
+    result = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "out")])
+    assert isinstance(result.exception, BadInput)
+    assert "found no pair of 98, 99; name" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,16 @@ def test_evaluation_measures_every_test_subject(trained: Path) -> None:
     assert "04" in session.table(result)
 
 
+def test_subjects_that_have_left_the_data_set_are_named(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(trained)
+    split = {**run.config.split, "test": ["04", "98"]}
+    session.evaluate(replace(run, config=replace(run.config, split=split)), "test", "cpu")
+    assert "test subjects without a pair in the data set: 98" in capsys.readouterr().err
+    (trained / "evaluation.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [('{"test": {"psnr": NaN}}', "NaN among"), ("[]", "not a JSON object"), ('{"te', "Untermin")],

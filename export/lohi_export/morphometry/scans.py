@@ -52,7 +52,7 @@ def find(data: Path, heads: Sequence[str], contrasts: Sequence[str]) -> list[Sca
     """Every scan of some heads and contrasts in a data set of `lohi-export simulate`.
 
     Raises:
-        BadInput: none.
+        BadInput: there is none of one of the heads.
     """
     found = []
     for low in sorted(data.glob("sub-*/ses-64mT/anat/*.nii.gz")):
@@ -62,10 +62,10 @@ def find(data: Path, heads: Sequence[str], contrasts: Sequence[str]) -> list[Sca
             high = low.parents[2] / "ses-3T" / "anat" / f"sub-{head}_ses-3T_{run}_"
             names = (high.with_name(f"{high.name}{end}.nii.gz") for end in (contrast, "dseg"))
             found.append(Scan(head, contrast, low, *names))
-    if not found:
+    if missing := sorted(set(heads) - {scan.head for scan in found}):
         raise BadInput(
-            f"{data}: expected {' or '.join(contrasts)} scans of heads {list(heads)} with "
-            "segmentations, found none"
+            f"{data}: expected {' or '.join(contrasts)} scans of heads {', '.join(heads)} with "
+            f"segmentations, found none of {', '.join(missing)}; name others with --heads"
         )
     return found
 

@@ -56,16 +56,19 @@ class Bank:
         """Read the crops of some heads.
 
         Raises:
-            BadInput: none.
+            BadInput: there are none of one of them.
         """
         wanted = set(heads)
+        files = {
+            path: int(path.name[:2]) for path in sorted(folder.glob("[0-9][0-9]-[0-9][0-9].npz"))
+        }
+        if missing := sorted(wanted - set(files.values())):
+            raise BadInput(f"{folder}: expected crops of heads {missing}; make the bank")
         self.crops: list[Codes] = []
-        for path in sorted(folder.glob("[0-9][0-9]-[0-9][0-9].npz")):
-            if int(path.name[:2]) in wanted:
+        for path, head in files.items():
+            if head in wanted:
                 with np.load(path, allow_pickle=False) as file:
                     self.crops += list(file["codes"])
-        if not self.crops:
-            raise BadInput(f"{folder}: expected crops of heads {sorted(wanted)}; make the bank")
 
     def draw(self, rng: np.random.Generator) -> Codes:
         """Any of the crops."""

@@ -58,5 +58,8 @@ def test_a_truth_on_another_grid_is_refused(data, tmp_path, monkeypatch):
     wrong = scans.Scan(found.head, found.contrast, found.low, found.high, tmp_path / "dseg.nii.gz")
     with pytest.raises(BadInput, match=r"dseg.nii.gz: expected the grid"):
         scans.draw([wrong], None, np.random.default_rng(0))
-    with pytest.raises(BadInput, match="expected T1w scans of heads"):
-        scans.find(data, ["02"], ("T1w",))
+
+
+def test_heads_that_are_not_there_are_named(data):
+    with pytest.raises(BadInput, match=r"T1w scans of heads 01, 02, 03 .*, found none of 02, 03"):
+        scans.find(data, ["01", "02", "03"], ("T1w",))

@@ -132,10 +132,13 @@ def test_no_first_stage_and_none_to_begin_with_is_refused(tmp_path, invoke):
 def test_no_crops_and_no_figures_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"crops of heads \[1, 2\]"):
         train.Bank(tmp_path, [1, 2])
+    np.savez_compressed(tmp_path / "01-00.npz", codes=np.zeros((1, 2, 2, 2), np.uint8))
+    with pytest.raises(BadInput, match=r"crops of heads \[2\]"):
+        train.Bank(tmp_path, [1, 2])
     (tmp_path / "figures.json").write_text('{"3T": {"regions": []}}')
     with pytest.raises(BadInput, match="morphometry evaluate"):
         export.read_errors(tmp_path / "figures.json")
-    with pytest.raises(BadInput, match="segmentations, found none"):
+    with pytest.raises(BadInput, match="segmentations, found none of 13"):
         list(evaluate.measure(tmp_path, ["13"], None, None))
 
 
