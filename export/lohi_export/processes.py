@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 
 import torch
 from torch import Tensor, distributed, nn
@@ -13,6 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 # The others wait while the first caches slices and validates.
 PATIENCE = timedelta(days=1)
+# torch 2.13 gave the option another name.
+_OPTIONS = signature(DistributedDataParallel).parameters
+_FORWARD_SYNC = next(o for o in ("forward_sync_buffers", "broadcast_buffers") if o in _OPTIONS)
 
 
 @contextmanager
@@ -109,7 +113,7 @@ def parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(
         module,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
+        **{_FORWARD_SYNC: False},
     )
 
 
