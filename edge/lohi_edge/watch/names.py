@@ -19,12 +19,17 @@ _KEPT_TAIL = 40
 
 
 def clean_name(name: str) -> str:
-    """A file name that is valid UTF-8, printable, and short enough for what output names add."""
+    """A file name that is valid UTF-8, printable, and short enough for what output names add.
+
+    Two names never become one: what is changed bears a hash.
+    """
     stem = nifti.stem(Path(name))
     suffix = name[len(stem) :]
     text = printable(stem)
+    short = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+    if text != stem:
+        text = f"{short}-{text}"
     if len(text.encode()) > MAX_NAME:
-        short = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
         head = text.encode()[: MAX_NAME - _KEPT_TAIL - 10].decode(errors="ignore")
         tail = text.encode()[-_KEPT_TAIL:].decode(errors="ignore")
         text = f"{head}-{short}-{tail}"

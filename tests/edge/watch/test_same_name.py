@@ -98,6 +98,19 @@ def test_a_receipt_names_the_original_of_its_own_scan(moving):
         assert there.read_bytes() == content
 
 
+def test_names_that_look_the_same_stay_apart(moving):
+    """While one is computed the other is chosen a place for: neither receipt may name the other."""
+    names = ("T1\n.nii", "T1\\n.nii", os.fsdecode(b"T1\x85.nii"), "T1\x85.nii")
+    scans = {name: arrive(moving, name, os.fsencode(name)) for name in names}
+    shown = {name: moving.source(scan, "T1") for name, scan in scans.items()}
+    for scan in scans.values():
+        moving.ledger.finish(scan.id, "done", original="pending")
+        moving.settle_original(moving.ledger.get(scan.id))
+    for name in names:
+        there = Path(os.path.normpath(moving.outbox.root / "T1" / shown[name]))
+        assert there.read_bytes() == os.fsencode(name)
+
+
 def test_a_scan_whose_original_is_gone_is_not_retried_with_another(moving):
     scans = []
     for content in (b"first", b"second"):
