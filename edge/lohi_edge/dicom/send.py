@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
 from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
+from lohi_edge.dicom.unanswered import why
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import read_bytes
 
 MAX_INSTANCE = 1 << 30
+CONNECT_SECONDS = 30.0  # for a connection, and for the answer to the request
 WARNINGS = (0xB000, 0xB006, 0xB007)  # stored, with a remark (PS3.4 B.2.3)
 _NODE = re.compile(r"(?P<title>[^@\s\\]{1,16})@(?P<host>[^@:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")
 # Its messages quote what it sends.
@@ -130,7 +133,7 @@ def _files(paths: Iterable[Path]) -> list[tuple[Path, Instance]]:
 
 def _entity(node: Node) -> AE:
     entity = AE(node.caller)
-    entity.acse_timeout = entity.connection_timeout = 30
+    entity.acse_timeout = entity.connection_timeout = CONNECT_SECONDS
     entity.dimse_timeout = entity.network_timeout = 60
     return entity
 
@@ -143,22 +146,29 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
         NetworkError: the node does not answer, or refuses.
     """
     secure = (tls.context(server=False), node.host) if tls else None
+    connected = threading.Event()
     try:
         association = entity.associate(
-            node.host, node.port, ae_title=node.title, tls_args=secure, max_pdu=0
+            node.host,
+            node.port,
+            ae_title=node.title,
+            tls_args=secure,
+            max_pdu=0,
+            evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: connected.set())],
         )
     except (socket.gaierror, UnicodeError) as error:  # a name server that does not answer, too
-        why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise NetworkError(f"{node}: its address cannot be found: {why}; check the name") from None
+        words = (getattr(error, "strerror", None) or str(error)).lower()
+        raise NetworkError(
+            f"{node}: its address cannot be found: {words}; check the name"
+        ) from None
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise NetworkError(f"{node}: no connection can be made from here: {why}") from None
+        words = (error.strerror or str(error)).lower()
+        raise NetworkError(f"{node}: no connection can be made from here: {words}") from None
     # pynetdicom forgets to close the socket of an association that the other end has cut.
     connection = association.dul.socket.socket if association.dul.socket else None
     try:
         if not association.is_established:
-            how = "refuses the association" if association.is_rejected else "does not answer"
-            raise NetworkError(f"{node}: {how}; check title, address and its list of known nodes")
+            raise NetworkError(f"{node}: {why(association, connected.is_set(), node, tls)}")
         yield association
     finally:
         if association.is_established:

@@ -6,12 +6,12 @@ import contextlib
 import shutil
 import socket
 import struct
-import subprocess
 
 import pydicom
 import pytest
 from pynetdicom import AE
 
+from certificates import certificate
 from dicom_series import SMALL, save, slices, write
 from lohi_edge.dicom import door, receive
 from lohi_edge.dicom.receive import Listening, Receiver
@@ -173,19 +173,3 @@ class TestSilentPeers:
             echo(node)
         assert "too many at a time" in log[-1]
         first.release()
-
-
-def certificate(folder, name):
-    """A self-signed certificate, its own authority."""
-    key, cert = folder / f"{name}.key", folder / f"{name}.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
-    command += [
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-    ]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return Tls(cert, key, cert)

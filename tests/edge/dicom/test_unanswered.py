@@ -1,0 +1,87 @@
+"""Who cannot send or be echoed is told what is wrong, each cause in words of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from dataclasses import replace
+
+import pytest
+
+from certificates import certificate
+from dicom_series import SMALL, save, slices
+from lohi_edge.dicom import send as scu
+from lohi_edge.dicom import unanswered
+from lohi_edge.dicom.send import NetworkError, Node, echo, send
+from orthanc import free_port
+
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def told(node, tls=None) -> str:
+    with pytest.raises(NetworkError) as caught:
+        echo(node, tls)
+    return str(caught.value).removeprefix(f"{node}: ")
+
+
+def test_nobody_listens():
+    assert "connection refused; check the port" in told(Node("PACS", "127.0.0.1", free_port()))
+
+
+def test_nothing_comes_back(monkeypatch):
+    """As from an address that no machine has, or through a firewall that says nothing."""
+    monkeypatch.setattr(scu, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(unanswered, "PROBE_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # nobody ever takes it from the queue
+            assert "timed out; check the address" in told(Node("PACS", *address))
+
+
+def test_titles_are_told_apart(receiver):
+    _, node, _, _ = receiver()
+    assert "it does not know our title STRANGER" in told(replace(node, caller="STRANGER"))
+    assert "it is not called NOBODY" in told(replace(node, title="NOBODY"))
+
+
+def test_an_address_it_does_not_take(receiver):
+    _, node, _, _ = receiver(peers=("10.1.2.0/24",))
+    words = told(node)
+    assert "takes the connection but does not answer" in words
+    assert "the address of this machine" in words
+
+
+def test_instances_it_does_not_take(receiver, tmp_path):
+    _, node, _, _ = receiver()
+    made = slices(SMALL)
+    for ds in made:
+        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture
+    with pytest.raises(NetworkError, match="takes no instances of this kind"):
+        send([save(tmp_path / "a", made)], node)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+class TestTls:
+    @pytest.fixture
+    def good(self, tmp_path):
+        return certificate(tmp_path, "good")
+
+    def test_on_our_side_alone(self, receiver, good):
+        _, node, _, _ = receiver()
+        assert "check that this port speaks TLS" in told(node, good)
+
+    def test_on_its_side_alone(self, receiver, good):
+        _, node, _, _ = receiver(tls=good)
+        assert "it may expect TLS" in told(node)
+
+    def test_a_certificate_of_an_authority_we_do_not_know(self, receiver, good, tmp_path):
+        _, node, _, _ = receiver(tls=good)
+        node, other = replace(node, host="localhost"), certificate(tmp_path, "other")
+        assert "its TLS certificate is not accepted" in told(node, other)
+        ours = replace(other, authority=good.authority)  # and it does not know ours
+        assert "it may not accept our certificate" in told(node, ours)
+
+    def test_a_certificate_for_another_host(self, receiver, good):
+        _, node, _, _ = receiver(tls=good)
+        assert "that the certificate names this host" in told(node, good)
