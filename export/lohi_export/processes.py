@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,9 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 # The others wait while the first caches slices and validates.
 PATIENCE = timedelta(days=1)
-# torch 2.13 gave the option another name.
+# Newer versions of torch warn of the old name, and older ones do not know the new one.
 _OPTIONS = signature(DistributedDataParallel).parameters
 _FORWARD_SYNC = next(o for o in ("forward_sync_buffers", "broadcast_buffers") if o in _OPTIONS)
+_NO_FORWARD_SYNC: dict[str, Any] = {_FORWARD_SYNC: False}
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(
         module,
         device_ids=[device.index] if device.type == "cuda" else None,
-        **{_FORWARD_SYNC: False},
+        **_NO_FORWARD_SYNC,
     )
 
 
