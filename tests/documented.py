@@ -101,6 +101,8 @@ SHORTER = {
     "lohi-export train": "--config small.json --steps 2 --interval 2",
     "lohi-export morphometry bank": "--heads 9 --variants 1 --draws 1",
     "lohi-export morphometry train": "--heads 9 --first 1 --second 1",
+    "lohi-export morphometry evaluate pairs --heads 13-16": "--heads 13",
+    "lohi-export morphometry evaluate pairs --bundle": "--heads 13",
     "lohi-export morphometry dilate": "--heads 13 --steps 1",
 }
 # Where no GPU is found, these say so and end with this code.
