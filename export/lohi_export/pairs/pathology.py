@@ -1,10 +1,10 @@
 """Illness put into a healthy head: what a generator that saw only healthy heads makes of it.
 
 Relaxation times of lesions at 64 mT have hardly been published. The factors below, on those of
-white matter, are chosen so that every lesion has the sign that textbooks give it in every contrast
-(Bottomley et al., Med Phys 14:1, 1987, for T1 and T2 of tumours, oedema and infarcts being longer
-than those of the tissue around; methaemoglobin shortens T1). They serve to ask what happens to a
-lesion that is plain in the scan, not how lesions look.
+white matter or cortex, are chosen so that every lesion has the sign that textbooks give it in
+every contrast (Bottomley et al., Med Phys 14:1, 1987, for T1 and T2 of tumours, oedema and infarcts
+being longer than those of the tissue around; methaemoglobin shortens T1). They serve to ask what
+happens to a lesion that is plain in the scan, not how lesions look.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ WHITE, CORTEX, VENTRICLES = (2, 41), (3, 42), (4, 43, 14)
 DEEP = (10, 49, 11, 50, 12, 51, 13, 52)
 
 
-def _times(t1: float, t2: float, pd: float) -> Tissue:
-    """White matter with T1 and T2 times these factors, and a proton density."""
-    w = TISSUES["white matter"]
+def _times(t1: float, t2: float, pd: float, of: str = "white matter") -> Tissue:
+    """A healthy tissue with T1 and T2 times these factors, and a proton density."""
+    w = TISSUES[of]
     return Tissue(t1 * w.t1_low, t2 * w.t2_low, t1 * w.t1_high, t2 * w.t2_high, t2 * w.t2s_high, pd)
 
 
 INFARCT = _times(1.5, 1.8, 0.88)
+# Of the cortex, whose T1 at 3 T is longer than that of the infarct in white matter.
+CORTICAL_INFARCT = _times(1.3, 1.5, 0.90, "cortex")
 TUMOUR = _times(1.6, 1.6, 0.86)
 OEDEMA = _times(1.4, 1.6, 0.84)
 HAEMORRHAGE = _times(0.55, 1.2, 0.85)  # late subacute: methaemoglobin outside of cells
@@ -88,7 +90,8 @@ def levels(
 def infarct(labels: Labels, size: float, rng: np.random.Generator) -> Pathology:
     """A territory of cortex and the white matter below, about `size` mm across."""
     where = _ball(labels.shape, _pick(labels, CORTEX, rng), size, rng)
-    return Pathology(labels, [Spot(where * np.isin(labels, CORTEX + WHITE), INFARCT)])
+    within = ((WHITE, INFARCT), (CORTEX, CORTICAL_INFARCT))
+    return Pathology(labels, [Spot(where * np.isin(labels, of), tissue) for of, tissue in within])
 
 
 def tumour(labels: Labels, size: float, rng: np.random.Generator) -> Pathology:
