@@ -67,7 +67,7 @@ FIXED_RESULT: dict[str, dict[str, list[float | None]]] = {
     "clipped_result": {"warn": [None, 0.05], "hold": [None, 0.3]},
     "checkerboard": {"warn": [None, 0.01], "hold": [None, 0.04]},
     "result_displaced": {"warn": [None, 3.0], "hold": [None, 4.0]},
-    # 51 clean results came out at 4.1 to 6.5, the three that hide lesions of head 15 above.
+    # 54 clean results of heads 11-16 came out at 4.0 to 6.5.
     "residual_blob": {"warn": [None, 6.5], "hold": [None, 8.0]},
     # T1w's; of each contrast's 18 clean results of heads 11-16 one lies above the warning.
     "residual_lesion": {"warn": [None, 5.0], "hold": [None, 7.0]},
@@ -89,7 +89,7 @@ FIXED_RESULT_OF: dict[str, dict[str, dict[str, list[float | None]]]] = {
         "result_contrast": {"warn": [0.7, None], "hold": [0.3, None]},
     },
     "FLAIR": {
-        "residual_lesion": {"warn": [None, 4.7], "hold": [None, 10.0]},
+        "residual_lesion": {"warn": [None, 5.0], "hold": [None, 10.0]},
         "result_contrast": {"warn": [0.18, None], "hold": [0.08, None]},
     },
 }
