@@ -14,6 +14,7 @@ from types import TracebackType
 import nibabel as nib
 import numpy as np
 
+from lohi_edge import nifti
 from lohi_edge.errors import LohiError
 from lohi_edge.watch.ledger import FILE
 from lohi_edge.watch.status import said
@@ -129,9 +130,14 @@ class Running:
 
 
 class Scans:
-    """Copies of a scan that differ in a byte, so that each is another scan."""
+    """Copies of a scan that differ in a byte, so that each is another scan.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
 
     def __init__(self, scan: Path) -> None:
+        nifti.read(scan)  # what a daemon refuses measures nothing
         image = nib.Nifti1Image.from_filename(scan)
         self._data, self._image = np.asanyarray(image.dataobj), image
         self._made = 0

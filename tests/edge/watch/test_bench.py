@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from lohi_edge.cli import app
 from lohi_edge.dicom import bench as dicom_bench
+from lohi_edge.errors import BadInput
 from lohi_edge.watch import bench
 from lohi_edge.watch.benchrig import Steps
 from watch_parts import save_scan
@@ -29,6 +32,14 @@ def test_every_figure_of_the_daemon_is_measured(tmp_path, identity_bundle, monke
     assert 0 < found["listed_s"] <= found["started_s"]
     found = bench.soak(scan, identity_bundle, volumes=20)
     assert found["daemon"]["at_the_end_mb"] > 10
+
+
+@pytest.mark.parametrize("more", [["--runs", "1"], ["--soak", "20"]])
+def test_a_scan_that_is_not_there_is_refused(tmp_path, identity_bundle, more):
+    words = ["bench-watch", str(tmp_path / "gone.nii"), "--bundle", str(identity_bundle), *more]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, BadInput)
+    assert "found nothing" in str(done.exception)
 
 
 def test_dicom_is_measured():
