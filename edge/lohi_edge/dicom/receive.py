@@ -36,6 +36,7 @@ BACKLOG = 128  # with pynetdicom's 5, who connects in a burst tries again a seco
 ELSEWHERE = "the inbox is not mounted, or not the folder it was before: mount it, or restart"
 SUCCESS, NO_RESOURCES, DUPLICATE = 0x0000, 0xA700, 0x0111
 MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
+NAMED = 3  # classes that a line of the log names
 SYNTAXES = [
     uids.ExplicitVRLittleEndian,
     uids.ImplicitVRLittleEndian,
@@ -131,6 +132,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._door.requested),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_ACCEPTED, self._accepted),
         ]
         context = listening.tls.context(server=True) if listening.tls else None
         address = (listening.host, listening.port)
@@ -158,6 +160,17 @@ class Receiver:
             f"{asked.called_ae_title!r}, expected from {' or '.join(self._listening.callers)} "
             f"to {self._listening.title}"
         )
+
+    def _accepted(self, event: Any) -> None:
+        """Say what a peer offered and will not send; some then give up all that they had."""
+        refused = event.assoc.rejected_contexts
+        names = list(dict.fromkeys(_name(str(one.abstract_syntax)) for one in refused))
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            self._log(
+                f"an association offered what is not received here: {', '.join(names[:NAMED])}"
+                f"{more}; if it ended early, send the MR series alone"
+            )
 
     def _store(self, event: Any) -> int:
         event.assoc.dul.socket.recv.restart()
@@ -198,6 +211,14 @@ class Receiver:
     def _refuse(self, status: int, why: str) -> int:
         self._log(f"refused an instance (0x{status:04X}): {why}")
         return status
+
+
+def _name(sop_class: str) -> str:
+    """What DICOM calls a class; words of a peer's own are not repeated."""
+    if sop_class in (MR_IMAGE, *ENHANCED):
+        return "MR images in another encoding"
+    found = uids.UID(sop_class).name
+    return "a private class" if found == sop_class else found
 
 
 def _token(uid: str) -> str:

@@ -59,6 +59,21 @@ def test_a_rejection_says_who_called_whom(receiver):
     assert "from 'SCANNER' to 'NOBODY'" in log[1]
 
 
+def test_what_is_offered_and_not_taken_is_said(receiver, tmp_path):
+    """Orthanc, asked to send a study, stops at the first instance of another class."""
+    _, node, _, log = receiver()
+    made = slices(SMALL)
+    made[0].SOPClassUID = made[0].file_meta.MediaStorageSOPClassUID = (
+        uids.SecondaryCaptureImageStorage
+    )
+    made[1].SOPClassUID = made[1].file_meta.MediaStorageSOPClassUID = "1.2.3.4"
+    with pytest.raises(NetworkError, match="takes no such instances"):
+        send([save(tmp_path / "out", made)], node)
+    assert "a private class, Secondary Capture Image Storage; if it ended" in log[0]
+    assert "1.2.3.4" not in log[0]
+    assert "MR" not in log[0].split(";")[0]
+
+
 def test_a_host_that_no_name_server_knows_is_a_node_that_does_not_answer(tmp_path):
     node = Node("PACS", "nowhere.invalid", 104)
     with pytest.raises(NetworkError, match="address cannot be found"):
