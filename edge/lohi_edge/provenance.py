@@ -67,10 +67,15 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
         runtime and precision were the same.
 
     Raises:
-        BadInput: the scan or the result is gone, or changed since.
+        BadInput: the scan or the result is gone, or changed since, or the result is a DICOM series.
     """
     beside, record = receipt_of(path)
     folder = beside.parent
+    if record["result"].get("format") == "dicom":
+        raise BadInput(
+            f"{beside}: expected the receipt of a NIfTI result, got that of a DICOM series; check "
+            "it with `lohi-edge explain`, or enhance the scan anew with --format nifti"
+        )
     _require_unchanged(beside, "scan", _check_scan(folder, record["source"], scan))
     _require_unchanged(beside, "result", _check_file(folder, record["result"]))
     models, prefer = _models(record, bundle), receipt.preferred(record)

@@ -135,7 +135,7 @@ def reproduce(
     """Enhance the scan of a result again and say how the two differ; writes nothing.
 
     Exit codes: 0 done, whether or not they differ; 3 where scan or result is not there or was
-    changed since.
+    changed since, or the result is a DICOM series.
 
     Examples:
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import head_phantom, move_qform
+from dicom_series import save, slices
+from helpers import head_phantom, move_qform, small_head
 from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
@@ -67,6 +68,13 @@ def test_reproduce_refuses_a_changed_result(done, identity_bundle):
     done.path.write_bytes(b"other")
     with pytest.raises(BadInput, match="changed"):
         provenance.reproduce(done.path, identity_bundle)
+
+
+def test_reproduce_says_that_it_is_for_nifti(identity_bundle, tmp_path):
+    scan = save(tmp_path / "scan", slices(small_head(), (2.0, 2.0), 2.0))
+    made = enhance(scan, out=tmp_path / "out", bundle=identity_bundle, contrast="T1w")
+    with pytest.raises(BadInput, match="got that of a DICOM series"):
+        provenance.reproduce(made.path, identity_bundle)
 
 
 def test_the_report_is_one_small_page_without_addresses(done):
