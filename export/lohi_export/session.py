@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export import processes
+from lohi_export.alone import alone
 from lohi_export.config import SPLITS, TrainConfig
 from lohi_export.curves import Row
 from lohi_export.dataset import SlicePair, find_pairs, left_out, listed, load_slices, select
@@ -129,12 +130,17 @@ def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> tup
 
 
 def train(run: Run, device: str, max_minutes: float | None) -> int:
-    """Train a run to its end or until it is stopped; the command's exit code."""
-    trainer = Trainer(run, choose_device(device))
-    if trainer.step:
-        console.print(f"resuming at step {trainer.step}")
-    with Stop(max_minutes) as stop, _reporting(trainer) as report:
-        trainer.fit(stop, report)
+    """Train a run to its end or until it is stopped; the command's exit code.
+
+    Raises:
+        UsageError: another process trains in its folder.
+    """
+    with alone(run.folder) if processes.is_first() else nullcontext():
+        trainer = Trainer(run, choose_device(device))
+        if trainer.step:
+            console.print(f"resuming at step {trainer.step}")
+        with Stop(max_minutes) as stop, _reporting(trainer) as report:
+            trainer.fit(stop, report)
     if trainer.step < run.config.steps:
         console.print(
             f"stopped by {stop.reason} at step {trainer.step} of {run.config.steps}; "

@@ -14,6 +14,7 @@ import torch
 
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import session, train
+from lohi_export.alone import alone
 from lohi_export.checkpoint import read_tensors
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.stopping import Stop
@@ -100,8 +101,10 @@ def assert_survives_kills(toy: Path, trained: Path, out: Path, toy_options: dict
         assert done.returncode == -signal.SIGKILL
         metadata = read_tensors(out / "checkpoint.safetensors")[1]
         assert json.loads(metadata["position"])["step"] == reached
+    assert bool(list(out.glob(".checkpoint.*.tmp"))) == (moment == "while saving")
     assert session.train(start(toy, out, toy_options), "cpu", None) == 0
 
+    assert not list(out.glob(".*")), "what a killed run was writing is removed"
     assert (out / "curves.csv").read_bytes() == (trained / "curves.csv").read_bytes()
     for name in ("checkpoint.safetensors", "weights.safetensors"):
         (tensors, position), (wanted, wanted_position) = (
@@ -127,6 +130,16 @@ def test_a_stopped_run_leaves_a_checkpoint_and_goes_on_the_same(
     assert train.Trainer(run, torch.device("cpu")).step == 4
     session.train(run, "cpu", None)
     assert curves(run.folder) == curves(trained)
+
+
+def test_two_processes_do_not_train_in_one_folder(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    run = start(toy, tmp_path / "run", toy_options)
+    with alone(run.folder), pytest.raises(UsageError, match="another process trains there"):
+        session.train(run, "cpu", None)
+    assert not run.checkpoint.exists()
+    assert session.train(run, "cpu", None) == 0
 
 
 def test_the_time_limit_stops_with_success(

@@ -78,6 +78,7 @@ def train(
     from lohi_edge.errors import UsageError
     from lohi_edge.manifest import CONTRASTS
     from lohi_edge.models import Models
+    from lohi_export.alone import alone
     from lohi_export.morphometry import scans
     from lohi_export.morphometry.export import read_model
     from lohi_export.morphometry.train import Bank, Options, fit, reporter
@@ -94,7 +95,7 @@ def train(
         found = scans.find(data, [f"{n:02d}" for n in numbers], CONTRASTS)
         scanned = partial(scans.draw, found, Models(threads=threads))
     options = Options((first, second), (lr, lr_second), seed, amp)
-    with Stop(max_minutes) as stop:
+    with alone(out), Stop(max_minutes) as stop:
         begun = read_model(init) if init else None
         fit(crops, out, options, stop, reporter(options), scanned, begun)
     raise typer.Exit(stop.exit_code)

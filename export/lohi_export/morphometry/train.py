@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from lohi_edge.errors import BadInput
+from lohi_edge.files import make_directory
 from lohi_export.checkpoint import load_checkpoint, save_checkpoint
 from lohi_export.morphometry import patches, voxels
 from lohi_export.morphometry.atlas import make_atlas
@@ -89,7 +90,7 @@ def fit(
     Every second head of the second stage is what `scanned` gives, where there is such a thing.
     `init` is what a new run begins with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     torch.manual_seed(options.seed)
     path = folder / CHECKPOINT
     model = init or Model(None if path.is_file() else make_atlas(bank.crops))
