@@ -50,7 +50,9 @@ def calibrate(
     if out is None and not bundle.is_dir():
         raise UsageError(f"expected a bundle directory to write into, or --out, got {bundle}")
     opened, out = load(bundle), out or bundle
-    names = _names(subjects) or precision_data.part_of(opened.manifest, "validation")
+    named = _names(subjects)
+    precision_data.refuse_reported(data, opened.manifest, named)
+    names = named or precision_data.part_of(opened.manifest, "validation")
     chosen = precision_data.load(data, opened.manifest, names, slices, seed, cache)
     with _progress() as stage:
         manifest = precision.calibrate(opened, chosen, out, budget_db, stage)

@@ -12,7 +12,7 @@ from lohi_calibration.choose import CalibrationSet, choose
 from lohi_edge.bundle import Manifest
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Float32
-from lohi_export.dataset import SlicePair, absent, find_pairs, load_slices
+from lohi_export.dataset import SlicePair, absent, describe, find_pairs, load_slices
 
 TRIAL_SLICES = 24
 
@@ -49,6 +49,21 @@ def heads(
         )
     folder, contract = cache or data / ".slices", manifest.slice_contract
     return [load_slices(pair, contract, folder) for pair in pairs if pair.subject in subjects]
+
+
+def refuse_reported(data: Path, manifest: Manifest, subjects: Sequence[str]) -> None:
+    """Raises UsageError where a bundle is reported on one of `subjects`: nothing is fitted on them.
+
+    A label means a person within one data set.
+    """
+    record = manifest.provenance
+    test = record.get("training", {}).get("split", {}).get("test", [])
+    same = record.get("data_set", {}).get("Name", "") == describe(data).get("Name", "")
+    if same and (known := [subject for subject in subjects if subject in test]):
+        raise UsageError(
+            f"expected --subjects that this bundle is not reported on, got {', '.join(known)} of "
+            f"its test subjects {', '.join(map(str, test))}; name others"
+        )
 
 
 def part_of(manifest: Manifest, part: str) -> list[str]:

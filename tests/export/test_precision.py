@@ -16,7 +16,7 @@ from lohi_calibration.choose import choose as choose_slices
 from lohi_edge import bundle as bundles
 from lohi_edge.errors import BundleError, DiskError, UsageError
 from lohi_edge.runtime import choose
-from lohi_export import bundle_folder, precision, verify
+from lohi_export import bundle_folder, precision, precision_data, verify
 from lohi_export.cli import app
 from lohi_export.precision_data import PrecisionData
 
@@ -101,6 +101,23 @@ def test_a_budget_that_cannot_hold_leaves_no_bundle(plain, data, tmp_path, timed
     with pytest.raises(BundleError, match="no INT8 model loses at most"):
         precision.calibrate(plain, data, tmp_path / "out", 1e-7, stage)
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_fitted_on_subjects_that_a_bundle_is_reported_on(plain, toy, tmp_path, invoke):
+    path = plain.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"] = {"training": {"split": {"test": ["03", "04"]}}}
+    path.write_text(json.dumps(manifest))
+    words = ("calibrate", plain.path, "--data", toy, "--subjects", "02,04")
+    refused = invoke(*words).exception
+    assert isinstance(refused, UsageError)
+    assert "got 04 of its test subjects 03, 04" in str(refused)
+    bundle = bundles.load(plain.path)
+    precision_data.refuse_reported(toy, bundle.manifest, ["01", "02"])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dataset_description.json").write_text('{"Name": "another"}')
+    precision_data.refuse_reported(other, bundle.manifest, ["04"])
 
 
 def test_an_existing_bundle_is_not_overwritten(plain, data, tmp_path):
