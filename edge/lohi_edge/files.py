@@ -102,6 +102,21 @@ def fsync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def require_place(path: Path) -> None:
+    """Ask, before long work, whether its result could be written as the file `path`.
+
+    Raises:
+        DiskError: there is no such folder, it is not permitted, or `path` is a folder itself.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
 def make_directory(path: Path) -> None:
     """The directory `path` with its parents.
 

@@ -169,12 +169,13 @@ def onnx(
 
       lohi-export onnx runs/t1w t1w-fp16.onnx --precision fp16
     """
-    from lohi_edge.files import atomic_write
+    from lohi_edge.files import atomic_write, require_place
     from lohi_export.onnx_files import file_of
     from lohi_export.run import open_run
 
-    out = out or run / f"{precision}.onnx"
-    model = file_of(open_run(run), precision)
+    opened, out = open_run(run), out or run / f"{precision}.onnx"
+    require_place(out)  # before minutes of checking
+    model = file_of(opened, precision)
     with atomic_write(out) as file:
         file.write(model)
     sys.stdout.write(f"{out}\n")

@@ -27,9 +27,10 @@ def recogniser(
     """
     import numpy as np
 
-    from lohi_edge.files import atomic_write
+    from lohi_edge.files import atomic_write, require_place
     from lohi_export.recogniser import fit
 
+    require_place(out)
     arrays: dict[str, Any] = fit(data)
     with atomic_write(out) as file:
         np.savez_compressed(file, **arrays)
@@ -57,7 +58,7 @@ def forward(
     from rich.console import Console
     from rich.progress import Progress
 
-    from lohi_edge.files import atomic_write
+    from lohi_edge.files import atomic_write, require_place
     from lohi_edge.models import Models
     from lohi_export.forward import detector
     from lohi_export.forward.export import to_onnx
@@ -66,6 +67,7 @@ def forward(
     from lohi_export.session import set_up_cpu
 
     set_up_cpu(threads)
+    require_place(out)  # before hours of work that could not be written
     samples = read(data, contrast, Models(threads=threads))
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("learning", total=steps)
