@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,9 @@ app.command()(bench_commands.demo)
 
 def run_app(command: Callable[..., Any]) -> None:
     """Run a Typer app; a user's error becomes one line on stderr and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # The name of a file is bytes, and may be none of the terminal's characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
     except LohiError as error:

@@ -51,7 +51,7 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     """
     page = receipt.with_name(f"{receipt.stem}_report.html")
     with atomic_write(page) as file:
-        file.write(render(record, images).encode())
+        file.write(render(record, images).encode(errors="backslashreplace"))
     if images.fine is None or images.result is None:
         return page, None
     sheet = page.with_suffix(".png")

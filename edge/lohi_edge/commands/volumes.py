@@ -43,10 +43,12 @@ def volumes(
 
       lohi-edge volumes scan.nii.gz results/scan_desc-synthetic.nii.gz --csv volumes.csv
     """
-    from lohi_edge.files import atomic_write
+    from lohi_edge.files import atomic_write, require_place
     from lohi_edge.quality.morphometry import Segmenter
     from lohi_edge.quality.volumes import check, exit_code, lines, to_csv
 
+    if csv:
+        require_place(csv)  # before minutes of measuring
     loaded = Segmenter(segmenter, threads)
     records = []
     for scan in scans:
@@ -55,7 +57,7 @@ def volumes(
             sys.stdout.write(lines(records[-1]))
     if csv:
         with atomic_write(csv) as file:
-            file.write(to_csv(records).encode())
+            file.write(to_csv(records).encode(errors="backslashreplace"))
     if as_json:
         sys.stdout.write(json.dumps(records, indent=2, allow_nan=False) + "\n")
     raise typer.Exit(exit_code(records))

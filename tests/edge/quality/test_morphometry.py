@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from lohi_edge import demo, nifti
 from lohi_edge.cli import app
-from lohi_edge.errors import BadInput, BundleError
+from lohi_edge.errors import BadInput, BundleError, DiskError
 from lohi_edge.onnx_check import check_onnx
 from lohi_edge.quality import features, recognise, segmenter_file
 from lohi_edge.quality.morphometry import (
@@ -141,7 +143,9 @@ def test_volumes_command_prints_flags_and_writes_csv_and_labels(tmp_path):
     empty = tmp_path / "empty.nii"
     nib.save(nib.Nifti1Image(np.zeros((30, 30, 30), np.int16), np.eye(4)), empty)
     out = tmp_path / "volumes.csv"
-    arguments = ["volumes", str(demo.SCAN), str(empty), "--json", "--csv", str(out)]
+    scan = tmp_path / os.fsdecode(b"kr\xe4nk.nii.gz")  # bytes that are no UTF-8
+    shutil.copy(demo.SCAN, scan)
+    arguments = ["volumes", str(scan), str(empty), "--json", "--csv", str(out)]
     result = CliRunner().invoke(app, [*arguments, "--labels", str(tmp_path / "labels")])
     assert result.exit_code == 3, result.output
     measured, failed = json.loads(result.stdout)
@@ -154,12 +158,20 @@ def test_volumes_command_prints_flags_and_writes_csv_and_labels(tmp_path):
     assert "not for diagnosis" in volumes["note"]
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 33
+    assert {row["scan"] for row in rows} == {r"kr\udce4nk.nii.gz"}
     total = next(row for row in rows if row["region"] == TOTAL)
     assert float(total["ml"]) == volumes["ml"][TOTAL]
     (written,) = (tmp_path / "labels").iterdir()
     labels = nib.load(written)
     assert labels.get_data_dtype() == np.int16
     assert {2, 41, 3, 42} <= set(np.unique(np.asarray(labels.dataobj)))
+
+
+def test_volumes_that_could_not_be_written_are_not_measured(tmp_path):
+    words = ["volumes", str(demo.SCAN), "--csv", str(tmp_path / "gone" / "volumes.csv")]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, DiskError)
+    assert not done.stdout
 
 
 @pytest.mark.slow

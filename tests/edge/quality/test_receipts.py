@@ -6,6 +6,9 @@ import base64
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -68,6 +71,19 @@ def test_reproduce_refuses_a_changed_result(done, identity_bundle):
     done.path.write_bytes(b"other")
     with pytest.raises(BadInput, match="changed"):
         provenance.reproduce(done.path, identity_bundle)
+
+
+def test_a_name_that_is_no_utf8_is_reported_and_printed(write_scan, identity_bundle, tmp_path):
+    """As a share with names in Latin-1 gives them."""
+    scan = write_scan(os.fsdecode(b"kr\xe4nk_T1w.nii.gz"))
+    made = enhance(scan, out=tmp_path / "out", bundle=identity_bundle)
+    words = (sys.executable, "-m", "lohi_edge", "report", made.path)
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(words, env=strict, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"kr\udce4nk_T1w_desc-synthetic_report.html" in done.stdout
+    (page,) = made.path.parent.glob("*.html")
+    assert r"kr\udce4nk_T1w" in page.read_text("utf-8")
 
 
 def test_reproduce_says_that_it_is_for_nifti(identity_bundle, tmp_path):
