@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import make_directory
 from lohi_export.checkpoint import load_checkpoint, save_checkpoint
 from lohi_export.morphometry import patches, voxels
@@ -89,6 +91,10 @@ def fit(
 
     Every second head of the second stage is what `scanned` gives, where there is such a thing.
     `init` is what a new run begins with.
+
+    Raises:
+        BadInput: a checkpoint that cannot be read.
+        UsageError: `folder` holds a run of other options.
     """
     make_directory(folder)
     torch.manual_seed(options.seed)
@@ -103,7 +109,9 @@ def fit(
     }
     modules, done = {"model": model, "averaged": smooth}, 0
     if path.is_file():
-        done = load_checkpoint(path, MODEL, modules, optimizers)["heads"]
+        position = load_checkpoint(path, MODEL, modules, optimizers)
+        _check_same(folder, options, position)
+        done = position["heads"]
     teacher = smooth.module
     assert isinstance(teacher, Model)
     lessons: deque[voxels.Lesson] = deque(maxlen=KEPT[0])
@@ -129,7 +137,19 @@ def fit(
         done += 1
         report(done, number, loss, told)
         if done % INTERVAL == 0 or done == sum(options.heads) or stop.reason:
-            save_checkpoint(path, modules, optimizers, {"model": MODEL, "heads": done})
+            position = {"model": MODEL, "heads": done, "options": vars(options)}
+            save_checkpoint(path, modules, optimizers, position)
+
+
+def _check_same(folder: Path, options: Options, position: Mapping[str, Any]) -> None:
+    """Raises UsageError where a run was begun otherwise; one that did not keep how goes on."""
+    had = position.get("options", {})
+    asked = json.loads(json.dumps(vars(options)))
+    if odd := [f"{k} {had[k]}, not {v}" for k, v in asked.items() if had.get(k, v) != v]:
+        raise UsageError(
+            f"{folder} holds a run with {'; '.join(odd)}; repeat its options to resume it, or name "
+            "another folder with --out"
+        )
 
 
 def averaged(folder: Path) -> Model:

@@ -66,6 +66,13 @@ def test_a_stopped_run_goes_on_where_it_was(run):
     assert seen == [1, 2, 3]
 
 
+def test_a_run_goes_on_with_its_own_options_alone(run, folder):
+    with Stop() as stop, pytest.raises(UsageError, match=r"heads \[2, 1\], not \[2, 2\]; repeat"):
+        train.fit(
+            train.Bank(folder, [1]), run[0], train.Options(heads=(2, 2)), stop, lambda *_: None
+        )
+
+
 def test_the_file_answers_as_the_trained_model_does(run, tmp_path):
     model = train.averaged(run[0])
     errors = {"3T": dict.fromkeys((*REGIONS.values(), TOTAL), 12.5)}
