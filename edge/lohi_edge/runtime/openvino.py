@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Any
 
@@ -97,17 +97,28 @@ class OpenVinoRuntime:
             done += len(output)
 
         self._queue.set_callback(keep)
-        for n in range(0, count, self._batch):
-            part = np.ascontiguousarray(stack[n : n + self._batch])
+        with self._finished():
+            for n in range(0, count, self._batch):
+                part = np.ascontiguousarray(stack[n : n + self._batch])
+                with self._told():
+                    self._queue.start_async({0: part}, n)
+                if progress and done:
+                    progress(done, count)
             with self._told():
-                self._queue.start_async({0: part}, n)
-            if progress and done:
-                progress(done, count)
-        with self._told():
-            self._queue.wait_all()
+                self._queue.wait_all()
         if progress:
             progress(count, count)
         return result
+
+    @contextmanager
+    def _finished(self) -> Iterator[None]:
+        """No request is left when Ctrl-C ends the program: its callback would abort it then."""
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is told
+                self._queue.wait_all()
+            raise
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from lohi_edge.errors import BundleError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.chooser import Request, cpu_candidates
 from lohi_edge.store import Store
+from shipped import BUNDLES
 
 
 @pytest.fixture
@@ -78,3 +80,31 @@ def test_openvino_refuses_another_slice_contract(make_bundle, small_net):
 
     with pytest.raises(BundleError, match="after the batch axis"):
         choose(bundle, runtime="openvino", precision="fp32")
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+from lohi_edge.bundle import load
+from lohi_edge.runtime.openvino import OpenVinoRuntime
+
+def interrupt(done, count):
+    raise KeyboardInterrupt
+
+bundle = load(sys.argv[1])
+contract = bundle.manifest.slice_contract
+runtime = OpenVinoRuntime(bundle, "fp32.onnx", threads=4)
+try:
+    stack = np.zeros((40, contract.channels, contract.height, contract.width), np.float32)
+    runtime.run(stack, interrupt)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_amid_the_slices_ends_with_its_own_code():
+    """Not with SIGABRT, as where a request ends while the interpreter does."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", INTERRUPTED, str(BUNDLES[0])]
+    ends = [subprocess.run(command, capture_output=True, text=True) for _ in range(3)]
+    assert [(end.returncode, end.stderr) for end in ends] == [(130, "")] * 3
