@@ -87,14 +87,18 @@ class OpenVinoRuntime:
         count, _, height, width = stack.shape
         result = np.empty((count, 1, height, width), dtype=np.float32)
         done = 0
+        failures: list[Exception] = []
 
         def keep(request: Any, index: int) -> None:
             nonlocal done
-            output = request.get_output_tensor(0).data
-            size = min(self._batch, count - index)
-            check_answer(self._file, output.shape, (size, 1, height, width))
-            result[index : index + len(output)] = output
-            done += len(output)
+            try:
+                output = request.get_output_tensor(0).data
+                size = min(self._batch, count - index)
+                check_answer(self._file, output.shape, (size, 1, height, width))
+                result[index : index + len(output)] = output
+                done += len(output)
+            except Exception as error:  # the queue cannot be waited for after one that left here
+                failures.append(error)
 
         self._queue.set_callback(keep)
         with self._finished():
@@ -102,22 +106,27 @@ class OpenVinoRuntime:
                 part = np.ascontiguousarray(stack[n : n + self._batch])
                 with self._told():
                     self._queue.start_async({0: part}, n)
+                if failures:
+                    break
                 if progress and done:
                     progress(done, count)
             with self._told():
                 self._queue.wait_all()
+                if failures:
+                    raise failures[0]
         if progress:
             progress(count, count)
         return result
 
     @contextmanager
     def _finished(self) -> Iterator[None]:
-        """No request is left when Ctrl-C ends the program: its callback would abort it then."""
+        """No request is left when the program ends: its callback would abort it then."""
         try:
             yield
         except BaseException:
-            with suppress(Exception):  # what went wrong first is told
-                self._queue.wait_all()
+            for request in self._queue:
+                with suppress(Exception):  # what went wrong first is told
+                    request.wait()
             raise
 
     @contextmanager

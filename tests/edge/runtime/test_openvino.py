@@ -82,29 +82,40 @@ def test_openvino_refuses_another_slice_contract(make_bundle, small_net):
         choose(bundle, runtime="openvino", precision="fp32")
 
 
-INTERRUPTED = """
+ENDED = """
 import sys
 import numpy as np
 from lohi_edge.bundle import load
-from lohi_edge.runtime.openvino import OpenVinoRuntime
+from lohi_edge.runtime import openvino
 
-def interrupt(done, count):
-    raise KeyboardInterrupt
+def stop(*_):
+    raise {error}
 
 bundle = load(sys.argv[1])
 contract = bundle.manifest.slice_contract
-runtime = OpenVinoRuntime(bundle, "fp32.onnx", threads=4)
+runtime = openvino.OpenVinoRuntime(bundle, "fp32.onnx", threads=4)
+stack = np.zeros((40, contract.channels, contract.height, contract.width), np.float32)
+{where}
 try:
-    stack = np.zeros((40, contract.channels, contract.height, contract.width), np.float32)
-    runtime.run(stack, interrupt)
-except KeyboardInterrupt:
+    runtime.run(stack, progress)
+except {caught}:
     sys.exit(130)
 """
 
 
-def test_ctrl_c_amid_the_slices_ends_with_its_own_code():
+@pytest.mark.parametrize(
+    ("error", "where", "caught"),
+    [
+        ("KeyboardInterrupt", "progress = stop", "KeyboardInterrupt"),
+        ("OSError", "progress = stop", "OSError"),
+        ("OSError", "progress, openvino.check_answer = None, stop", "openvino.BundleError"),
+    ],
+    ids=["Ctrl-C", "progress that cannot be shown", "an answer refused"],
+)
+def test_what_ends_the_program_amid_the_slices_ends_it_with_its_own_code(error, where, caught):
     """Not with SIGABRT, as where a request ends while the interpreter does."""
     pytest.importorskip("openvino")
-    command = [sys.executable, "-c", INTERRUPTED, str(BUNDLES[0])]
+    source = ENDED.format(error=error, where=where, caught=caught)
+    command = [sys.executable, "-c", source, str(BUNDLES[0])]
     ends = [subprocess.run(command, capture_output=True, text=True) for _ in range(3)]
     assert [(end.returncode, end.stderr) for end in ends] == [(130, "")] * 3
