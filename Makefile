@@ -7,8 +7,11 @@ TORCH ?= torch==2.13.0
 
 DEVICE := .venv
 STATION := .venv-export
-# A file's tests stay together: they share what their module sets up.
-FAST := -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# A file's tests stay together: they share what their module sets up. A test that ends its process
+# is named and fails the run; with the process replaced, xdist waits for its remaining tests forever.
+SPREAD := --dist=loadfile --max-worker-restart=0
+FAST := -m "not slow" --numprocesses=auto --maxprocesses=4 $(SPREAD)
+SLOW := -m slow --numprocesses=2 $(SPREAD)
 
 .PHONY: demo test test-slow lint format docs clean
 
@@ -27,8 +30,8 @@ test:
 	$(STATION)/bin/python -m pytest tests/calibration tests/export $(FAST)
 
 test-slow: $(DEVICE)/.dev $(STATION)/.dev
-	$(STATION)/bin/python -m pytest tests/calibration tests/export -m slow --numprocesses=2 --dist=loadfile || test $$? -eq 5
-	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs -m slow --numprocesses=2 --dist=loadfile
+	$(STATION)/bin/python -m pytest tests/calibration tests/export $(SLOW) || test $$? -eq 5
+	$(DEVICE)/bin/python -m pytest tests/edge tests/deploy tests/docs $(SLOW)
 
 lint: $(STATION)/.dev
 	$(STATION)/bin/ruff check .
