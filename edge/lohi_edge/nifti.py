@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
 from lohi_edge.files import is_file, read_bytes, sha256
 from lohi_edge.nifti_header import Prefer, choose_affine, parse
-from lohi_edge.volume import MAX_VOXELS, Float32, Origin, Volume, check_affine
+from lohi_edge.volume import MAX_VOXELS, Float32, Origin, Volume, axcodes, check_affine
 
 MAX_FILE_BYTES = (2 << 30) + (64 << 20)  # the largest grid as uncompressed float64, and a margin
 MAX_INTENSITY = 1e30  # sums over a volume stay within float32
@@ -84,7 +83,7 @@ def read(
             origin = Origin(
                 name=path.name,
                 sha256=sha256(stored),
-                axcodes="".join(nib.aff2axcodes(affine)),
+                axcodes=axcodes(affine),
                 shape=tuple(values.shape),
                 affine=affine,
                 header=header,

@@ -11,7 +11,7 @@ from isal import igzip
 
 from lohi_edge.files import atomic_write
 from lohi_edge.nifti_header import MM_PER_UNIT, forms
-from lohi_edge.volume import Float64, Volume
+from lohi_edge.volume import Float64, Volume, axcodes
 
 Grid = Literal["1mm", "native"]
 INT16_MAX = 32767
@@ -55,7 +55,7 @@ def write(path: Path, volume: Volume, descrip: str) -> dict[str, Any]:
         "shape": list(values.shape),
         "zooms": [round(float(z), 6) for z in np.linalg.norm(affine[:3, :3], axis=0)],
         "affine": affine.tolist(),
-        "axcodes": "".join(nib.aff2axcodes(affine)),
+        "axcodes": axcodes(affine),
         "dtype": "int16",
         "slope": slope,
     }

@@ -9,13 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-import nibabel as nib
-
 from lohi_edge.bundle import INTENDED_USE, Bundle
 from lohi_edge.nifti_header import Prefer, preferred_note
 from lohi_edge.quality.inspect import Inspection
 from lohi_edge.runtime import Choice
-from lohi_edge.volume import Volume
+from lohi_edge.volume import Volume, axcodes
 
 SCHEMA = 1
 _LIBRARIES = ("lohi-edge", "numpy", "scipy", "nibabel")
@@ -115,7 +113,7 @@ def _source(volume: Volume) -> dict[str, Any]:
         "shape": list(origin.shape if origin else volume.shape),
         "zooms": [round(float(z), 6) for z in volume.zooms],
         "affine": (origin.affine if origin else volume.affine).tolist(),
-        "axcodes": origin.axcodes if origin else "".join(nib.aff2axcodes(volume.affine)),
+        "axcodes": origin.axcodes if origin else axcodes(volume.affine),
     }
 
 

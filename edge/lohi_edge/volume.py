@@ -89,9 +89,9 @@ class Volume:
         check_affine(affine)
         towards = np.diag(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
         if towards.min() < MIN_COSINE:
-            codes = "".join(nib.aff2axcodes(affine))
             raise BadInput(
-                f"expected axes towards right, anterior and superior, got {codes} with cosines "
+                "expected axes towards right, anterior and superior, got "
+                f"{axcodes(affine)} with cosines "
                 f"{towards.round(2).tolist()}; a grid this oblique has no axial slices"
             )
         data = data.view()
@@ -190,6 +190,14 @@ def isotropic_grid(
     return (int(size[0]), int(size[1]), int(size[2])), new
 
 
+def axcodes(affine: Float64) -> str:
+    """Where the axes of a grid run, e.g. "LIA", as `Volume.canonical` takes them.
+
+    nibabel's own answer differs where a grid is so oblique that no axis is nearest to one alone.
+    """
+    return "".join(nib.orientations.ornt2axcodes(_orientation(affine)))
+
+
 def _orientation(affine: Float64) -> Float64:
     """For every stored axis the world axis it runs along and its sign, (3, 2), as nibabel's.
 
@@ -197,7 +205,7 @@ def _orientation(affine: Float64) -> Float64:
     """
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     best = max(permutations(range(3)), key=lambda p: sum(abs(cosines[p[i], i]) for i in range(3)))
-    return np.array([[world, np.sign(cosines[world, i])] for i, world in enumerate(best)])
+    return np.array([[world, -1 if cosines[world, i] < 0 else 1] for i, world in enumerate(best)])
 
 
 def check_affine(affine: Float64) -> None:

@@ -68,6 +68,30 @@ def test_one_millimetre_output_shows_each_position_of_the_input(tmp_path_factory
             assert error.max() < 1e-3 + quantum
 
 
+# So oblique that nibabel names its axes otherwise than by the largest sum of cosines.
+BETWEEN = np.array([(-0.706, -0.702, -0.091), (0.192, -0.313, 0.93), (0.682, -0.639, -0.356)])
+
+
+@pytest.mark.parametrize("grid", ["native", "1mm"])
+def test_a_grid_between_all_axes_keeps_its_stored_order(tmp_path, grid):
+    turn, _ = np.linalg.qr(BETWEEN)
+    turn *= np.sign(np.diag(turn.T @ BETWEEN))
+    affine = nib.affines.from_matvec(turn * (1.6, 1.6, 5.0), (20, 30, 40))
+    image = nib.Nifti1Image(DATA, affine)
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nib.save(image, tmp_path / "in.nii")
+    volume = nifti.read(tmp_path / "in.nii")
+    assert volume.origin.axcodes != "".join(nib.aff2axcodes(affine))
+    written = volume if grid == "native" else volume.isotropic()
+    nifti_write.write(tmp_path / "out.nii", written, "SYNTHETIC")
+    out = nib.load(tmp_path / "out.nii")
+    assert np.abs(out.get_sform() - out.get_qform()).max() < 1e-4
+    assert np.allclose(out.affine[:3, :3] / out.header.get_zooms(), turn, atol=1e-5)
+    if grid == "native":
+        assert np.abs(out.get_fdata() - DATA).max() < 0.01
+
+
 @pytest.mark.parametrize("degrees", [180, 179.99, 90])
 def test_qform_alone_near_a_half_turn_keeps_its_positions(tmp_path, degrees):
     """There the quaternion's scalar part is rounding noise; it must not be derived again."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from lohi_edge.clock import Clock
@@ -19,7 +18,7 @@ from lohi_edge.dicom.places import Part, contents
 from lohi_edge.dicom.series import Series, find
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
-from lohi_edge.volume import Float32, Origin, Volume
+from lohi_edge.volume import Float32, Origin, Volume, axcodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ def _read(series: Series, clock: Clock) -> Volume:
         origin = Origin(
             name=series.name,
             sha256=digest(series),
-            axcodes="".join(nib.aff2axcodes(to_mm)),
+            axcodes=axcodes(to_mm),
             shape=data.shape,
             affine=to_mm,
             header=Acquired(tuple(ranked), series.uid),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +19,7 @@ from lohi_edge.dicom.folder import encoded, write_folder
 from lohi_edge.dicom.geometry import Frame
 from lohi_edge.dicom.read import Acquired
 from lohi_edge.nifti_write import Grid, as_stored
-from lohi_edge.volume import Float64, Volume
+from lohi_edge.volume import Float64, Volume, axcodes
 
 INT16_MAX = 32767
 MARK = "SYN"
@@ -91,7 +90,7 @@ def write(
         "shape": list(data.shape),
         "zooms": [round(float(z), 6) for z in np.linalg.norm(affine[:3, :3], axis=0)],
         "affine": affine.tolist(),
-        "axcodes": "".join(nib.aff2axcodes(affine)),
+        "axcodes": axcodes(affine),
         "dtype": "int16",
         "slope": slope,
         "marked": mark,

@@ -72,6 +72,22 @@ def test_a_rerun_makes_no_twin_and_other_pixels_no_namesake(derived):
         assert not first & uids_of(out, **options), out
 
 
+def test_planes_between_all_axes_stay_the_acquired_ones(derived):
+    """So oblique that nibabel names the axes otherwise than the volume does."""
+    along = (0.7059574, -0.1922101, 0.681674, 0.7024198, 0.3132939, -0.6391035)
+    folder, volume, written = derived(slices(orientation=along))
+    source = slices(orientation=along)
+    assert (
+        written["axcodes"] == volume.origin.axcodes != "".join(nib.aff2axcodes(written["affine"]))
+    )
+    for ds, acquired in zip(instances(folder), source, strict=True):
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
+            got, want = (np.array(one[keyword].value, float) for one in (ds, acquired))
+            np.testing.assert_allclose(got, want, atol=1e-5)
+        shown = ds.pixel_array * float(ds.RescaleSlope)
+        assert np.abs(shown - acquired.pixel_array).max() <= written["slope"]
+
+
 def test_a_mark_is_in_every_image(derived):
     plain, _, _ = derived(out="plain")
     marked, _, _ = derived(out="marked", mark=True)
