@@ -97,7 +97,7 @@ class OpenVinoRuntime:
                 check_answer(self._file, output.shape, (size, 1, height, width))
                 result[index : index + len(output)] = output
                 done += len(output)
-            except Exception as error:  # the queue cannot be waited for after one that left here
+            except Exception as error:  # noqa: BLE001 (the queue cannot be waited for else)
                 failures.append(error)
 
         self._queue.set_callback(keep)
