@@ -19,7 +19,8 @@ ALLOWED = frozenset(
     | {"Identity", "Cast", "Constant"}
     | {"QuantizeLinear", "DequantizeLinear"}
 )
-_EXTERNAL = 1  # TensorProto.DataLocation
+_INSIDE = 0  # TensorProto.DataLocation; whatever else stands there may be read as EXTERNAL
+_MAX_TAG = 1 << 32  # protobuf keeps 32 bits of a tag: a larger one would be another field to it
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 Value = int | memoryview
 
@@ -89,7 +90,7 @@ def _attribute(attribute: memoryview) -> None:
 
 def _tensor(tensor: memoryview) -> None:
     for number, value in _fields(tensor):
-        if number == 13 or (number == 14 and value == _EXTERNAL):
+        if number == 13 or (number == 14 and value != _INSIDE):
             raise _Refused("its weights lie in another file")
 
 
@@ -104,6 +105,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        if tag >= _MAX_TAG:
+            raise ValueError(f"tag {tag} is too large")
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             value, at = _varint(data, at)

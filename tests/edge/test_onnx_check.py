@@ -44,6 +44,34 @@ def test_weights_elsewhere_are_refused(model):
     refused(model, "weights lie in another file")
 
 
+def varint(number):
+    more = [0x80 | number >> 7 * n & 0x7F for n in range(9) if number >> 7 * (n + 1)]
+    return bytes([*more, number >> 7 * len(more)])
+
+
+def field(number, data, beyond=0):
+    """A field of bytes; `beyond` are bits of its tag that a reader of 32 does not see."""
+    return varint(number << 3 | 2 | beyond) + varint(len(data)) + data
+
+
+def test_weights_elsewhere_are_refused_where_their_place_is_a_large_number(model):
+    """Of which protobuf keeps 32 bits: EXTERNAL."""
+    tensor = varint(14 << 3) + varint(1 | 1 << 32)
+    data = model.SerializeToString() + field(7, field(5, tensor))
+    assert onnx.load_from_string(data).graph.initializer[-1].data_location == 1
+    with pytest.raises(BundleError, match="weights lie in another file"):
+        check_onnx(data, "m.onnx")
+
+
+@pytest.mark.parametrize("beyond", [1 << 32, 1 << 33, 1 << 34])
+def test_operators_under_a_tag_of_more_than_32_bits_are_refused(model, beyond):
+    """Libraries that read ONNX drop what is beyond, and would run what the check passed over."""
+    node = field(4, b"Relu") + field(4, b"Loop", beyond)
+    data = model.SerializeToString() + field(7, field(1, node))
+    with pytest.raises(BundleError, match="not an ONNX model"):
+        check_onnx(data, "m.onnx")
+
+
 def test_weights_elsewhere_in_a_constant_are_refused(model):
     node = onnx.helper.make_node("Constant", [], ["c"])
     attribute = node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
