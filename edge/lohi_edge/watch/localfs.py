@@ -58,13 +58,20 @@ class _Mount(NamedTuple):
 
 
 def _mounts(mounts: Path) -> list[_Mount]:
+    lines = [(words, words.index("-", 6)) for words in _words(mounts) if words]
+    return [_Mount(w[2], _unescaped(w[3]), _unescaped(w[4]), w[end + 1]) for w, end in lines]
+
+
+def _words(table: Path) -> list[list[str]]:
+    """The words of each line of mountinfo or fstab; none where it cannot be read.
+
+    Blanks and line ends of other alphabets are letters of a name: a stick may bear any.
+    """
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        lines = table.read_bytes().split(b"\n")
     except OSError:
         return []
-    parts = [line.partition(" - ") for line in lines]
-    words = [(left.split(), right.split()) for left, _, right in parts]
-    return [_Mount(w[2], _unescaped(w[3]), _unescaped(w[4]), rest[0]) for w, rest in words]
+    return [[os.fsdecode(word) for word in re.split(rb"[ \t]+", line) if word] for line in lines]
 
 
 def _mount(path: Path, mounts: list[_Mount]) -> _Mount | None:
@@ -85,11 +92,8 @@ def _unescaped(point: str) -> str:
 
 def comes_back(point: str, root: Path = ROOT) -> bool:
     """Whether fstab or a unit of systemd mounts something at a point when the system starts."""
-    try:
-        lines = (root / "etc/fstab").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        lines = []
-    entries = (words for line in lines if len(words := line.split()) > 1 and words[0][0] != "#")
+    lines = _words(root / "etc/fstab")
+    entries = (words for words in lines if len(words) > 1 and words[0][0] != "#")
     points = {_unescaped(words[1]).rstrip("/") or "/" for words in entries}
     unit = point.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
     return point in points or (root / "etc/systemd/system" / unit).exists()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from lohi_edge.watch import localfs
 from lohi_edge.watch.folders import warn_of_bare
 from lohi_edge.watch.log import Log
 
@@ -23,7 +25,7 @@ def system(tmp_path):
             ("etc/fstab", ["# what is mounted at a start", fstab]),
         ):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text("".join(f"{line}\n" for line in lines))
+            (root / name).write_bytes(os.fsencode("".join(f"{line}\n" for line in lines)))
         return root
 
     return write
@@ -52,6 +54,19 @@ def test_what_is_not_mounted_is_said_of_each_folder(system, mounted, named):
     assert warnings("/mnt/my share/in", "/mnt/my share/out", root) == [
         f'folder.bare folder={name} why="/mnt/my share is not mounted"' for name in named
     ]
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\xa0", "\r", "\x0b", "\udcff"])
+def test_a_stick_may_bear_any_name(system, odd):
+    """The kernel writes all but ASCII's own blanks as they are, line ends of Unicode too."""
+    point = f"/media/STICK{odd}X"
+    root = system([], f"LABEL=x {point} vfat defaults 0 0")
+    mounts = root / "proc/self/mountinfo"
+    with mounts.open("ab") as file:
+        file.write(b"1 0 8:2 / " + os.fsencode(point) + b" rw shared:1 - vfat x rw\n")
+    assert localfs.kind(Path(point, "in"), mounts) == "vfat"
+    assert localfs.kind(Path("/srv"), mounts) == "ext4"
+    assert localfs.comes_back(point, root)
 
 
 def test_a_unit_of_systemd_counts_as_fstab_does(system):
