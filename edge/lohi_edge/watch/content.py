@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from isal import igzip, isal_zlib
 
+from lohi_edge.nifti import MAX_FILE_BYTES
 from lohi_edge.nifti_header import MAX_EXTENSIONS, MAX_TRAILER
 
 _GZIP = b"\x1f\x8b"
@@ -53,18 +54,24 @@ def _missing_gzip(file: BinaryIO, size: int) -> str | None:
     except (EOFError, *_DAMAGED):
         head = b""
     wanted = _expected(head)
+    if wanted is None and len(head) >= _MAGIC:
+        return None  # no NIfTI, or a damaged header
     if wanted is not None and 0 <= stored - wanted % 2**32 <= MAX_TRAILER:
         return None
-    # Several members, or cut off: only inflating tells. Rare, so its cost does not matter.
+    # Several members, or cut off: only inflating tells. Rare, so its cost does not matter; but a
+    # file may inflate to a thousand times its size, and reading one gives up where a scan ends.
     file.seek(0)
-    return None if _inflates(file) else f"gzip stream not at its end after {size:,} bytes"
+    most = min(wanted or 0, MAX_FILE_BYTES) + MAX_TRAILER
+    return None if _inflates(file, most) else f"gzip stream not at its end after {size:,} bytes"
 
 
-def _inflates(file: BinaryIO) -> bool:
+def _inflates(file: BinaryIO, most: int) -> bool:
+    """Whether a gzip stream goes on to its end, or for more than so many bytes."""
+    size = 0
     try:
         with igzip.GzipFile(fileobj=file) as stream:
-            while stream.read(_CHUNK):
-                pass
+            while size <= most and (chunk := stream.read(_CHUNK)):
+                size += len(chunk)
     except EOFError:
         return False
     except _DAMAGED:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lohi_edge import nifti
+from lohi_edge.errors import BadInput
 from lohi_edge.watch import content
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.listing import is_candidate, mark_of
@@ -62,6 +64,26 @@ def test_a_gzip_of_several_members_is_complete_only_at_its_end(tmp_path_factory,
     assert content.missing(path) is None
     path.write_bytes(whole[:-cut])
     assert content.missing(path)
+
+
+@pytest.mark.parametrize("start", [b"no NIfTI header", nifti_bytes(voxels=3000)])
+def test_a_file_that_inflates_without_end_is_not_inflated_to_its_end(tmp_path, monkeypatch, start):
+    """It would hold up the daemon for minutes, which systemd then ends, again and again."""
+    inflated = []
+
+    class Counting(content.igzip.GzipFile):
+        def read(self, size=-1):
+            data = super().read(size)
+            inflated.append(len(data))
+            return data
+
+    monkeypatch.setattr(content.igzip, "GzipFile", Counting)
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(gzip.compress(start) + 25 * gzip.compress(bytes(2 << 20)))
+    assert content.missing(path) is None
+    assert sum(inflated) < 4 << 20
+    with pytest.raises(BadInput):
+        nifti.read(path)
 
 
 @pytest.mark.parametrize("data", [b"plain text, no scan", b"\x1f\x8b" + b"no gzip at all" * 9])
