@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from lohi_edge.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
+MAX_CONNECTIONS = 64
 _ADDRESS = re.compile(r"((?P<host>[^:\s/]+|\[[0-9a-fA-F:]+\]):)?(?P<port>\d{1,5})")
 _SAFE = {
     "Cache-Control": "no-store",
@@ -61,7 +62,7 @@ class Server:
     def __init__(self, host: str, port: int, setting: str, answer: Callable[[str], Answer]) -> None:
         self._host = host
         self._answer = answer
-        kind = _Six if ":" in host else http.server.ThreadingHTTPServer
+        kind = _Six if ":" in host else _Bounded
         try:
             self._server = kind((host, port), self._handler())
         except OSError as error:
@@ -69,7 +70,6 @@ class Server:
                 f"port {port} of {host} cannot be used: {(error.strerror or '').lower()}; "
                 f"name another as {setting}"
             ) from None
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
 
@@ -125,5 +125,31 @@ class Server:
         return Handler
 
 
-class _Six(http.server.ThreadingHTTPServer):
+class _Bounded(http.server.ThreadingHTTPServer):
+    """Serves so many connections at a time: each takes a thread and a file of the daemon's."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was to be had
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+
+class _Six(_Bounded):
     address_family = socket.AF_INET6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 
 import pytest
@@ -105,6 +106,28 @@ def test_pages_of_other_names_get_nothing(page, path):
     assert status == 200
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_more_connections_than_there_is_room_for_are_closed(monkeypatch):
+    """Each takes a file of the daemon's, which ends where it can open no more."""
+    monkeypatch.setattr(web, "MAX_CONNECTIONS", 2)
+    server = web.Server(web.LOOPBACK, 0, "http.page", lambda path: web.NOT_FOUND)
+    place = (web.LOOPBACK, server.port)
+    try:
+        idle = [socket.create_connection(place, 5) for _ in range(2)]
+        with socket.create_connection(place, 5) as third:
+            assert third.recv(1) == b""
+        for one in idle:
+            one.close()
+        deadline = time.monotonic() + 5
+        while True:  # until their threads have noticed
+            with socket.create_connection(place, 5) as fourth:
+                fourth.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if fourth.recv(12) == b"HTTP/1.1 404":
+                    break
+            assert time.monotonic() < deadline
+    finally:
+        server.stop()
 
 
 def test_a_loop_that_stands_still_is_said(page, monkeypatch):
