@@ -73,7 +73,7 @@ def obey(state: Path, parts: Closing) -> None:
             answer = {"did": _do(parts, str(asked["do"]), int(asked["scan"]))}
         except LohiError as error:
             answer = {"error": str(error)}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             answer = {"error": "not a request"}
         reply = path.with_suffix(".answer")
         with atomic_write(reply) as file:

@@ -155,7 +155,10 @@ class Ledger:
     # Questions.
 
     def get(self, scan: int) -> Scan:
-        row = self._db.execute("SELECT * FROM scans WHERE id = ?", (scan,)).fetchone()
+        try:
+            row = self._db.execute("SELECT * FROM scans WHERE id = ?", (scan,)).fetchone()
+        except OverflowError:  # more than SQLite can count
+            row = None
         if row is None:
             raise UsageError(f"no scan {scan} in the ledger; see `lohi-edge queue list`")
         return Scan.from_row(row)

@@ -61,6 +61,22 @@ def test_a_slow_answer_does_not_stay_where_nobody_waits(parts, tmp_path, monkeyp
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('{"do": "drop", "scan": 1%s}' % ("0" * 30), "no scan 1"),
+        ('{"do": "drop", "scan": Infinity}', "not a request"),
+        ("[" * 60_000, "not a request"),
+    ],
+)
+def test_no_request_ends_the_daemon(parts, tmp_path, text, answer):
+    folder = tmp_path / "state" / control.FOLDER
+    folder.mkdir()
+    (folder / "1.request").write_text(text)
+    control.obey(tmp_path / "state", parts)
+    assert answer in json.loads((folder / "1.answer").read_text())["error"]
+
+
 def test_a_new_daemon_drops_the_answers_of_the_one_before(box):
     box.start()
     box.wait_ready()
