@@ -6,6 +6,7 @@ Every section is a frozen dataclass; a key that none of them has is refused, wit
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -162,7 +163,12 @@ def _parse(name: str, text: str, kinds: tuple[Any, ...]) -> Any:
     if tuple in kinds:
         import shlex
 
-        return shlex.split(text)
+        try:
+            return shlex.split(text)
+        except ValueError as error:  # a quotation that does not end
+            raise UsageError(
+                f"{name}: expected words as in a shell, got {text!r}: {error}"
+            ) from None
     return text
 
 
@@ -178,4 +184,6 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     rule, words = _RULES.get(name, (None, ""))
     if rule and not rule(value):
         raise UsageError(f"{name}: expected {words}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name}: expected a finite number, got {value!r}")
     return value

@@ -30,6 +30,8 @@ def read(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = tomllib.loads(read_bytes(path, MAX_FILE).decode())
     except (BadInput, ValueError) as error:
         raise UsageError(f"{path}: cannot be used as settings: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: cannot be used as settings: nested too deeply") from None
     return values
 
 

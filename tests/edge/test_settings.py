@@ -60,6 +60,9 @@ def test_text_of_the_environment_becomes_what_the_key_holds():
         ("[watch]\nhook = [1]\n", "list of text"),
         ("[worker]\nattempts = 0\n", "1 to 100"),
         ("[disk]\nreserve_gb = nan\n", "0 or more"),
+        ("[disk]\nreserve_gb = inf\n", "finite number"),
+        ("[latency]\ncpu_p95_s = inf\n", "finite number"),
+        (f"[watch]\nhook = {'[' * 3000}{']' * 3000}\n", "nested too deeply"),
         ("[enhance]\ncontrast = 'PD'\n", "T1w"),
         ("[http]\nport = 99999\n", "65535"),
         ("no toml", "cannot be used"),
@@ -78,6 +81,7 @@ def test_what_is_wrong_is_refused_in_words(tmp_path, text, words):
         ("LOHI_EDGE_WATCH_INTERVALL_S", "1", "interval_s"),
         ("LOHI_EDGE_WATCH_EVENTS", "maybe", "true or false"),
         ("LOHI_EDGE_HTTP_PORT", "eighty", "number"),
+        ("LOHI_EDGE_WATCH_HOOK", "notify 'two words", "words as in a shell"),
     ],
 )
 def test_a_wrong_variable_is_refused_in_words(name, value, words):
