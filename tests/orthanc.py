@@ -28,9 +28,12 @@ def free_port():
 
 
 class Archive:
-    """An Orthanc as a context manager; `node` is where it receives."""
+    """An Orthanc as a context manager; `node` is where it receives.
 
-    def __init__(self, folder):
+    It stores what strangers send, unless it is told otherwise; then `know` them.
+    """
+
+    def __init__(self, folder, strangers=True):
         self.node = Node("PACS", "127.0.0.1", free_port())
         self._address = (self.node.host, self.node.port)
         self._http = free_port()
@@ -41,7 +44,7 @@ class Archive:
                 {
                     "DicomAet": self.node.title, "DicomPort": self.node.port,
                     "HttpPort": self._http, "StorageDirectory": str(folder / "db"),
-                    "IndexDirectory": str(folder / "db"), "DicomAlwaysAllowStore": True,
+                    "IndexDirectory": str(folder / "db"), "DicomAlwaysAllowStore": strangers,
                     "AuthenticationEnabled": False, "RemoteAccessAllowed": False, "Plugins": [],
                 }
             )
@@ -59,6 +62,12 @@ class Archive:
     def __exit__(self, *_):
         self._process.terminate()
         self._process.wait()
+
+    def know(self, title):
+        """Store what bears this title from now on."""
+        url = f"http://127.0.0.1:{self._http}/modalities/{title}"
+        body = json.dumps({"AET": title, "Host": "127.0.0.1", "Port": 1}).encode()
+        urllib.request.urlopen(urllib.request.Request(url, body, method="PUT")).close()
 
     def instances(self, **query):
         """What it has stored, over its REST interface; query by e.g. SeriesInstanceUID."""

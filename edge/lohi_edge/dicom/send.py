@@ -19,7 +19,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
 from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
-from lohi_edge.dicom.unanswered import why
+from lohi_edge.dicom.unanswered import refusal, why
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import read_bytes
 
@@ -179,6 +179,10 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
 
 def _check(status: Any, node: Node, what: str) -> None:
     if "Status" not in status:
-        raise NetworkError(f"{node}: no answer to {what}")
+        raise NetworkError(
+            f"{node}: no answer to {what}; if it ended the association, it may not store what "
+            f"{node.caller} sends: check its list of known nodes and its log"
+        )
     if status.Status != 0 and status.Status not in WARNINGS:
-        raise NetworkError(f"{node}: {what} failed with status 0x{status.Status:04X}")
+        words = f"{what} failed with status 0x{status.Status:04X}"
+        raise NetworkError(f"{node}: {words}{refusal(status.Status)}")

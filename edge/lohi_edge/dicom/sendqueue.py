@@ -82,11 +82,13 @@ class Queue:
                 continue
             # Counted and put off first, so that a job that kills us is not tried in a circle.
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
-            self._save(file, {**job, "attempts": attempts + 1, "due": self._clock() + wait})
+            job |= {"attempts": attempts + 1, "due": self._clock() + wait}
+            self._save(file, job)
             try:
                 send([Path(path) for path in paths], node, self._tls)
             except NetworkError as error:
                 failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
+                self._save(file, {**job, "why": str(error)})
             except BadInput as error:
                 why = str(error)
                 for path in paths:  # may name a patient, and is logged

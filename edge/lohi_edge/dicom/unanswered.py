@@ -1,4 +1,4 @@
-"""Why another DICOM node gives no association, in words for who can put it right.
+"""Why another DICOM node gives no association or stores nothing, for who can put it right.
 
 pynetdicom keeps to itself what the network said, so a node that took no connection is tried again.
 """
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 10.0
 _CALLING, _CALLED = (1, 3), (1, 7)  # source and diagnostic of a rejection (PS3.8 9.3.4)
 _BUSY = ((3, 1), (3, 2))
+# Of C-STORE (PS3.4 B.2.3), and those of every service (PS3.7 C.5); the first hex digits decide.
+_REFUSALS = {
+    "A7": "it is out of resources: check its disk",
+    "A9": "it says that the instance does not fit its class",
+    "C": "it cannot understand the instance",
+    "0122": "it does not store this kind of instance",
+    "0124": "it may not take this from our title",
+    "0110": "it failed to process it",
+}
 
 
 def why(association: Any, connected: bool, node: Node, tls: Tls | None) -> str:
@@ -38,6 +47,13 @@ def why(association: Any, connected: bool, node: Node, tls: Tls | None) -> str:
         f"takes the connection but does not answer as a DICOM node: {cause}, not know the address "
         "of this machine, or be another service; check its port and its list of known nodes"
     )
+
+
+def refusal(status: int) -> str:
+    """What the status of a refusal means, to stand behind it."""
+    digits = f"{status:04X}"
+    found = [words for first, words in _REFUSALS.items() if digits.startswith(first)]
+    return f"; {found[0]}, or see its log" if found else "; see its log"
 
 
 def _rejection(answer: Any, node: Node) -> str:

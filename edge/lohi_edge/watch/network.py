@@ -6,14 +6,17 @@ inbox, what it is to send is a job on disk, and another one is started.
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.files import read_bytes
 from lohi_edge.settings import Settings
-from lohi_edge.watch.log import Log
+from lohi_edge.watch.log import Log, printable
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.process import Process
 from lohi_edge.watch.schema import Scan
@@ -22,6 +25,7 @@ MODULE = "lohi_edge.watch.network_child"
 FOLDER = "send"  # in the state folder: jobs of results that are not sent yet
 STDERR_FILE = "network.stderr"
 _RESTART_S = (0.5, 60.0)
+_READ, _MAX_JOB = 20, 16 << 20  # jobs looked into for why they wait, and bytes of one
 
 
 def check(settings: Settings) -> None:
@@ -85,8 +89,41 @@ class Outgoing:
 
     def unsent(self) -> set[str]:
         """What stands for results that some destination has not acknowledged."""
-        names = (job.stem.split("-") for job in self._folder.glob("[0-9]*-*-*.json"))
+        names = (job.stem.split("-") for job in self._jobs())
         return {token for _, token, *_ in names}
+
+    def reasons(self) -> list[str]:
+        """Why results are not sent, each reason once; of the oldest jobs alone, and the newest.
+
+        What is never sent by itself, somebody has to know of: jobs that were set aside, and those
+        for a node that the settings no longer name.
+        """
+        jobs = sorted(self._jobs())
+        found = dict.fromkeys(map(self._reason, [*jobs[:_READ], *jobs[_READ:][-1:]]))
+        lines = [line for line in found if line]
+        if aside := sorted(self._folder.glob("failed-*.json")):
+            first = f"{len(aside)} set aside, the first as {aside[0]}"
+            lines.append(f"{first}; the log said why (dicom.not_sent)")
+        return lines
+
+    def _reason(self, job: Path) -> str | None:
+        """What the last attempt at a job met; None before one."""
+        try:
+            said = json.loads(read_bytes(job, _MAX_JOB))
+            node = "{title}@{host}:{port}".format_map(said["node"])
+        except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+            return None  # just sent, or damaged: the network process sets it aside
+        named = (text.replace("[", "").replace("]", "") for text in self.settings.dicom.send)
+        if node not in named:
+            return (
+                f"{printable(node)}: no longer in dicom.send: put it back, or send its results "
+                f"with `lohi-edge send` and remove its jobs from {self._folder}"
+            )
+        why = said.get("why")
+        return printable(why) if isinstance(why, str) else None
+
+    def _jobs(self) -> Iterator[Path]:
+        return self._folder.glob("[0-9]*-*-*.json")
 
 
 def _token(scan: Scan) -> str:

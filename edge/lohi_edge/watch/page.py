@@ -188,4 +188,6 @@ def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> str:
     skipped = sorted(set((said.get("skipped") or {}).values()))
     if skipped:
         how += f" {said['skipped_count']} DICOM series skipped: {'; '.join(skipped)}."
+    if why := (said.get("dicom") or {}).get("unsent_why"):
+        how += f" {said['dicom']['unsent']} not sent yet: {'; '.join(why)}."
     return how

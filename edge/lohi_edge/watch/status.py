@@ -59,13 +59,20 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
         "latency": dispatcher.contract.status(),
         "http_port": daemon.herald.http_port,
         "page_port": daemon.herald.page_port,
-        "dicom": daemon.network.wanted
-        and {
-            "port": daemon.network.port,
-            "pid": daemon.network.process and daemon.network.process.pid,
-            "trouble": daemon.network.trouble,
-            "unsent": len(daemon.parts.outgoing.unsent()),
-        },
+        "dicom": _dicom(daemon),
+    }
+
+
+def _dicom(daemon: Daemon) -> dict[str, Any] | bool:
+    """False without DICOM; results that are not sent are told whatever the settings say now."""
+    network, outgoing = daemon.network, daemon.parts.outgoing
+    unsent, why = len(outgoing.unsent()), outgoing.reasons()
+    return (network.wanted or bool(unsent or why)) and {
+        "port": network.port,
+        "pid": network.process and network.process.pid,
+        "trouble": network.trouble,
+        "unsent": unsent,
+        "unsent_why": why,
     }
 
 

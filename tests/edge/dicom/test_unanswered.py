@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from dataclasses import replace
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import MRImageStorage
 
 from certificates import certificate
 from dicom_series import SMALL, save, slices
 from lohi_edge.dicom import send as scu
 from lohi_edge.dicom import unanswered
 from lohi_edge.dicom.send import NetworkError, Node, echo, send
+from lohi_edge.dicom.sendqueue import Queue
 from orthanc import free_port
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
@@ -59,6 +64,71 @@ def test_instances_it_does_not_take(receiver, tmp_path):
         ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture
     with pytest.raises(NetworkError, match="takes no instances of this kind"):
         send([save(tmp_path / "a", made)], node)
+
+
+@pytest.fixture
+def answering():
+    """Factory: a node that answers every C-STORE as told, by a status or by its end."""
+    running = []
+
+    def start(answer):
+        entity = AE("PACS")
+        entity.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
+        handlers = [(evt.EVT_C_STORE, answer)]
+        running.append(entity.start_server(("127.0.0.1", 0), False, evt_handlers=handlers))
+        return Node("PACS", *running[-1].socket.getsockname())
+
+    yield start
+    for server in running:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0xA700, "0xA700; it is out of resources: check its disk"),
+        (0xA900, "0xA900; it says that the instance does not fit its class"),
+        (0xC123, "0xC123; it cannot understand the instance"),
+        (0x0124, "0x0124; it may not take this from our title"),
+        (0x0111, "0x0111; see its log"),
+    ],
+)
+def test_instances_it_refuses(answering, tmp_path, status, words):
+    node = answering(lambda event: status)
+    with pytest.raises(NetworkError, match=f"instance 1 of 5 failed with status {words}"):
+        send([save(tmp_path / "a", slices(SMALL))], node)
+
+
+def test_a_node_that_is_full_amid_a_series_gets_all_of_it_later(answering, tmp_path):
+    stored, now = [], [1000.0]
+
+    def store(event):
+        if now[0] < 1006 and len(stored) == 2:
+            return 0xA700
+        stored.append(event.request.AffectedSOPInstanceUID)
+        return 0
+
+    queue = Queue(tmp_path / "queue", clock=lambda: now[0])
+    job = queue.add([save(tmp_path / "a", slices(SMALL))], answering(store))
+    (line,) = queue.run()
+    assert "instance 3 of 5 failed with status 0xA700" in line
+    assert json.loads(job.read_text())["why"] in line
+    now[0] += 6
+    assert queue.run() == queue.pending() == []
+    assert len(set(stored)) == 5
+
+
+def test_a_node_that_ends_the_association_at_an_instance(answering, tmp_path):
+    """As Orthanc does with a title that it does not know, which it has answered an echo."""
+
+    def end(event):
+        event.assoc.abort()
+        return 0
+
+    with pytest.raises(
+        NetworkError, match=r"instance 1 of 5; .*may not store what LOHI_EDGE sends"
+    ):
+        send([save(tmp_path / "a", slices(SMALL))], answering(end))
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")

@@ -17,6 +17,7 @@ from helpers import small_head
 from lohi_edge.cli import app
 from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import NetworkError, Node, send
+from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import load
 from lohi_edge.watch import disk, network
@@ -114,6 +115,42 @@ def test_what_is_delivered_is_sent_whatever_is_killed(box, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_an_archive_that_refuses_gets_everything_once_when_it_does_not(box, tmp_path):
+    """An Orthanc that does not know us; status and page say so, across a restart too."""
+    box.settings["http"] = {"page": free_port()}
+    with Archive(tmp_path / "orthanc", strangers=False) as archive:
+        box.settings["watch"]["series_quiet_s"] = 0.5
+        box.settings["dicom"] = {"send": str(archive.node)}
+        save(box.inbox / "ser", ball())
+        box.start()
+        box.wait(lambda: box.read_log().count("dicom.not_sent") >= 2, "refusals")
+        assert archive.instances() == []
+        assert box.stop() == 0
+        box.start()  # the next attempt may be an hour away
+        box.wait_ready()
+
+        def told():
+            return box.status()["dicom"]
+
+        box.wait(lambda: told()["unsent_why"], "why")
+        assert told()["unsent"] == 1
+        assert "instance 1 of 24; " in told()["unsent_why"][0]
+        assert "may not store what LOHI_EDGE sends" in box.cli("status").output
+        page = f"http://127.0.0.1:{box.settings['http']['page']}/scans.json"
+        box.wait(lambda: b" 1 not sent yet: PACS@127.0.0.1" in get(page), "the page")
+        archive.know("LOHI_EDGE")
+        box.wait(lambda: told()["unsent"] == 0, "the rest")
+        assert told()["unsent_why"] == []
+        (receipt,) = box.receipts().values()
+        stored = [ds.SOPInstanceUID for ds in archive.instances()]
+        assert box.stop() == 0
+    (folder,) = box.outbox.rglob("*_desc-synthetic")
+    assert receipt["verdict"] != "hold"
+    assert len(stored) == len(set(stored)) == len(list(folder.iterdir())) + 1  # and its sheet
+
+
+@pytest.mark.slow
 def test_the_network_process_is_started_again_and_the_daemon_goes_on(box, tmp_path):
     node = scanner(box)
     box.start()
@@ -189,6 +226,29 @@ class TestOutgoing:
         assert len(list((tmp_path / "state/send").iterdir())) == 4
         sending.ledger.close()
         sending.ledger = old
+
+    def test_why_results_are_not_sent(self, sending, tmp_path, monkeypatch):
+        assert sending.outgoing.reasons() == []
+        for number in range(30):
+            deliver(sending, f"ser{number}", f"{number:064d}", format="dicom")
+        assert sending.outgoing.reasons() == []  # nobody has tried yet
+
+        def refuse(paths, node, tls):
+            raise NetworkError(f"{node}: its disk is \x1b full")
+
+        monkeypatch.setattr("lohi_edge.dicom.sendqueue.send", refuse)
+        queue = Queue(tmp_path / "state/send")
+        assert len(queue.run()) == 60
+        a, b = (f"{node}: its disk is \\x1b full" for node in ("A@h:1", "B@h:2"))
+        assert sending.outgoing.reasons() == [a, b]
+        # A node that was renamed, and a job that nobody can read, need somebody.
+        sending.outgoing.settings = load(environ={}, overrides={"dicom": {"send": ["B@h:2"]}})
+        (tmp_path / "state/send/000000000001-0000000000000000-0.json").write_text("{")
+        queue.run()
+        again, gone, aside = sending.outgoing.reasons()
+        assert again == b
+        assert "A@h:1: no longer in dicom.send" in gone
+        assert "1 set aside, the first as" in aside
 
     def test_retention_spares_what_is_not_sent(self, sending, tmp_path):
         folder = deliver(sending, "ser", "1" * 64, format="dicom")

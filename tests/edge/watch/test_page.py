@@ -75,6 +75,9 @@ def test_it_tells_what_is_done_what_waits_and_who_is_needed(page):
     page.tell({**SAID, "skipped": {"w/series-9-00000000": "a localizer"}, "skipped_count": 1})
     told = json.loads(get(page, "/scans.json")[2])
     assert told["state"] == f"{said} 1 DICOM series skipped: a localizer."
+    page.tell({**SAID, "dicom": {"unsent": 2, "unsent_why": ["PACS@h:1: its disk is full"]}})
+    told = json.loads(get(page, "/scans.json")[2])
+    assert told["state"] == f"{said} 2 not sent yet: PACS@h:1: its disk is full."
 
 
 def test_trouble_that_was_mended_is_no_trouble(page, parts):
