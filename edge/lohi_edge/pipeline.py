@@ -137,7 +137,8 @@ def enhance(
         receipt.judge(record, seen, volume)
     # What is no number cannot be written at all.
     if record["verdict"] == "hold" and not (deliver_held and np.isfinite(image.data).all()):
-        words = f"{name or 'volume'}: held: {record['reasons'][0]['text']}"
+        why = "; ".join(r["text"] for r in record["reasons"] if r["level"] == "hold")
+        words = f"{name or 'volume'}: held: {why}"
         if target and target.exists():  # judged otherwise before, and nothing is deleted unasked
             words += f"; an earlier result still stands there: remove {target} and its receipt"
         raise Held(words, record)

@@ -44,6 +44,20 @@ def test_a_hold_delivers_nothing_unless_asked(write_scan, identity_bundle, tmp_p
     assert result.receipt["verdict"] == "hold"
 
 
+def test_a_hold_names_every_reason_to_hold(write_scan, identity_bundle, tmp_path):
+    """The first alone may mislead: a high-field scan is "noisy" as well, and none to repeat."""
+    limits = tmp_path / "limits.json"
+    high = {"hold": [None, 0.0]}
+    limits.write_text(
+        json.dumps(
+            {"scan": {"T1w": {"noise": high, "high_field": high, "zipper": {"warn": [None, -1.0]}}}}
+        )
+    )
+    with pytest.raises(Held, match=r"is noisy: .*; this is as sharp as a high-field scan") as error:
+        enhance(write_scan("scan_T1w.nii.gz"), bundle=identity_bundle, limits=limits)
+    assert "radio" not in str(error.value)
+
+
 def test_a_held_result_is_replaced_only_where_asked(write_scan, identity_bundle, tmp_path, strict):
     scan, out = write_scan("scan_T1w.nii.gz"), tmp_path / "out"
     options = {"bundle": identity_bundle, "limits": strict, "deliver_held": True}
