@@ -29,7 +29,8 @@ from lohi_edge.watch.schema import Scan
 from lohi_edge.watch.sidecars import had_sidecar, is_shared, sidecar_of
 
 _ADVICE = {
-    "held": "Look at the scan; acquire it again if it is as bad as the reason says.",
+    "held": "There is no result: use the scan itself. If the scan is as bad as the reason says, "
+    "acquire it again.",
     "failed": "Mend the cause and put the scan into the inbox again, or: "
     "lohi-edge queue retry {id}",
     "quarantined": "The software failed on this scan, again and again. Please report it. To try "

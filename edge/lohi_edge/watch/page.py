@@ -50,11 +50,17 @@ _WORDS = {
     "quarantined": "Set aside", "pass": "Pass", "warn": "Warning", "hold": "Held",
 }  # fmt: skip
 _TODO = {
-    "held": "Look at the scan. If it is as bad as this says, acquire it again. There is no result; "
-    "the scan itself is untouched.",
-    "failed": "Put right what this says and copy the scan into the inbox again.",
+    "held": "There is no result: use the scan itself, which is untouched. If the scan is as bad as "
+    "this says, acquire it again.",
+    "failed": "Put right what this says and copy the scan into the inbox again. If you cannot, "
+    "tell whoever looks after this device, and name the scan's number.",
     "quarantined": "The software failed on this scan again and again. Tell whoever looks after "
     "this device, and name the scan's number. The scan itself is untouched.",
+    "warn": "Compare the result with the scan itself before you use it.",
+}
+_PHASES = {
+    "starting": "The software is starting: it loads and checks the model.",
+    "ready": "The software is ready.",
 }
 
 
@@ -144,10 +150,23 @@ class Page:
         finally:
             ledger.close()
         stuck = time.monotonic() - self._at > STUCK_S
-        return {"state": _sentence(self._said, counts, stuck), **rows}
+        rows["queue"] += [
+            {
+                "scan": None,
+                "name": name,
+                "state": "arriving",
+                "word": "still arrives",
+                "reason": why,
+            }
+            for name, why in (self._said.get("waiting") or {}).items()
+        ]
+        state, well = _sentence(self._said, counts, stuck)
+        return {"state": state, "well": well, **rows}
 
     def _row(self, ledger: Ledger, scan: Scan, job: dict[str, Any] | None) -> dict[str, Any]:
-        placed = self._placed(ledger, scan) if scan.state == "done" else None
+        done = scan.state == "done"
+        placed = self._placed(ledger, scan) if done else None
+        reason = scan.reason or (placed and _reasons(placed.record)) or None
         return {
             "scan": scan.id,
             "name": printable(scan.path),
@@ -155,8 +174,10 @@ class Page:
             "verdict": scan.verdict,
             "word": _WORDS.get(scan.verdict or scan.state, scan.state),
             "at": scan.finished_wall or scan.received_wall,
-            "reason": scan.reason and printable(scan.reason),
-            "todo": _TODO.get(scan.state),
+            "reason": reason and printable(reason),
+            "todo": _TODO.get("warn" if done and scan.verdict == "warn" else scan.state),
+            "same": printable(ledger.get(scan.first).path) if scan.first else None,
+            "first": scan.first,
             "slices": job and job["slices"],
             **{what: bool(placed and _beside(placed, what)) for what in _SUFFIX},
         }
@@ -168,26 +189,31 @@ def _beside(placed: Placed, what: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> str:
-    """How the daemon is, for people."""
+def _reasons(record: dict[str, Any]) -> str:
+    """What the quality check has to say of a delivered result."""
+    found = record.get("reasons")
+    told = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    return "; ".join(str(reason.get("text", "")) for reason in told)
+
+
+def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> tuple[str, bool]:
+    """How the daemon is, for people, and whether nobody need be told."""
+    dicom = said.get("dicom") or {}
+    wrong = [f"Inbox: {why}." for why in [said.get("inbox_trouble")] if why]
+    wrong += [f"DICOM: {why}." for why in [dicom.get("trouble")] if why]
     if stuck:
-        how = "The daemon does not react. Tell whoever looks after this device."
-    elif said["phase"] == "starting":
-        how = "The daemon is starting: it loads and checks the model."
-    elif said["phase"] != "ready":
-        how = "The daemon is stopping."
+        wrong.insert(0, "The software does not react.")
     elif said["paused"]:
-        how = f"The daemon waits: {said['paused']}."
-    else:
-        how = "The daemon is ready."
-    if trouble := said.get("inbox_trouble"):
-        how += f" Inbox: {trouble}."
+        wrong.insert(0, f"The software waits: {said['paused']}.")
+    how = _PHASES.get(said["phase"], "The software is stopping.")
+    if wrong:
+        how = f"{' '.join(wrong)} Tell whoever looks after this device."
     waiting = counts["received"] + counts["running"]
     arriving = said.get("waiting_count", 0)
     how += f" {waiting} in the queue, {arriving} still arriving, {counts['done']} done."
     skipped = sorted(set((said.get("skipped") or {}).values()))
     if skipped:
         how += f" {said['skipped_count']} DICOM series skipped: {'; '.join(skipped)}."
-    if why := (said.get("dicom") or {}).get("unsent_why"):
-        how += f" {said['dicom']['unsent']} not sent yet: {'; '.join(why)}."
-    return how
+    if why := dicom.get("unsent_why"):
+        how += f" {dicom['unsent']} not sent yet: {'; '.join(why)}."
+    return how, not wrong

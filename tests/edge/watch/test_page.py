@@ -13,7 +13,7 @@ from PIL import Image
 from chromium import MISSING
 from chromium import Page as Browser
 from lohi_edge.errors import UsageError
-from lohi_edge.watch import web
+from lohi_edge.watch import repeats, web
 from lohi_edge.watch.listing import Found
 from lohi_edge.watch.page import Page
 from watch_parts import deliver
@@ -70,14 +70,64 @@ def test_it_tells_what_is_done_what_waits_and_who_is_needed(page):
     assert [(r["verdict"], r["report"], r["picture"]) for r in told["done"]] == [
         ("pass", True, True)
     ] * 2
-    said = "The daemon is ready. 1 in the queue, 0 still arriving, 2 done."
-    assert told["state"] == said
+    said = "The software is ready. 1 in the queue, 0 still arriving, 2 done."
+    assert (told["state"], told["well"]) == (said, True)
     page.tell({**SAID, "skipped": {"w/series-9-00000000": "a localizer"}, "skipped_count": 1})
     told = json.loads(get(page, "/scans.json")[2])
     assert told["state"] == f"{said} 1 DICOM series skipped: a localizer."
     page.tell({**SAID, "dicom": {"unsent": 2, "unsent_why": ["PACS@h:1: its disk is full"]}})
     told = json.loads(get(page, "/scans.json")[2])
     assert told["state"] == f"{said} 2 not sent yet: PACS@h:1: its disk is full."
+
+
+def test_it_names_what_still_arrives_and_why(page):
+    why = "gzip stream not at its end after 500,000 bytes"
+    page.tell({**SAID, "waiting": {"cut.nii.gz": why}, "waiting_count": 1})
+    last = json.loads(get(page, "/scans.json")[2])["queue"][-1]
+    assert (last["name"], last["scan"], last["reason"]) == ("cut.nii.gz", None, why)
+
+
+def test_a_warning_says_of_what(page, parts):
+    folder = finish(parts, "spot_T1w.nii.gz", "4")
+    receipt = folder / "image.json"
+    whole = json.loads(receipt.read_text())
+    whole["LohiEdge"]["reasons"] = [
+        {"level": "warn", "text": "a spot \u202e"}, {"level": "warn", "text": "another"}, 7,
+    ]  # fmt: skip
+    receipt.write_text(json.dumps(whole))
+    parts.ledger._db.execute(
+        "UPDATE scans SET verdict = 'warn' WHERE path = ?", (b"spot_T1w.nii.gz",)
+    )
+    row = json.loads(get(page, "/scans.json")[2])["done"][0]
+    assert (row["word"], row["reason"]) == ("Warning", "a spot \\u202e; another")
+    assert "before you use it" in row["todo"]
+
+
+def test_a_scan_that_came_twice_says_which_it_repeats(page, parts):
+    first = parts.ledger.latest("ward/a_T1w.nii.gz")
+    (number,) = parts.ledger.receive([Found("again.nii", "m", 3)])
+    parts.ledger.begin(number)
+    repeats.deliver(parts, parts.ledger.get(number), first)
+    row = json.loads(get(page, "/scans.json")[2])["done"][0]
+    assert (row["name"], row["first"], row["same"]) == ("again.nii", first.id, first.path)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"paused": "not enough free disk space"}, "waits: not enough free disk space. Tell"),
+        ({"inbox_trouble": "cannot be listed: gone"}, "Inbox: cannot be listed: gone. Tell"),
+        (
+            {"dicom": {"trouble": "port 104 is taken", "unsent": 0}},
+            "DICOM: port 104 is taken. Tell",
+        ),
+    ],
+)
+def test_what_stands_still_asks_for_somebody(page, said, words):
+    page.tell({**SAID, **said})
+    told = json.loads(get(page, "/scans.json")[2])
+    assert words in told["state"]
+    assert told["well"] is False
 
 
 def test_trouble_that_was_mended_is_no_trouble(page, parts):
@@ -194,6 +244,10 @@ class TestBrowser:
         assert browser.run(
             "[...document.querySelectorAll('#trouble li')].every(e => e.querySelector('.todo'))"
         )
+        # Times are those of the reader's clock, whatever the device's is set to.
+        at = "document.querySelector('#done time')"
+        assert browser.run(f"new Date({at}.innerText) - new Date({at}.dateTime)") == 0
+        assert "T" not in browser.run(f"{at}.innerText")
         # The warning stays in sight.
         browser.run("window.scrollTo(0, document.body.scrollHeight)")
         assert browser.run("document.querySelector('header').getBoundingClientRect().top") == 0

@@ -9,13 +9,20 @@ function element(tag, text, attributes = {}) {
   return made;
 }
 
+// The clock on the wall beside the reader; the month in letters, for 3/4 is two days.
+const clock = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
+
 function item(row) {
   const made = element("li", undefined, { class: row.verdict || row.state });
   made.append(element("h3", row.name));
   const line = element("p");
-  line.append(element("span", row.word, { class: "word" }), ` · scan ${row.scan} · `);
-  line.append(element("time", row.at, { datetime: row.at }));
+  line.append(element("span", row.word, { class: "word" }));
+  if (row.scan !== null) {
+    line.append(` · scan ${row.scan} · `);
+    line.append(element("time", clock.format(new Date(row.at)), { datetime: row.at }));
+  }
   made.append(line);
+  if (row.same) made.append(element("p", `The same scan as scan ${row.first}, ${row.same}: they have one result.`));
   if (row.reason) made.append(element("p", row.reason));
   if (row.todo) made.append(element("p", `What to do: ${row.todo}`, { class: "todo" }));
   if (row.slices) {
@@ -40,12 +47,13 @@ function item(row) {
 function fill(name, rows) {
   const section = document.getElementById(name);
   const list = section.querySelector("ul");
-  const wanted = new Set(rows.map((row) => `${name}/${row.scan}`));
+  const called = (row) => `${name}/${row.scan ?? row.name}`;
+  const wanted = new Set(rows.map(called));
   for (const [key, [old]] of shown) {
     if (key.startsWith(`${name}/`) && !wanted.has(key)) { old.remove(); shown.delete(key); }
   }
   rows.forEach((row, place) => {
-    const key = `${name}/${row.scan}`;
+    const key = called(row);
     const text = JSON.stringify(row);
     let [made, before] = shown.get(key) || [];
     if (before !== text) { // only what changed is made anew, so that focus stays where it is
@@ -74,10 +82,11 @@ async function ask() {
     const told = await answer.json();
     say("lost", "");
     say("state", told.state);
+    document.getElementById("state").classList.toggle("trouble", !told.well);
     for (const name of ["trouble", "queue", "done"]) fill(name, told[name]);
     document.title = told.trouble.length ? `(${told.trouble.length}) lohi-edge` : "lohi-edge";
   } catch (error) {
-    say("lost", "The daemon does not answer. What stands below is old. Is it running?");
+    say("lost", "The software does not answer. What stands below is old. Tell whoever looks after this device.");
   }
   setTimeout(ask, POLL_MS);
 }
