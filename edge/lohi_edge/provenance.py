@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from lohi_edge.device import installed
 from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.models import Models
+from lohi_edge.nifti_write import Grid
 from lohi_edge.pipeline import enhance
 
 
@@ -67,7 +69,8 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
         runtime and precision were the same.
 
     Raises:
-        BadInput: the scan or the result is gone, or changed since, or the result is a DICOM series.
+        BadInput: the scan or the result is gone, or changed since, the receipt says what no receipt
+            does, or the result is a DICOM series.
     """
     beside, record = receipt_of(path)
     folder = beside.parent
@@ -76,6 +79,8 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
             f"{beside}: expected the receipt of a NIfTI result, got that of a DICOM series; check "
             "it with `lohi-edge explain`, or enhance the scan anew with --format nifti"
         )
+    _require_known(beside, "contrast.name", record["contrast"]["name"], bundles.CONTRASTS)
+    _require_known(beside, "result.grid", record["result"]["grid"], get_args(Grid))
     _require_unchanged(beside, "scan", _check_scan(folder, record["source"], scan))
     _require_unchanged(beside, "result", _check_file(folder, record["result"]))
     models, prefer = _models(record, bundle), receipt.preferred(record)
@@ -122,6 +127,15 @@ def _models(record: dict[str, Any], bundle: Path | None) -> Models:
     except (BundleError, UsageError, KeyError, TypeError):
         return Models(bundle)
     return same
+
+
+def _require_known(beside: Path, what: str, value: str, known: Sequence[str]) -> None:
+    """Raises BadInput where a receipt holds what none of ours does: somebody edited it."""
+    if value not in known:
+        raise BadInput(
+            f"{beside}: expected {what} to be one of {', '.join(known)}, got {value!r}: the "
+            "receipt was changed since"
+        )
 
 
 def _require_unchanged(beside: Path, what: str, found: str) -> None:

@@ -73,6 +73,20 @@ def test_reproduce_refuses_a_changed_result(done, identity_bundle):
         provenance.reproduce(done.path, identity_bundle)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value"), [("contrast", "name", "T9w"), ("result", "grid", "3mm")]
+)
+def test_reproduce_refuses_a_receipt_that_was_edited(done, identity_bundle, part, key, value):
+    """As a scan that cannot be enhanced, not as a mistake in the command."""
+    receipt = delivery.receipt_path(done.path)
+    record = json.loads(receipt.read_text())
+    record["LohiEdge"][part][key] = value
+    receipt.write_text(json.dumps(record))
+    words = f"{receipt}: expected {part}.{key} to be one of .*, got '{value}': the receipt was"
+    with pytest.raises(BadInput, match=words):
+        provenance.reproduce(done.path, identity_bundle)
+
+
 def test_a_name_that_is_no_utf8_is_reported_and_printed(write_scan, identity_bundle, tmp_path):
     """As a share with names in Latin-1 gives them."""
     scan = write_scan(os.fsdecode(b"kr\xe4nk_T1w.nii.gz"))
