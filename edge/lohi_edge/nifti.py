@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lohi_edge import intensities
 from lohi_edge.clock import Clock
 from lohi_edge.errors import BadInput
 from lohi_edge.files import is_file, read_bytes, sha256
@@ -21,7 +22,6 @@ from lohi_edge.nifti_header import Prefer, choose_affine, parse
 from lohi_edge.volume import MAX_VOXELS, Float32, Origin, Volume, axcodes, check_affine
 
 MAX_FILE_BYTES = (2 << 30) + (64 << 20)  # the largest grid as uncompressed float64, and a margin
-MAX_INTENSITY = 1e30  # sums over a volume stay within float32
 MAX_SIDECAR = 1 << 20
 SYNTHETIC_MARK = "SYNTHETIC"  # first word of `descrip` in every image this package writes
 SUFFIXES = (".nii", ".nii.gz")
@@ -105,24 +105,14 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
         bad = int(values.size - np.isfinite(values).sum())
         raise BadInput(f"expected finite voxels, got {bad:,} NaN or infinite ones; mask them first")
     data: Float32
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for behind it
         if slope == 0 or (slope == 1 and inter == 0):  # NIfTI: slope 0 means no scaling
             data = values.astype(np.float32)
         elif values.dtype.itemsize <= 2:
             data = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
         else:
             data = (values * np.float64(slope) + np.float64(inter)).astype(np.float32)
-    low, high = float(data.min()), float(data.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadInput("expected voxels within float32, got larger ones; check the scaling")
-    if max(-low, high) > MAX_INTENSITY or 0 < high - low < 1 / MAX_INTENSITY:
-        raise BadInput(
-            f"expected intensities of at most {MAX_INTENSITY:g} that differ by more than "
-            f"{1 / MAX_INTENSITY:g}, got {low:g} to {high:g}; check the scaling"
-        )
-    if low == high:
-        what = "all zero" if low == 0 else f"constant ({low:g})"
-        raise BadInput(f"expected an image, got a volume that is {what}; check the export")
+    intensities.check(data)
     return data
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from lohi_edge import dicom, nifti
+from lohi_edge import dicom, intensities, nifti
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, UsageError
@@ -39,6 +39,8 @@ def read(scan: Path | Series | Volume, prefer: Prefer | None, clock: Clock) -> V
     """
     if isinstance(scan, Series):
         return dicom.read(scan, clock)
+    if isinstance(scan, Volume):
+        intensities.check(scan.data)
     volume = scan if isinstance(scan, Volume) else nifti.read(scan, prefer=prefer, clock=clock)
     refuse_synthetic(volume)
     return volume

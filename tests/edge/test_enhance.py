@@ -11,7 +11,7 @@ import pytest
 import lohi_edge
 from helpers import head_phantom
 from lohi_edge import nifti
-from lohi_edge.errors import BundleError, DiskError
+from lohi_edge.errors import BadInput, BundleError, DiskError
 from lohi_edge.volume import Volume
 
 
@@ -40,6 +40,22 @@ def test_same_scan_from_file_and_from_memory(scan, identity_bundle):
     a = lohi_edge.enhance(scan, bundle=models)
     b = lohi_edge.enhance(nifti.read(scan), bundle=models)
     assert np.array_equal(a.volume.data, b.volume.data)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.nan, "finite voxels within float32, got 1 others"),
+        (np.inf, "got 1 others"),
+        (2e30, "at most 1e"),
+    ],
+)
+def test_a_volume_from_memory_is_looked_at_as_a_file_is(scan, identity_bundle, value, words):
+    volume = nifti.read(scan)
+    data = volume.data.copy()
+    data[3, 4, 5] = value
+    with pytest.raises(BadInput, match=words):
+        lohi_edge.enhance(Volume(data, volume.affine), bundle=identity_bundle)
 
 
 @pytest.mark.parametrize("strength", ["NaN", "1e999", "true", '"3"'])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lohi_edge import intensities
 from lohi_edge.clock import Clock
 from lohi_edge.dicom.geometry import Frame, affine, describe
 from lohi_edge.dicom.instance import Instance, number, text
@@ -68,7 +69,7 @@ def _read(series: Series, clock: Clock) -> Volume:
     with clock("read"):
         data = _voxels(series, ranked)
     with clock("validate"):
-        _refuse_blank(data)
+        intensities.check(data)
         first = ranked[0].instance
         if any(text(f.instance.header, "PhotometricInterpretation")[-1:] == "1" for f in ranked):
             notes = (*notes, "intensities: MONOCHROME1 was inverted, so that larger is brighter")
@@ -125,8 +126,9 @@ def _voxels(series: Series, ranked: list[Frame]) -> Float32:
         for place in places.get(instance.sop_uid, ()):
             frame = ranked[place]
             plane = values[frame.index]
-            np.multiply(plane, np.float32(frame.slope), out=planes[place], casting="unsafe")
-            planes[place] += np.float32(frame.intercept)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for behind it
+                np.multiply(plane, np.float32(frame.slope), out=planes[place], casting="unsafe")
+                planes[place] += np.float32(frame.intercept)
             if padding is not None and (pad := plane == padding).any() and not pad.all():
                 planes[place][pad] = planes[place][~pad].min()
     volume: Float32 = planes.transpose(2, 1, 0)
@@ -142,14 +144,6 @@ def _padding(instance: Instance) -> int | None:
         return None
     value: Any = number(instance.header, "PixelPaddingValue")
     return None if value is None or value >= 0 else int(value)
-
-
-def _refuse_blank(data: Float32) -> None:
-    low, high = float(data.min()), float(data.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise BadInput("expected finite intensities; check RescaleSlope and RescaleIntercept")
-    if low == high:
-        raise BadInput(f"expected an image, got a volume that is constant ({low:g})")
 
 
 def _sidecar(instance: Instance) -> dict[str, Any]:
