@@ -32,12 +32,14 @@ class Planes:
     Attributes:
         positions: of the first pixel's centre, LPS mm, (n, 3).
         spacing: mm between (rows, columns).
+        gap: mm between planes.
         sources: the acquired planes around each plane, nearest first.
         native: the acquired series' own grid.
     """
 
     positions: Float64
     spacing: tuple[float, float]
+    gap: float
     sources: list[list[Frame]]
     native: bool
 
@@ -124,7 +126,8 @@ def _planes(acquired: Acquired, old: Float64, new: Float64, shape: tuple[int, ..
         near = sorted(range(len(frames)), key=lambda n, place=place: abs(n - place))  # type: ignore[misc]
         sources.append([frames[n] for n in near[:2] if abs(n - place) < 0.999 or n == near[0]])
     spacing = (first.spacing[0] * moved[1, 1], first.spacing[1] * moved[0, 0])
-    return Planes(positions, first.spacing if native else spacing, sources, native)
+    gap = float(np.linalg.norm((known[1] - known[0]) * moved[2, 2]))
+    return Planes(positions, first.spacing if native else spacing, gap, sources, native)
 
 
 def _quantised(data: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
@@ -158,9 +161,8 @@ def _describe_pixels(
     shared.WindowCenter, shared.WindowWidth = _ds(peak / 2), _ds(max(peak, 1.0))
     shared.PixelSpacing = [_ds(v) for v in planes.spacing]
     shared.ImageOrientationPatient = [_ds(v) for v in first.directions.ravel()]
-    gap = float(np.linalg.norm(planes.positions[1] - planes.positions[0]))
-    shared.SpacingBetweenSlices = _ds(gap)
-    shared.SliceThickness = _ds(gap)
+    shared.SpacingBetweenSlices = _ds(planes.gap)
+    shared.SliceThickness = _ds(planes.gap)
     if planes.native:
         copy_keyword(first.instance, shared, "SliceThickness")
 

@@ -88,6 +88,14 @@ def test_planes_between_all_axes_stay_the_acquired_ones(derived):
         assert np.abs(shown - acquired.pixel_array).max() <= written["slope"]
 
 
+def test_a_slab_thinner_than_a_millimetre_becomes_one_plane(derived):
+    folder, volume, written = derived(slices(gap=0.25)[:4], grid="1mm")
+    (ds,) = instances(folder)
+    assert volume.shape[2] == written["shape"][2] == 1
+    assert ds.ImagePositionPatient[2] == -60 + 1.5 * 0.25
+    assert (ds.SpacingBetweenSlices, ds.SliceThickness) == (1, 1)
+
+
 def test_a_mark_is_in_every_image(derived):
     plain, _, _ = derived(out="plain")
     marked, _, _ = derived(out="marked", mark=True)
