@@ -71,7 +71,7 @@ class Plans:
             try:
                 saved = json.loads(read_bytes(path, _MAX))
                 self._plans = {key: Plan(**plan) for key, plan in saved.items()}
-            except (BadInput, ValueError, TypeError, AttributeError):
+            except (BadInput, ValueError, TypeError, AttributeError, RecursionError):
                 self.damaged = True
                 outbox.set_aside(PLANS)
 

@@ -98,9 +98,10 @@ class TestHalfGone(Leaves):
         closing.settle_pending()
         assert {s.original for s in closing.ledger.select("1")} == {"moved"}
 
-    def test_a_damaged_plan_is_set_aside(self, closing, monkeypatch):
+    @pytest.mark.parametrize("text", ['{"ward/": {"folder"', "[" * 100_000])
+    def test_a_damaged_plan_is_set_aside(self, closing, monkeypatch, text):
         self.half_gone(closing, monkeypatch)
-        (closing.outbox.root / PLANS).write_text('{"ward/": {"folder"')
+        (closing.outbox.root / PLANS).write_text(text)
         self.again(closing)
         assert closing.leaving.plans.damaged
         assert (closing.outbox.root / f"{PLANS}.damaged").is_file()
