@@ -26,6 +26,7 @@ _CPU_FILES = {
 }
 # What `auto` weighs on a CPU. FP16 only costs conversions there, and bfloat16 is a choice.
 _AUTO_CPU = ("int8", "fp32")
+_FORGOTTEN = "acceptance is not remembered"  # which only costs time
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def pick(bundle: Bundle, request: Request) -> Choice:
     store = _open_store(notes)
     for candidate in cpu_candidates(bundle, request):
         try:
-            record, runtime = _accepted(bundle, candidate, store)
+            record, runtime = _accepted(bundle, candidate, store, notes)
         except BundleError as error:
             notes.append(f"{candidate.precision} on {candidate.runtime}: {error}")
             continue
@@ -147,7 +148,7 @@ def _maker(
 
 
 def _accepted(
-    bundle: Bundle, candidate: Candidate, store: Store | None
+    bundle: Bundle, candidate: Candidate, store: Store | None, notes: list[str]
 ) -> tuple[dict[str, Any], Runtime | None]:
     """The candidate's record, from the store or from a run of the golden slices now."""
     from lohi_edge.acceptance import examine
@@ -158,7 +159,10 @@ def _accepted(
     runtime = candidate.make()
     record = examine(bundle, runtime, candidate.onnx)
     if store:
-        store.keep(candidate.key, record)
+        try:
+            store.keep(candidate.key, record)
+        except DiskError as error:
+            notes.append(f"{_FORGOTTEN}: {error}")
     return record, runtime
 
 
@@ -167,7 +171,7 @@ def _open_store(notes: list[str]) -> Store | None:
     try:
         return Store()
     except (BundleError, DiskError) as error:
-        notes.append(f"acceptance is not remembered: {error}")
+        notes.append(f"{_FORGOTTEN}: {error}")
         return None
 
 

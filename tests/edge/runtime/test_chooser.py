@@ -7,7 +7,7 @@ import pytest
 
 from lohi_edge import bundle as bundles
 from lohi_edge.acceptance import accept
-from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.errors import BundleError, DiskError, UsageError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.chooser import Request, cpu_candidates
 from lohi_edge.store import Store
@@ -161,6 +161,18 @@ def test_without_a_store_it_still_runs_and_says_so(bundle, monkeypatch, tmp_path
 
     assert "acceptance is not remembered" in choice.fallback
     assert "mode 0700" in choice.fallback
+
+
+def test_a_store_that_cannot_be_written_stops_nothing(bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOHI_EDGE_CACHE", str(tmp_path / "own"))
+
+    def full(self, key, record):
+        raise DiskError("no space left")
+
+    monkeypatch.setattr(Store, "keep", full)
+    choice = choose(bundle, 1, "onnxruntime", "fp32")
+    assert choice.runtime.precision == "fp32"
+    assert choice.fallback == "acceptance is not remembered: no space left"
 
 
 @pytest.mark.parametrize("options", [{"runtime": "cuda"}, {"precision": "int4"}])
