@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lohi_edge import bundle as bundles
 from lohi_edge.device.library import Library
+from lohi_edge.errors import BundleError
 
 
 def resolve(contrast: str) -> Path:
@@ -18,12 +19,19 @@ def resolve(contrast: str) -> Path:
 
 
 def fall_back(why: str) -> dict[str, str] | None:
-    """Where the active bundles are no good: go back to those before them, if there are any."""
+    """Where the active bundles are no good: go back to those before them, if there are any.
+
+    Raises:
+        BundleError: those are no good either; nothing was switched.
+    """
     library = Library()
     if library.pointer().previous is None:
         return None
     with library.locked():
-        return library.roll_back(why)
+        try:
+            return library.roll_back(why)
+        except BundleError as worse:
+            raise BundleError(f"{why}; nor can be gone back: {worse}") from None
 
 
 def is_active(path: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import bundle as bundles
+from lohi_edge import signing
 from lohi_edge.bundle import MANIFEST, Bundle
 from lohi_edge.device import pointer as pointers
 from lohi_edge.device import shelf
@@ -187,14 +188,15 @@ class Library:
 
         Raises:
             UsageError: there is nothing to go back to.
-            BundleError: it is not whole any more; nothing was switched.
+            BundleError: it is not whole any more, or signed by no key that is trusted now;
+                nothing was switched.
         """
         before = self.pointer()
         if before.previous is None:
             raise UsageError(f"{self.root}: no earlier bundle to go back to")
         now, refused = before.previous, before.refused
         for name in now.values():
-            bundles.load(self.root / name)
+            signing.screen(bundles.load(self.root / name), allow_downgrade=True)
         forward: dict[str, str] | None = before.active
         if why is not None:
             bad = {n for c, n in before.active.items() if now.get(c) != n}

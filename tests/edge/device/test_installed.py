@@ -101,6 +101,26 @@ def test_going_back_is_no_downgrade_to_the_daemon_s_models(device, proved, make_
     assert Models().get("T1w").bundle.manifest.serial == 1
 
 
+def test_what_no_trusted_key_signed_is_not_gone_back_to(
+    device, proved, make_serial, keys, tmp_path
+):
+    """The old key was taken away, as after a theft."""
+    private, public = signing.keygen(tmp_path / "newer")
+    (device.keys / public.name).write_bytes(public.read_bytes())
+    for serial, key in ((1, keys[0]), (2, private)):
+        path = make_serial(serial)
+        signing.sign(path, key)
+        device.install(path)
+    (device.keys / keys[1].name).unlink()
+    before = device.library.pointer()
+    done = device.run("bundle", "rollback")
+    assert (done.returncode, device.library.pointer()) == (5, before)
+    assert "not signed by any of newer.pub" in done.stderr
+    with pytest.raises(BundleError, match=r"its engine is bad; nor can be gone back: .*not signed"):
+        installed.fall_back("its engine is bad")
+    assert device.library.pointer() == before
+
+
 def test_unsigned_is_refused_where_keys_are_trusted(device, proved, make_serial, keys):
     with pytest.raises(BundleError, match="not signed"):
         device.install(make_serial(1))
