@@ -47,7 +47,9 @@ def unpack(path: Path, store: Store | None = None) -> Path:
             with zipfile.ZipFile(file) as archive:
                 return _extract(archive, path, root, name)
     except _UNREADABLE as error:
-        raise BundleError(f"{path}: expected a bundle directory or .zip: {error}") from None
+        raise BundleError(
+            f"{path}: expected a bundle directory or .zip: {error}; copy it again"
+        ) from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -103,7 +103,7 @@ def test_a_cut_or_altered_zip_is_refused(make_bundle, tmp_path, own_store):
     (tmp_path / "text.zip").write_text("no zip")
 
     for name in ("cut.zip", "altered.zip", "text.zip"):
-        with pytest.raises(BundleError):
+        with pytest.raises(BundleError, match=r"(copy|install) it again$"):
             bundles.load(tmp_path / name)
     assert not list(own_store.root.glob("bundles/.*"))
 

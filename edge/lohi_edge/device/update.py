@@ -49,6 +49,10 @@ def install(
             _screen(bundle, library, allow_downgrade, f"install {source}")
             faults.reach("bundle_checked")
             folder = library.add(bundle)
+        except BundleError as error:
+            # Of an archive what was given is named, not what it was unpacked into.
+            words = str(error).replace(str(bundle.path), str(source))
+            raise type(error)(words) from None
         finally:
             if source.is_file():
                 shutil.rmtree(bundle.path)  # what the archive was unpacked into

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +127,13 @@ def test_unsigned_is_refused_where_keys_are_trusted(device, proved, make_serial,
     with pytest.raises(BundleError, match="not signed"):
         device.install(make_serial(1))
     assert device.library.folders() == []
+
+
+def test_a_refusal_names_the_archive_that_was_given(device, proved, make_serial, keys, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "given"), "zip", make_serial(1)))
+    with pytest.raises(BundleError, match=f"^{archive}: this bundle is not signed"):
+        device.install(archive)
+    assert not list(device.cache.rglob("fp32.onnx"))
 
 
 def test_a_damaged_or_altered_source_is_refused(device, proved, make_serial):
