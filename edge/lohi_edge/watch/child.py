@@ -163,14 +163,19 @@ class Child:
         # The name goes into files and receipts: it must be valid UTF-8 and short enough.
         named = replace(volume, origin=replace(volume.origin, name=clean_name(volume.origin.name)))
         faults.reach("worker_compute", path)
-        result = enhance(
-            named,
-            bundle=self._models,
-            contrast=self._options["contrast"],
-            grid=self._options["grid"],
-            limits=self._limits,
-            progress=self._progress(id),
-        )
+        try:
+            result = enhance(
+                named,
+                bundle=self._models,
+                contrast=self._options["contrast"],
+                grid=self._options["grid"],
+                limits=self._limits,
+                progress=self._progress(id),
+            )
+        except BundleError as error:
+            # The model was there when the scan was read: it broke, and the next scan would find it
+            # broken (memory, a GPU that failed). Another process may do better.
+            raise RuntimeError(f"the model failed: {error}") from error
         self._send("computed", id=id)
         self._writes.put(("write", {
             "id": id, "path": path, "result": result, "named": named, "out": Path(out),
