@@ -1,4 +1,4 @@
-"""A folder that one training run at a time writes into."""
+"""Folders that one run writes into, or several at a time, and what killed ones left there."""
 
 from __future__ import annotations
 
@@ -26,11 +26,47 @@ def alone(folder: Path) -> Iterator[None]:
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if _lock(held, folder):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            _sweep(folder, ".*.tmp")
         yield
     finally:
         os.close(held)
+
+
+@contextmanager
+def together(folder: Path, unfinished: str) -> Iterator[None]:
+    """Write into `folder` as others may at the same time.
+
+    Who comes while nobody writes removes what killed ones were writing there. Where the file system
+    knows no locks, nothing is removed.
+
+    Args:
+        unfinished: pattern of such files; the folder may hold those of other programs.
+
+    Raises:
+        DiskError: the folder cannot be made.
+    """
+    make_directory(folder)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _try(held, fcntl.LOCK_EX):
+            _sweep(folder, unfinished)
+        _try(held, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(held)
+
+
+def _sweep(folder: Path, unfinished: str) -> None:
+    for leftover in folder.glob(unfinished):
+        leftover.unlink(missing_ok=True)
+
+
+def _try(held: int, kind: int) -> bool:
+    try:
+        fcntl.flock(held, kind | fcntl.LOCK_NB)
+    except OSError:  # others hold it, or there are no locks
+        return False
+    return True
 
 
 def _lock(held: int, folder: Path) -> bool:

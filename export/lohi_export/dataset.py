@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
+from lohi_edge.files import atomic_write, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Float32, Volume
+from lohi_export.alone import together
 from lohi_export.pairs.matching import Pair, survey
 from lohi_export.pairs.scans import read_object
 
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
 CACHE_VERSION = 1
+UNFINISHED = f".{'[0-9a-f]' * 16}-{'[0-9a-f]' * 16}-*.tmp"  # of `atomic_write`, in the cache
 MAX_MISMATCH_MM = 0.01
 
 
@@ -176,8 +178,7 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
         except BadInput as error:
             raise BadInput(f"{pair.low}: {error}") from error
         path = cache / f"{key}-{head[0]}-{head[1]}.npy"
-        make_directory(cache)
-        with atomic_write(path) as file:
+        with together(cache, UNFINISHED), atomic_write(path) as file:
             np.save(file, np.stack([encode(source), encode(target)]))
     levels = np.load(path, mmap_mode="r")
     first, last = (int(part) for part in path.stem.split("-")[-2:])

@@ -14,6 +14,7 @@ from lohi_edge import nifti
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
+from lohi_export.alone import together
 from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, decode, encode, find_pairs, load_slices, select
 from lohi_export.sampler import Sampler
@@ -86,6 +87,22 @@ def test_slices_are_cut_once(toy: Path, tmp_path: Path, monkeypatch: pytest.Monk
     again = load_slices(pair, CONTRACT, tmp_path)
     assert again.head == first.head
     assert np.array_equal(again.source, first.source)
+
+
+def test_what_a_killed_run_was_cutting_is_removed(toy: Path, tmp_path: Path) -> None:
+    first, other = find_pairs(toy, "T1w")[:2]
+    digest = load_slices(first, CONTRACT, tmp_path).digest
+    killed, foreign = tmp_path / f".{digest}-192x24.ab12.tmp", tmp_path / ".editor.tmp"
+    for path in (killed, foreign):
+        path.touch()
+    with together(tmp_path, "*.none"):  # another run cuts its slices; whose file it is nobody knows
+        load_slices(other, CONTRACT, tmp_path)
+        assert killed.exists()
+    for path in tmp_path.glob("*.npy"):
+        path.unlink()
+    load_slices(first, CONTRACT, tmp_path)
+    assert not killed.exists()
+    assert foreign.exists()
 
 
 def test_a_changed_scan_is_cut_anew(toy: Path, tmp_path: Path) -> None:

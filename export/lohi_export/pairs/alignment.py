@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from lohi_edge import nifti
-from lohi_edge.files import atomic_write, make_directory
+from lohi_edge.files import atomic_write
+from lohi_export.alone import together
+from lohi_export.dataset import UNFINISHED
 from lohi_export.pairs.linear import Misalignment, misalignment
 from lohi_export.pairs.matching import Pair
 
@@ -44,8 +46,7 @@ def warning(pair: Pair, digest: str, cache: Path) -> str | None:
         found = Misalignment(float(kept["mm"]), float(kept["degrees"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = misalignment(nifti.read(pair.low), nifti.read(pair.high))
-        make_directory(cache)
-        with atomic_write(path) as file:
+        with together(cache, UNFINISHED), atomic_write(path) as file:
             file.write(json.dumps(vars(found)).encode())
     words = doubt(found)
     return f"warning: {pair.name}: {words}" if words else None
