@@ -14,7 +14,14 @@ from lohi_calibration.graph import load as load_onnx
 from lohi_calibration.graph import macs
 from lohi_edge.bundle import MANIFEST, Manifest, load
 from lohi_edge.errors import UsageError
-from lohi_edge.files import atomic_write, disk_error, fsync_directory, make_directory, sha256
+from lohi_edge.files import (
+    atomic_write,
+    disk_error,
+    fsync_directory,
+    make_directory,
+    require_place,
+    sha256,
+)
 from lohi_export.json_files import write_json
 
 _HERE = -100  # AT_FDCWD
@@ -25,6 +32,18 @@ def refuse_existing(out: Path) -> None:
     """Raises UsageError where something is in the way."""
     if out.exists():
         raise UsageError(f"{out} exists; expected a new directory, so remove it or name another")
+
+
+def require_room(out: Path) -> None:
+    """Ask, before long work, whether the bundle could be written as the new directory `out`.
+
+    Raises:
+        UsageError: something is in the way.
+        DiskError: it cannot be written there.
+    """
+    refuse_existing(out)
+    make_directory(out.absolute().parent)
+    require_place(out)
 
 
 def write(

@@ -186,7 +186,7 @@ def bundle(
     out: Annotated[Path, typer.Argument(help="Bundle directory to make; must not exist.")],
     name: Annotated[str | None, typer.Option(help="[default: CONTRAST-edge or -study]")] = None,
     version: Annotated[str, typer.Option(help="For people, e.g. 2026.11.")] = "0.1",
-    serial: Annotated[int, typer.Option(help="Grows with every release of this name.")] = 1,
+    serial: Annotated[int, typer.Option(min=1, help="Grows with every release of this name.")] = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -195,12 +195,13 @@ def bundle(
     Example: lohi-export bundle runs/t1w t1w-edge --version 2026.11 --serial 1
     """
     from lohi_export import bundling, session
-    from lohi_export.bundle_folder import refuse_existing
+    from lohi_export.bundle_folder import refuse_existing, require_room
     from lohi_export.run import open_run
 
-    refuse_existing(out)  # before minutes of measuring
+    refuse_existing(out)
     session.set_up_cpu(threads)
     opened = open_run(run)
+    require_room(out)  # before minutes of measuring
     figures = {part: session.evaluate(opened, part, device) for part in ("validation", "test")}
     bundling.write_bundle(opened, out, figures, name, version, serial)
     sys.stdout.write(f"{out}\n")

@@ -26,7 +26,7 @@ def calibrate(
     ] = None,
     budget_db: Annotated[float, typer.Option(min=0.01, help="PSNR that INT8 may lose (dB).")] = 0.3,
     slices: Annotated[int, typer.Option(help="Calibration slices.")] = 64,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     subjects: SubjectsOption = None,
     cache: CacheOption = None,
 ) -> None:

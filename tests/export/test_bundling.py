@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lohi_edge import nifti
 from lohi_edge.bundle import load
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.quality import plausibility, verdict
 from lohi_edge.quality.scan import block_mean, lay_out
@@ -166,3 +166,12 @@ def test_what_is_in_the_way_is_found_before_anything_is_measured(tmp_path: Path)
     done = CliRunner().invoke(app, ["bundle", str(tmp_path / "no run"), str(tmp_path)])
     assert isinstance(done.exception, UsageError)
     assert "expected a new directory" in str(done.exception)
+
+
+def test_a_place_that_takes_no_bundle_is_found_before_anything_is_measured(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "evaluate", None)
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["bundle", str(trained), str(tmp_path / "file" / "bundle")])
+    assert isinstance(done.exception, DiskError)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import cli
 
 
@@ -38,12 +38,26 @@ def test_no_time_before_now_is_taken_for_a_limit(command: str) -> None:
     assert "--max-minutes" in result.output
 
 
+@pytest.mark.parametrize("words", ["bundle r b --serial 0", "calibrate b --data d --seed -1"])
+def test_numbers_that_cannot_be_are_refused_as_usage(words: str) -> None:
+    result = CliRunner().invoke(cli.app, words.split(), env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert words.split()[-2] in result.output
+
+
 @pytest.mark.parametrize("named", ["", ",", "11,,12"])
 def test_subjects_without_a_name_are_refused(make_bundle, named: str) -> None:
     words = ["calibrate", str(make_bundle()), "--data", "d", "--subjects", named]
     result = CliRunner().invoke(cli.app, words)
     assert isinstance(result.exception, UsageError)
     assert f"expected --subjects such as 11,12, got {named!r}" in str(result.exception)
+
+
+def test_a_table_that_cannot_be_written_is_found_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    words = ["morphometry", "evaluate", "d", "--csv", str(tmp_path / "no" / "regions.csv")]
+    assert isinstance(CliRunner().invoke(cli.app, words).exception, DiskError)
 
 
 @pytest.mark.parametrize("command", ["calibrate", "verify"])

@@ -147,12 +147,14 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from lohi_edge.files import atomic_write
+    from lohi_edge.files import atomic_write, require_place
     from lohi_edge.quality.morphometry import Segmenter
     from lohi_export.morphometry import evaluate as proof
     from lohi_export.pairs.command import parse_heads
 
     wanted = [f"{head:02d}" for head in parse_heads(heads)]
+    if csv:
+        require_place(csv)  # before minutes of work that could not be written
     found = proof.measure(data, wanted, Segmenter(segmenter), bundle)
     rows = list(track(found, "segmenting", console=Console(stderr=True)))
     report = proof.summary(rows)
