@@ -165,7 +165,7 @@ def deliver_sheet(
         path = sheet_path(image)
         try:
             record["result"]["sheet"] = dicom.write_sheet(
-                path, np.asarray(picture.sheet(rows)), before, record
+                path, np.asarray(picture.sheet(rows, receipt.remarks(record))), before, record
             )
         except DiskError:
             shutil.rmtree(image)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +18,36 @@ from lohi_edge.volume import Float32, Volume
 TILE = 256
 STRIP = 24
 MARK = "SYNTHETIC - research use only"
+LEFT = ("R", "R", "A")  # what the left edge of axial, coronal and sagittal planes is
+_WIDTH, _MOST = 100, 16  # characters in a line of remarks, and lines
 
 
-def before_after(path: Path, rows: list[tuple[str, Volume]]) -> None:
+def before_after(path: Path, rows: list[tuple[str, Volume]], remarks: Sequence[str] = ()) -> None:
     """Write `sheet` as a PNG, atomically.
 
     Raises:
         DiskError: it cannot be written.
     """
     with atomic_write(path) as file:
-        sheet(rows).save(file, format="PNG")
+        sheet(rows, remarks).save(file, format="PNG")
 
 
-def sheet(rows: list[tuple[str, Volume]]) -> Image.Image:
+def sheet(rows: list[tuple[str, Volume]], remarks: Sequence[str] = ()) -> Image.Image:
     """A grey picture: one row a volume (axial, coronal, sagittal mid-planes), a title above each.
 
     Args:
         rows: title and volume on a 1 mm grid; each is scaled by its own 99.5th percentile.
+        remarks: what stands below them.
     """
-    picture = Image.new("L", (3 * TILE, len(rows) * (TILE + STRIP)))
+    lines = [line for text in remarks for line in textwrap.wrap(_plain(text), _WIDTH)]
+    if len(lines) > _MOST:
+        lines = [*lines[: _MOST - 1], "and more: see the report"]
+    high = len(rows) * (TILE + STRIP)
+    picture = Image.new("L", (3 * TILE, high + len(lines) * STRIP))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
+    for number, line in enumerate(lines):
+        draw.text((6, high + number * STRIP + 3), line, fill=255, font=font)
     for row, (title, volume) in enumerate(rows):
         top = row * (TILE + STRIP)
         draw.text((6, top + 3), title, fill=255, font=font)
@@ -45,7 +56,21 @@ def sheet(rows: list[tuple[str, Volume]]) -> Image.Image:
             tile.thumbnail((TILE, TILE))
             x = column * TILE + (TILE - tile.width) // 2
             picture.paste(tile, (x, top + STRIP + (TILE - tile.height) // 2))
+            at = (column * TILE + 4, top + STRIP + TILE // 2)
+            draw.text(at, LEFT[column], fill=255, font=font, stroke_width=1, stroke_fill=0)
     return picture
+
+
+def marked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A grey picture (rows, columns) that says in its lower right corner what it is.
+
+    A picture of a page can be saved or copied alone.
+    """
+    picture = Image.fromarray(pixels)
+    at = (picture.width - 3, picture.height - 2)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    draw.text(at, "SYNTHETIC", fill=255, font=font, anchor="rd", stroke_width=1, stroke_fill=0)
+    return np.asarray(picture)
 
 
 def planes(data: Float32) -> list[NDArray[np.uint8]]:
@@ -62,6 +87,11 @@ def cuts(data: Float32) -> list[Float32]:
     """
     x, y, z = (n // 2 for n in data.shape)
     return [cut.T[::-1] for cut in (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])]
+
+
+def _plain(text: str) -> str:
+    """A text in letters that the font has."""
+    return text.encode("ascii", "replace").decode()
 
 
 def png(pixels: NDArray[np.uint8]) -> str:

@@ -76,6 +76,19 @@ def judge(record: dict[str, Any], seen: Inspection, volume: Volume) -> None:
     ]
 
 
+def reasons(record: dict[str, Any]) -> list[str]:
+    """What the quality check had to say of a result; nothing where it was edited beyond reading."""
+    found = record.get("reasons")
+    known = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    return [str(reason.get("text", "")) for reason in known]
+
+
+def remarks(record: dict[str, Any]) -> list[str]:
+    """The verdict and its reasons, for where a picture is shown without its receipt."""
+    verdict = record.get("verdict") or "not assessed"
+    return [f"quality check: {verdict}", *(f"- {text}" for text in reasons(record))]
+
+
 def preferred(record: dict[str, Any]) -> Prefer | None:
     """Which of its source's two transforms a receipt says was to be believed."""
     texts = [reason.get("text") for reason in record.get("reasons", []) if isinstance(reason, dict)]

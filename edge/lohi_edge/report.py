@@ -11,7 +11,8 @@ from typing import Any
 from lohi_edge import finished
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, is_file
-from lohi_edge.picture import MARK, before_after, planes, png
+from lohi_edge.picture import MARK, before_after, marked, planes, png
+from lohi_edge.receipt import remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.volume import Volume
@@ -22,6 +23,7 @@ _ADVICE = {
     "hold": "Do not use the result.",
     None: "The quality was not assessed.",
 }
+_SIDES = ("patient's right on the left",) * 2 + ("front on the left",)
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
 
@@ -55,7 +57,8 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     if images.fine is None or images.result is None:
         return page, None
     sheet = page.with_suffix(".png")
-    before_after(sheet, [("before: 64 mT", images.fine), (f"after: {MARK}", images.result)])
+    rows = [("before: 64 mT", images.fine), (f"after: {MARK}", images.result)]
+    before_after(sheet, rows, remarks(record))
     return page, sheet
 
 
@@ -83,12 +86,13 @@ def _pictures(scan: Volume | None, result: Volume | None) -> str:
     if scan is None and result is None:
         return ""
     before = planes(scan.data) if scan else None
-    after = planes(result.data) if result else None
+    after = [marked(plane) for plane in planes(result.data)] if result else None
     figures = []
-    for i, plane in enumerate(PLANES):
+    for i, (plane, sides) in enumerate(zip(PLANES, _SIDES, strict=True)):
         if before and after:
             figures.append(
-                f"<figure><figcaption>{plane}</figcaption><div class='pair' style='--cut:50%'>"
+                f"<figure><figcaption>{plane}, {sides}: before | after</figcaption>"
+                "<div class='pair' style='--cut:50%'>"
                 f"<img src='{png(before[i])}' alt='{plane} slice of the 64 mT scan'>"
                 f"<img class='after' src='{png(after[i])}' alt='{plane} slice of the synthetic "
                 f"result'></div><label>before | after <input type='range' min='0' max='100' "
@@ -100,7 +104,7 @@ def _pictures(scan: Volume | None, result: Volume | None) -> str:
             assert one
             what = "64 mT scan" if before else "synthetic result"
             figures.append(
-                f"<figure><figcaption>{plane}: {what}</figcaption>"
+                f"<figure><figcaption>{plane}, {sides}: {what}</figcaption>"
                 f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
             )
     return f"<div class='figures'>{''.join(figures)}</div>"
@@ -157,7 +161,11 @@ def _row(name: str, metric: dict[str, Any]) -> str:
 
 
 def gauge(metric: dict[str, Any]) -> str:
-    """A bar with the good range in the middle and a needle at the value (inline SVG)."""
+    """A bar with the good range and a needle at the value (inline SVG).
+
+    Where the range is open at one end the bar begins at zero, so that the needle says how much of
+    the limit is used up.
+    """
     value, limits = metric.get("value"), metric.get("limits", {})
     pair = limits.get("warn") or limits.get("hold") if isinstance(limits, dict) else None
     if not isinstance(value, int | float) or not isinstance(pair, list) or len(pair) != 2:
@@ -165,7 +173,7 @@ def gauge(metric: dict[str, Any]) -> str:
     if not all(end is None or isinstance(end, int | float) for end in pair):
         return ""
     low, high = pair
-    ends = [v for v in (low, high, value) if isinstance(v, int | float)]
+    ends = [0.0 if v is None else float(v) for v in (low, high, value)]
     span = max(max(ends) - min(ends), abs(max(ends, key=abs)) * 0.2, 1e-9)
     left, right = min(ends) - 0.2 * span, max(ends) + 0.2 * span
 

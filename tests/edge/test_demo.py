@@ -69,6 +69,37 @@ def test_picture_puts_the_patients_right_on_the_left_and_the_crown_on_top(tmp_pa
     assert columns.mean() < 32
 
 
+def test_picture_says_which_side_is_which():
+    """Even where there is nothing to see."""
+    pixels = np.asarray(picture.sheet([("", Volume(np.zeros((40, 50, 60)), np.eye(4)))] * 2))
+    for top in (picture.STRIP, 2 * picture.STRIP + picture.TILE):
+        for left in (0, picture.TILE, 2 * picture.TILE):
+            assert pixels[top : top + picture.TILE, left : left + 20].max() > 200
+            assert not pixels[top : top + picture.TILE, left + 20 : left + picture.TILE].any()
+
+
+def test_picture_bears_the_remarks_on_it(tmp_path):
+    rows = [("x", Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4)))]
+    for remarks, lines in (
+        (["quality check: warn", "- a spot " * 30, "\udce4\u4e2d"], 5),
+        (["- x"] * 99, 16),
+    ):
+        pixels = np.asarray(picture.sheet(rows, remarks))
+        assert len(pixels) == picture.TILE + (1 + lines) * picture.STRIP
+        for line in range(lines):
+            top = picture.TILE + (1 + line) * picture.STRIP
+            assert pixels[top : top + picture.STRIP].max() > 200
+            assert not pixels[top : top + picture.STRIP, -10:].any()
+
+
+def test_a_picture_taken_alone_says_synthetic():
+    pixels = np.full((180, 150), 90, np.uint8)
+    marked = picture.marked(pixels)
+    assert marked[-20:, -80:].max() > 200
+    assert (marked[:-20] == 90).all()
+    assert (pixels == 90).all()
+
+
 def test_picture_without_a_folder_is_a_disk_error(tmp_path):
     volume = Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4))
     with pytest.raises(DiskError):

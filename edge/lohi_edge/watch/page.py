@@ -16,6 +16,7 @@ from typing import Any
 
 from lohi_edge.errors import LohiError
 from lohi_edge.files import read_bytes
+from lohi_edge.receipt import reasons
 from lohi_edge.watch import web
 from lohi_edge.watch.health import STUCK_S
 from lohi_edge.watch.ledger import Ledger
@@ -166,7 +167,7 @@ class Page:
     def _row(self, ledger: Ledger, scan: Scan, job: dict[str, Any] | None) -> dict[str, Any]:
         done = scan.state == "done"
         placed = self._placed(ledger, scan) if done else None
-        reason = scan.reason or (placed and _reasons(placed.record)) or None
+        reason = scan.reason or (placed and "; ".join(reasons(placed.record))) or None
         return {
             "scan": scan.id,
             "name": printable(scan.path),
@@ -187,13 +188,6 @@ def _beside(placed: Placed, what: str) -> Path | None:
     """The report or picture that was delivered with a receipt."""
     path = placed.receipt.with_name(placed.receipt.stem + _SUFFIX[what])
     return path if path.is_file() else None
-
-
-def _reasons(record: dict[str, Any]) -> str:
-    """What the quality check has to say of a delivered result."""
-    found = record.get("reasons")
-    told = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
-    return "; ".join(str(reason.get("text", "")) for reason in told)
 
 
 def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> tuple[str, bool]:

@@ -11,7 +11,7 @@ import pytest
 from pydicom import uid as uids
 
 from dicom_series import enhanced, save, slices
-from lohi_edge import delivery, dicom, enhance
+from lohi_edge import delivery, dicom, enhance, picture
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 
@@ -42,7 +42,8 @@ def test_it_belongs_to_the_study_and_says_synthetic(made):
     assert "FrameOfReferenceUID" not in sheet
     pixels = sheet.pixel_array
     assert pixels.dtype == np.uint8
-    assert pixels.std() > 10  # a picture, before above after
+    assert pixels.std() > 10  # a picture, before above after, and what the quality check says
+    assert len(pixels) >= 2 * (picture.TILE + picture.STRIP) + picture.STRIP
     assert result.receipt["result"]["sheet"] == {
         "path": path.name,
         "sha256": sha256(path.read_bytes()),

@@ -21,6 +21,7 @@ from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 from lohi_edge.models import Models
+from lohi_edge.picture import STRIP, marked, planes
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import drift
 from lohi_edge.report_images import find_images
@@ -116,6 +117,30 @@ def test_the_report_is_one_small_page_without_addresses(done):
     assert "http:" not in text
     assert "https:" not in text
     assert text.index('class="verdict') < text.index("class='figures'") < text.index("<table")
+
+
+def test_what_the_report_shows_of_a_result_says_so_when_saved_alone(done):
+    text = report.write(delivery.receipt_path(done.path))[0].read_text()
+    assert "Never use it for diagnosis" in text
+    result = find_images(done.path.parent, done.receipt).result
+    for plane, cut in zip(("axial", "coronal", "sagittal"), planes(result.data), strict=True):
+        data = text.split(f"' alt='{plane} slice of the synthetic result'")[0].rsplit("base64,")[-1]
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+        assert (shown == marked(cut)).all()
+        assert (shown != cut).any()
+
+
+def test_the_sheet_bears_the_verdict(done):
+    receipt = delivery.receipt_path(done.path)
+    whole = json.loads(receipt.read_text())
+    whole["LohiEdge"]["reasons"] = []
+    heights = []
+    for _ in range(2):
+        receipt.write_text(json.dumps(whole))
+        with Image.open(report.write(receipt)[1]) as sheet:
+            heights.append(sheet.height)
+        whole["LohiEdge"]["reasons"] = [{"level": "warn", "text": "a spot near the top"}]
+    assert heights[1] == heights[0] + STRIP
 
 
 def test_the_report_shows_where_a_lesion_was_invented(done):
@@ -224,3 +249,15 @@ def test_gauges_show_value_and_range():
     assert "good is any to 0.2" in svg
     assert report.gauge({"value": None, "limits": {"warn": [0, 1]}}) == ""
     assert np.isfinite(float(svg.split("class='good'")[0].rsplit("width='", 1)[1].split("'")[0]))
+
+
+@pytest.mark.parametrize(
+    ("value", "warn", "share"), [(0.19, [None, 0.2], 0.95), (0.1, [None, 0.2], 0.5)]
+)
+def test_gauges_with_one_limit_show_how_much_of_it_is_used_up(value, warn, share):
+    """A needle at the same place whatever the value would call 0.19 of 0.2 comfortable."""
+    svg = report.gauge({"value": value, "limits": {"warn": warn}})
+    stop = float(svg.split("width='")[2].split("'")[0])
+    needle = float(svg.rsplit("x='", 1)[1].split("'")[0]) + 0.8
+    zero = 100 * 0.2 / 1.4
+    assert (needle - zero) / (stop - zero) == pytest.approx(share, abs=0.01)

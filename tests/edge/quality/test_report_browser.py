@@ -68,6 +68,21 @@ def test_every_picture_slider_and_gauge_has_a_name(page):
     assert page.run("document.querySelector('main section').ariaLabel") == "Verdict"
 
 
+def test_paper_says_which_half_was_acquired_and_which_side_is_which(page):
+    page.call("Emulation.setEmulatedMedia", media="print")
+    told = page.run("document.querySelector('.pair').closest('figure').innerText")
+    page.call("Emulation.setEmulatedMedia", media="")
+    assert told.split("\n")[0] == "axial, patient's right on the left: before | after"
+
+
+def test_a_phone_shows_one_picture_a_line(page):
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    width = page.run("document.querySelector('.pair').getBoundingClientRect().width")
+    page.call("Emulation.clearDeviceMetricsOverride")
+    assert width > 300
+
+
 def test_it_prints_to_one_a4_page(page):
     printed = page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     pdf = base64.b64decode(printed["data"])
