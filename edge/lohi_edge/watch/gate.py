@@ -10,7 +10,7 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.outbox import ELSEWHERE
 
 PAUSE_S = 5.0
-NO_ROOM = "not enough free disk space"
+NO_ROOM = "not enough free disk space in the outbox: remove what is no longer needed"
 
 
 class Gate:
@@ -23,13 +23,14 @@ class Gate:
     def __init__(self, parts: Closing) -> None:
         self._parts = parts
         self.why: str | None = None
+        self._was: str | None = None  # it was closed until just now, and may be at once again
         self._until = 0.0
 
     def close(self, why: str, seconds: float = PAUSE_S) -> None:
         """Take no work for a while, and say why."""
-        if self.why != why:
+        if why not in (self.why, self._was):
             self._parts.log("intake.paused", why=why)
-        self.why, self._until = why, time.monotonic() + seconds
+        self.why, self._was, self._until = why, None, time.monotonic() + seconds
 
     def opens(self, idle: bool) -> bool:
         """Whether work may be taken now; `idle`: nothing is in hand."""
@@ -47,8 +48,11 @@ class Gate:
             except DiskError as error:
                 self.close(str(error))
                 return False
+            # Room for nothing is not room for the scan that waits: what comes of it is seen first.
+            self.why, self._was = None, self.why
+        elif self._was:
             self._parts.log("intake.resumed")
-            self.why = None
+            self._was = None
         return True
 
     def has_room(self, expected_bytes: int) -> bool:

@@ -11,6 +11,8 @@ import time
 import pytest
 
 from lohi_edge import bundle, demo
+from lohi_edge.settings import load
+from lohi_edge.watch import gate
 
 
 def fill(path):
@@ -44,6 +46,28 @@ def test_full_outbox_pauses_and_goes_on(box, tmpfs):
     box.wait_states(done=4)
     assert box.stop() == 0
     box.assert_exactly_once(4)
+
+
+def test_a_disk_with_room_for_less_than_a_result_is_told_of_once(parts, monkeypatch):
+    """Free enough for the reserve, not for the scan that waits: no line every few seconds."""
+    told = []
+    monkeypatch.setattr(parts, "log", lambda event, **facts: told.append(event))
+    monkeypatch.setattr(gate.Gate.close, "__defaults__", (0.0,))
+    now = gate.Gate(parts)
+    free = os.statvfs(parts.outbox.root).f_bavail * os.statvfs(parts.outbox.root).f_frsize
+    parts.settings = load(environ={}, overrides={"disk": {"reserve_gb": 0}})
+    for _ in range(3):
+        assert now.opens(idle=True)
+        assert not now.has_room(free)
+        assert "outbox" in str(now.why)
+    assert told == ["intake.paused"]
+    for _ in range(3):
+        assert now.opens(idle=True)
+        assert now.has_room(0)
+        assert now.why is None
+    assert told == ["intake.paused", "intake.resumed"]
+    assert not now.has_room(free)
+    assert told[2:] == ["intake.paused"]
 
 
 @pytest.mark.slow
