@@ -76,7 +76,7 @@ def marked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def planes(data: Float32) -> list[NDArray[np.uint8]]:
     """`cuts` in grey, from the 1st to the 99.5th percentile of the volume."""
     low, high = (float(v) for v in np.percentile(data[::2, ::2, ::2], [1, 99.5]))
-    scale = 255 / max(high - low, 1e-6)
+    scale = 255 / (high - low) if high > low else 0.0
     return [np.clip((cut - low) * scale, 0, 255).astype(np.uint8) for cut in cuts(data)]
 
 

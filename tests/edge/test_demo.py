@@ -100,6 +100,13 @@ def test_a_picture_taken_alone_says_synthetic():
     assert (pixels == 90).all()
 
 
+def test_picture_of_a_scan_in_another_unit_is_the_same():
+    data = head_phantom((64, 64, 64), (2, 2, 2))
+    for one, other in zip(picture.planes(data), picture.planes(data * 1e-9), strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert not any(plane.any() for plane in picture.planes(np.ones((8, 8, 8), np.float32)))
+
+
 def test_picture_without_a_folder_is_a_disk_error(tmp_path):
     volume = Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4))
     with pytest.raises(DiskError):

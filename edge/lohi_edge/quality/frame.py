@@ -45,7 +45,7 @@ def window(fine: Volume, start: NDArray[np.int_]) -> Float32:
     affine[:3, 3] += fine.affine[:3, :3] @ (start + (SPACING_MM - 1) / 2)
     image = fine.resampled(CROP, affine).data.copy()
     low, high = np.percentile(image, PERCENTILES)
-    image = scaled(image, float(low), max(float(high), float(low) + 1e-6))
+    image = scaled(image, float(low), float(high) if high > low else float(low) + 1)
     for axis, size in enumerate(fine.shape):
         at = start[axis] + SPACING_MM * np.arange(CROP[axis])
         outside = (at >= size) if axis == 2 else (at >= size) | (at + 1 < 0)

@@ -18,19 +18,21 @@ WORK_MM = 2
 MASKED_SHARE = 0.02
 AIR_GAP_MM = 12  # air nearer to the head than this may hold skin, ears and partial volume
 INNER_MM = 24  # what lies this deep in the head is brain, skull base and their like
+# Brightest values, as powers of two, in which metrics neither round to nothing nor overflow.
+PEAKS, PEAK = range(-3, 31), 10
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Arrays that metrics share; axis 2 of `native` and `work` runs from slice to slice.
+    """Arrays that metrics share, of one brightness: see `in_range`.
 
     Attributes:
-        native: (X, Y, S) voxels as acquired or stored.
+        native: (X, Y, S) voxels as acquired or stored; its axis 2 runs from slice to slice.
         zooms: of `native`, mm.
         axis: of the RAS+ volume along which slices are counted.
         work: (x, y, z) means over 2 mm cubes of the 1 mm volume, RAS+ order.
         head, inner, air: masks on `work`; `air` is empty of masked voxels.
-        levels: typical brightness of the inner head, > 0.
+        level: typical brightness of the inner head, > 0.
         masked: share of `native` voxels at its lowest value (0 for one voxel).
         thin: every eighth voxel of the 1 mm volume, same grid as `work`.
     """
@@ -62,6 +64,7 @@ def lay_out(volume: Volume, fine: Volume) -> Scan:
     Raises:
         BadInput: nothing in the volume stands out from its background.
     """
+    volume, fine = in_range(volume, fine)
     zooms = volume.zooms
     axis = int(np.argmax(zooms)) if zooms.max() > 1.4 * zooms.min() else 2
     order = [a for a in range(3) if a != axis] + [axis]
@@ -92,6 +95,19 @@ def lay_out(volume: Volume, fine: Volume) -> Scan:
         level=max(float(np.median(inside)), 1e-6),
         masked=float(np.count_nonzero(volume.data == floor) - 1) / volume.data.size,
     )
+
+
+def in_range(volume: Volume, fine: Volume) -> tuple[Volume, Volume]:
+    """A scan, and the same at 1 mm, in units of brightness that metrics are made for.
+
+    Intensities have no unit. Those of a reconstruction in volts may all lie below a millionth: a
+    power of two brings them up, and rounds nothing. What scanners store is left as it is.
+    """
+    _, peak = np.frexp(max(-float(fine.data.min()), float(fine.data.max())))
+    if int(peak) in PEAKS:
+        return volume, fine
+    factor = np.ldexp(np.float32(1), PEAK - int(peak))
+    return volume.with_data(volume.data * factor), fine.with_data(fine.data * factor)
 
 
 def block_mean(data: Float32, size: int) -> Float32:

@@ -15,6 +15,7 @@ from lohi_edge.quality.morphometry import (
     region_volumes,
 )
 from lohi_edge.quality.regions import TOTAL, VENTRICLES
+from lohi_edge.volume import Volume
 
 
 def test_the_33_regions_are_those_that_synthseg_measures():
@@ -78,6 +79,15 @@ def test_a_window_is_pasted_where_it_was_cut(start, shape):
         inside = voxel - start
         held = (inside >= 0).all() and (inside < frame.CROP_MM).all()
         assert whole[tuple(voxel)] == (part[tuple(inside)] if held else 0)
+
+
+def test_a_window_is_the_same_in_any_unit_of_brightness():
+    data = np.random.default_rng(0).random((60, 70, 50), dtype=np.float32)
+    plain, tiny = (
+        frame.window(Volume(data * np.float32(unit), np.eye(4)), np.zeros(3, int))
+        for unit in (1, 2.0**-60)
+    )
+    np.testing.assert_allclose(tiny, plain, atol=1e-5)
 
 
 def test_tissue_levels_are_found_whatever_the_contrast():

@@ -39,6 +39,13 @@ def test_every_metric_of_a_scan_has_a_value_or_a_reason():
         assert not measure.failed, (name, measure.note)
 
 
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**-90, 2.0**80])
+def test_a_scan_in_another_unit_of_brightness_has_the_same_figures(clean, unit):
+    """A reconstruction in volts may lie below a millionth throughout."""
+    found = assess(head_phantom() * np.float32(unit))
+    assert {name: m.value for name, m in found.measures.items()} == clean
+
+
 @pytest.mark.parametrize(
     ("fault", "metric", "up"),
     [
