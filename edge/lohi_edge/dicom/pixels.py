@@ -19,6 +19,7 @@ MAX_SIDE = 4096
 MAX_VOXELS = 256 << 20  # of a series: 1 GiB as float32
 _TAG = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
 _UNDEFINED = 0xFFFFFFFF
+_CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ, how one of JPEG 2000 begins
 _ELEMENT = 12  # bytes of tag, VR and length, at most
 # Uncompressible noise grows a little when it is compressed; anything far larger is no image.
 _MAX_GROWTH, _SLACK = 2, 1 << 16
@@ -146,17 +147,36 @@ def _check_codestream(syntax: uids.UID, frame: bytes, rows: int, columns: int, r
 
 
 def _is_jpeg_2000(frame: bytes) -> bool:
-    return frame[:4] == b"\xff\x4f\xff\x51" or frame[4:8] == b"jP  "
+    return frame[:4] == _CODESTREAM or frame[4:8] == b"jP  "
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int] | None:
     """(rows, columns) in the SIZ segment of a JPEG 2000 codestream (ISO 15444-1 A.5.1)."""
-    at = frame.find(b"\xff\x4f\xff\x51")
-    if at < 0 or len(frame) < at + 42:
+    at = _codestream_at(frame)
+    if frame[at : at + 4] != _CODESTREAM or len(frame) < at + 42:
         return None
     right, bottom, left, top = struct.unpack(">4I", frame[at + 8 : at + 24])
     (components,) = struct.unpack(">H", frame[at + 40 : at + 42])
     return (bottom - top, right - left) if components == 1 else None
+
+
+def _codestream_at(frame: bytes) -> int:
+    """Where the codestream begins: at once, or in the first such box of a JP2 file (I.4).
+
+    Boxes are walked as decoders walk them; in one that they skip anything may stand.
+    """
+    at = 0
+    while frame[at : at + 4] != _CODESTREAM and at + 16 <= len(frame):
+        size, kind = struct.unpack(">I4s", frame[at : at + 8])
+        head = 16 if size == 1 else 8
+        if kind == b"jp2c":
+            return at + head
+        if size == 1:
+            size = int.from_bytes(frame[at + 8 : at + 16], "big")
+        if size < head:
+            break
+        at += size
+    return at
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import tracemalloc
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid as uids
+from pydicom.encaps import encapsulate, generate_frames
 
 from dicom_series import PHANTOM, SMALL, TEST_FILES, enhanced, refusal, save, slices, write
 from lohi_edge import dicom
@@ -32,6 +34,27 @@ def test_compressed_frames_of_another_size_are_not_decoded(tmp_path):
             ds.compress(syntax, generate_instance_uid=False)
             ds.Rows, ds.Columns = 64, 64
         assert "its codestream says (70, 60)" in refusal(save(tmp_path / syntax, made))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_size_in_a_box_that_decoders_skip_counts_for_nothing(tmp_path, large):
+    """The codestream of a JPEG 2000 file lies in a box behind others."""
+    made = slices(PHANTOM)
+    for ds in made:
+        ds.compress(uids.JPEG2000Lossless, generate_instance_uid=False)
+        (stream,) = generate_frames(ds.PixelData, number_of_frames=1)
+        lie = stream[:8] + struct.pack(">4I", 64, 64, 0, 0) + stream[24:60]
+        boxes = ((b"jP  ", b"\r\n\x87\n"), (b"free", lie), (b"jp2c", stream))
+        ds.PixelData = encapsulate([b"".join(box(*one, large) for one in boxes)])
+        ds.Rows, ds.Columns = 64, 64
+    assert "its codestream says (70, 60)" in refusal(save(tmp_path / "in", made))
+
+
+def box(kind, data, large):
+    """One of a JPEG 2000 file (ISO 15444-1 I.4), its length in 4 bytes or in 8."""
+    if large and kind != b"jP  ":
+        return struct.pack(">I4sQ", 1, kind, 16 + len(data)) + data
+    return struct.pack(">I4s", 8 + len(data), kind) + data
 
 
 @pytest.mark.parametrize("before", ["header", "pixels"])
