@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
 
 MAX_FILES = 20_000
+MAX_DIRECTORY = 64 << 20  # of a DICOMDIR: a record of as many files takes a kilobyte or so
 MAX_FILE_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 4 << 30
 
@@ -161,8 +163,9 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> byte
 
 def _listed(path: Path) -> list[Part]:
     """The files that a DICOMDIR lists, all of which lie in its folder."""
+    stored = io.BytesIO(read_bytes(path, MAX_DIRECTORY))
     with quiet("the DICOMDIR"):
-        directory = pydicom.dcmread(path)
+        directory = pydicom.dcmread(stored)
     root = path.parent.resolve()
     files = []
     for record in items(directory, "DirectoryRecordSequence"):

@@ -126,6 +126,13 @@ def test_a_dicomdir_cannot_point_outside(tmp_path):
         assert message in refusal(folder / "DICOMDIR")
 
 
+def test_a_dicomdir_of_any_size_is_not_read_into_memory(tmp_path):
+    shutil.copyfile(TEST_FILES / "dicomdirtests" / "DICOMDIR", tmp_path / "DICOMDIR")
+    with (tmp_path / "DICOMDIR").open("ab") as file:
+        file.truncate(1 << 40)  # sparse
+    assert "at most 67,108,864 bytes" in refusal(tmp_path / "DICOMDIR")
+
+
 class Hang(BaseException):
     """Passes through every `except Exception`."""
 
