@@ -35,7 +35,7 @@ def volumes(
 
     Regions that are measured too badly to be relied on are marked as not usable.
 
-    Exit codes: 0 done, 3 a scan that cannot be measured, 6 disk.
+    Exit codes: 0 done, 2 usage, 3 a scan that cannot be measured, 6 disk.
 
     Examples:
 
@@ -45,8 +45,10 @@ def volumes(
     """
     from lohi_edge.files import atomic_write, require_place
     from lohi_edge.quality.morphometry import Segmenter
-    from lohi_edge.quality.volumes import check, exit_code, lines, to_csv
+    from lohi_edge.quality.volumes import check, exit_code, lines, refuse_same_names, to_csv
 
+    if labels:
+        refuse_same_names(scans)
     if csv:
         require_place(csv)  # before minutes of measuring
     loaded = Segmenter(segmenter, threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import nibabel as nib
 
 from lohi_edge import nifti, source
 from lohi_edge.clock import Clock
-from lohi_edge.errors import BadInput, LohiError
+from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, region_volumes
@@ -73,6 +74,18 @@ def check(
         make_directory(labels)
         write_labels(labels / f"{source.stem(resolved)}_dseg.nii.gz", segmentation)
     return {"source": name, "volumes": record}
+
+
+def refuse_same_names(scans: Iterable[Path]) -> None:
+    """Raises UsageError where the regions of two scans would go into one file."""
+    seen: dict[str, Path] = {}
+    for scan in filter(nifti.is_nifti_name, scans):
+        other = seen.setdefault(nifti.stem(scan), scan)
+        if other is not scan:
+            raise UsageError(
+                f"the regions of {other} and {scan} would both become {nifti.stem(scan)}"
+                "_dseg.nii.gz; measure them one by one, with two folders for --labels"
+            )
 
 
 def write_labels(path: Path, segmentation: Segmentation) -> None:

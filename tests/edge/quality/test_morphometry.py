@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lohi_edge import demo, nifti
 from lohi_edge.cli import app
-from lohi_edge.errors import BadInput, BundleError, DiskError
+from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
 from lohi_edge.onnx_check import check_onnx
 from lohi_edge.quality import features, recognise, segmenter_file
 from lohi_edge.quality.morphometry import (
@@ -199,3 +199,10 @@ def test_enhance_measures_before_and_after_into_the_receipt(tmp_path):
         assert 1000 < part["ml"][TOTAL] < 1800
     assert result.receipt["timings"]["volumes"] > 0
     assert enhance(demo.SCAN, out=tmp_path, volumes=True).done_before
+
+
+def test_regions_of_two_scans_do_not_overwrite_each_other(tmp_path):
+    scans = [str(tmp_path / name) for name in ("a/scan.nii", "b/scan.nii.gz")]
+    done = CliRunner().invoke(app, ["volumes", *scans, "--labels", str(tmp_path / "labels")])
+    assert isinstance(done.exception, UsageError)
+    assert "would both become scan_dseg.nii.gz" in str(done.exception)
