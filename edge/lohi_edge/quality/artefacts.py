@@ -6,6 +6,7 @@ import numpy as np
 from scipy import fft
 from scipy import ndimage as ndi
 
+from lohi_edge.quality import robust
 from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.scan import Mask, block_mean
 from lohi_edge.volume import Float32, Float64
@@ -112,8 +113,7 @@ def zipper(slices: Float32) -> float:
         bend = bend[np.isfinite(bend)]
         if not len(bend):
             continue
-        spread = 1.4826 * float(np.median(np.abs(bend - np.median(bend))))
-        scale = max(spread, 0.002 * float(np.nanmax(np.abs(profile))), 1e-9)
+        scale = max(robust.deviation(bend), 0.002 * float(np.nanmax(np.abs(profile))), 1e-9)
         strongest = max(strongest, float(np.abs(bend).max()) / scale)
     return strongest
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge.quality import fitness, plausibility, verdict
+from lohi_edge.quality import fitness, plausibility, robust, verdict
 from lohi_edge.quality.faultbench import STRENGTHS, Row
 from lohi_edge.quality.measure import Better, Measure
 from lohi_edge.volume import Float64
@@ -70,8 +70,7 @@ def scores(rows: list[Row], clean: list[Row]) -> Float64:
         if len(known) < 5:
             continue
         middle = float(np.median(known))
-        spread = 1.4826 * float(np.median(np.abs(known - middle)))
-        spread = max(spread, 0.02 * abs(middle), 1e-6)
+        spread = max(robust.deviation(known, middle), 0.02 * abs(middle), 1e-6)
         for i, row in enumerate(rows):
             value = row.values.get(name)
             if value is None:

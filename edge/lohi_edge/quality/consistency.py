@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage as ndi
 
+from lohi_edge.quality import robust
 from lohi_edge.quality.scan import Mask, block_mean
 from lohi_edge.volume import Float32, Float64
 
@@ -60,7 +61,7 @@ def compare(scan: Float32, result: Float32, inside: Mask, field: Float32) -> Con
         normal[np.diag_indices_from(normal)] += 1e-6 * np.trace(normal) / len(normal)
         fitted = design @ np.linalg.solve(normal, rows.T @ target)
         misfit = np.abs(target - fitted)
-        weight = np.minimum(1.0, 1.5 * 1.4826 * np.median(misfit) / np.maximum(misfit, 1e-9))
+        weight = np.minimum(1.0, 1.5 * robust.deviation(misfit, 0) / np.maximum(misfit, 1e-9))
     residual = np.zeros(mask.shape, np.float32)
     residual[mask] = target - fitted
     explained = 1 - float(np.sum((target - fitted) ** 2) / np.sum((target - target.mean()) ** 2))

@@ -15,6 +15,7 @@ from lohi_edge import finished, nifti
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, is_file
+from lohi_edge.quality import robust
 
 WATCHED = ("noise", "shading", "sharp_in_plane", "sharp_through", "contrast", "head_like")
 LATEST = 10
@@ -83,7 +84,7 @@ def drift(records: list[dict[str, Any]], count: int = 200, contrast: str = "T1w"
         if len(old) < MIN_BEFORE or len(new) < LATEST // 2:
             continue
         middle = float(np.median(old))
-        spread = max(1.4826 * float(np.median(np.abs(old - middle))), 0.01 * abs(middle), 1e-9)
+        spread = max(robust.deviation(old, middle), 0.01 * abs(middle), 1e-9)
         # 1.25 sd / sqrt(n) is the standard error of a median of n normal values.
         shift = (float(np.median(new)) - middle) / (1.25 * spread / np.sqrt(len(new)))
         metrics[name] = {"before": middle, "latest": float(np.median(new)), "shift": float(shift)}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage as ndi
 
+from lohi_edge.quality import robust
 from lohi_edge.quality.consistency import CELL_MM
 from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.network import open_network
@@ -96,8 +97,8 @@ def strongest_spots(
     values = departures[within]
     if len(values) < FEWEST:
         raise NotApplicable("too little of the brain is in view")
-    spread = 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    departing = np.where(within, np.abs(departures), 0) / np.float32(max(spread, 1e-6))
+    spread = max(robust.deviation(values), 1e-6)
+    departing = np.where(within, np.abs(departures), 0) / np.float32(spread)
     likely = np.where(within, odds, -np.inf)
     return _strongest(departing, cells.corner), _strongest(likely, cells.corner)
 
