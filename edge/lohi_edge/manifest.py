@@ -15,7 +15,7 @@ INTENDED_USE = "research use only"
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")  # of a file in a bundle
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _check(values: dict[str, Any]) -> None:
 
     def hashes(v: Any) -> bool:
         return isinstance(v, dict) and all(
-            _FILE_NAME.fullmatch(k) and re.fullmatch(r"[0-9a-f]{64}", str(h)) for k, h in v.items()
+            FILE_NAME.fullmatch(k) and re.fullmatch(r"[0-9a-f]{64}", str(h)) for k, h in v.items()
         )
 
     def tolerances(v: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -15,12 +14,12 @@ from typing import BinaryIO
 
 from lohi_edge.errors import BundleError
 from lohi_edge.files import disk_error, fsync_directory
+from lohi_edge.manifest import FILE_NAME
 from lohi_edge.store import Store
 
 MAX_ENTRIES = 64
 MAX_TOTAL = 1 << 30
 _CHUNK = 1 << 20
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # ValueError: names that are no UTF-8.
 _UNREADABLE = (
@@ -87,7 +86,7 @@ def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
         raise BundleError(f"{path}: holds two files of one name")
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not _NAME.fullmatch(entry.filename):
+        if not FILE_NAME.fullmatch(entry.filename):
             raise BundleError(
                 f"{path}: expected the files of one bundle without their folder, got "
                 f"{entry.filename[:60]!r}; pack them with: zip -j {path.name} BUNDLE/*"

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.engine.build import Profile, build
+from lohi_edge.engine.cache import PLAN
 from lohi_edge.engine.memory import check_memory
 from lohi_edge.errors import BundleError, LohiError
 from lohi_edge.files import atomic_write, read_bytes, sha256
 
 MAX_ONNX = 512 << 20
-PLAN, TIMING, RESULT = "engine.plan", "timing.cache", "result.json"
+TIMING, RESULT = "timing.cache", "result.json"
 
 
 def main(request_path: str) -> None:
