@@ -90,6 +90,10 @@ def test_from_a_clean_root_to_an_enhanced_scan_and_back(machine, capsys):
             f"{installed:.0f} s for install.sh; load {os.getloadavg()[0]:.1f}\n"
         )
 
+    # As the settings file says after a change of it.
+    machine.ok("systemctl", "reload", "lohi-edge-watch")
+    machine.until("settings.reloaded", "journalctl", "--no-pager", "-u", "lohi-edge-watch")
+
     report = json.loads(machine.as_daemon("lohi-edge", "doctor", "--json").stdout)
     found = {row["check"]: row["status"] for row in report["checks"]}
     assert found["service"] == found["permissions"] == found["acceptance"] == "pass", report

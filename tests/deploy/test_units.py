@@ -35,7 +35,7 @@ def root(tmp_path) -> Path:
     units.mkdir(parents=True)
     for name in UNITS:
         shutil.copy(DEPLOY / name, units)
-    for program in ("opt/lohi-edge/current/bin/lohi-edge", "bin/kill"):
+    for program in ("opt/lohi-edge/current/bin/lohi-edge", "bin/sh"):
         path = tmp_path / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")

@@ -78,6 +78,11 @@ class Contract:
         self._seconds = deque(seconds, WINDOW)
         self._breached = self._over()
 
+    def renew(self, settings: Latency) -> None:
+        """Hold the same scans against other settings."""
+        self.kind, self.budget_s = budget(settings)
+        self._breached = self._over()
+
     def add(self, seconds: float) -> dict[str, Any] | None:
         """Count a scan; the state of things where this one breaks the contract, else None."""
         self._seconds.append(seconds)

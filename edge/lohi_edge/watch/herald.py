@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.device import machine
+from lohi_edge.errors import UsageError
 from lohi_edge.settings import Http
 from lohi_edge.watch import disk, status
 from lohi_edge.watch.health import Health
@@ -31,12 +32,39 @@ class Herald:
     """
 
     def __init__(self, state: Path, outbox: Outbox, settings: Http) -> None:
-        self._outbox = outbox
+        self._state, self._outbox = state, outbox
         self._publisher = status.Publisher(state)
-        self._health = Health(settings.port) if settings.port else None
-        self._page = Page(state, outbox, settings.page) if settings.page else None
-        self._servers = [server for server in (self._health, self._page) if server]
+        self._health: Health | None = None
+        self._page: Page | None = None
+        self._settings = Http()
         self.beat = 0.0
+        self.renew(settings)
+
+    @property
+    def _servers(self) -> list[Health | Page]:
+        return [server for server in (self._health, self._page) if server]
+
+    def renew(self, settings: Http) -> None:
+        """Take other servers; one whose address stays goes on.
+
+        Raises:
+            UsageError: an address cannot be used; nothing has changed.
+        """
+        old, health, page = self._settings, self._health, self._page
+        if settings.port != old.port:
+            health = Health(settings.port) if settings.port else None
+        try:
+            if settings.page != old.page:
+                page = Page(self._state, self._outbox, settings.page) if settings.page else None
+        except UsageError:
+            if health and health is not self._health:
+                health.stop()
+            raise
+        for server, new in ((self._health, health), (self._page, page)):
+            if server and server is not new:
+                server.stop()
+        self._health, self._page, self._settings = health, page, settings
+        self.beat = 0.0  # whoever is new is told at once
 
     @property
     def http_port(self) -> int:
@@ -70,4 +98,4 @@ class Herald:
         """Close the servers; the status file can still be told the end."""
         for server in self._servers:
             server.stop()
-        self._servers = []
+        self._health = self._page = None

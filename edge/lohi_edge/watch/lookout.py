@@ -93,6 +93,9 @@ class Lookout:
 
     def _keep_events(self, watch: Watch, rope: int) -> None:
         now = time.monotonic()
+        if self._waker and not watch.events:
+            self._waker.stop()
+            self._waker = None
         if not watch.events or self.events or now < self._waker_at or self.trouble:
             return
         if self._waker and self._waker.trouble:

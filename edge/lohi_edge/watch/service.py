@@ -193,12 +193,14 @@ class Daemon:
             if folders(new) != folders(self.settings):
                 raise UsageError("inbox, outbox and state only change with a restart")
             network.check(new)
+            self.herald.renew(new.http)
         except (UsageError, DiskError) as error:
             self.log("settings.refused", why=str(error))
             return
         restart = new.enhance != self.settings.enhance
         self.settings = self.parts.settings = self.parts.outgoing.settings = new
         self.network.renew(new)
+        self.dispatcher.contract.renew(new.latency)
         self.log.format = new.log.format
         self.inbox.incomplete_s = new.watch.incomplete_s
         self.inbox.series_quiet_s = new.watch.series_quiet_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,9 +10,11 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
+from orthanc import free_port
 from watch_parts import without_root
 
 
@@ -94,6 +97,47 @@ def test_sighup_takes_good_settings_and_keeps_the_old_for_bad(box, tmp_path):
     assert receipt["result"]["grid"] == "native"
     assert receipt["source"]["path"] == "../originals/a_T1w.nii.gz"
     assert (box.outbox / "originals/a_T1w.nii.gz").is_file()
+
+
+@pytest.mark.slow
+def test_sighup_opens_and_closes_ports_and_renews_events_and_budget(box, tmp_path):
+    def answers(port, path):
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer,
+        ):
+            return answer.status == 200
+        return False
+
+    def reload(text):
+        config.write_text(text)
+        before = box.read_log().count("settings.re")
+        box.process.send_signal(signal.SIGHUP)
+        box.wait(lambda: box.read_log().count("settings.re") > before)
+
+    config, health, page = tmp_path / "config.toml", free_port(), free_port()
+    config.touch()
+    box.start(env={"LOHI_EDGE_CONFIG": str(config)})
+    box.wait_ready()
+    box.wait(lambda: box.status()["events"], "events")
+    assert not answers(health, "healthz")
+    reload(f"[http]\nport = {health}\npage = '{page}'\n")
+    assert answers(health, "metrics")
+    box.wait(lambda: answers(health, "healthz"), "health")
+    assert answers(page, "scans.json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        reload(f"[http]\nport = {taken.getsockname()[1]}\n")
+        assert "settings.refused" in box.read_log()
+        reload(f"[http]\nport = {free_port()}\npage = '{taken.getsockname()[1]}'\n")
+    assert answers(health, "healthz")
+    assert answers(page, "scans.json")
+    reload("[watch]\nevents = false\n[latency]\ndevice = 'thor'\nthor_p95_s = 0.5\n")
+    assert not answers(health, "healthz")
+    assert not answers(page, "scans.json")
+    box.wait(lambda: not box.status()["events"], "no events")
+    assert box.status()["latency"]["class"] == "thor"
+    assert box.status()["latency"]["budget_p95_s"] == 0.5
+    assert box.stop() == 0
 
 
 def test_limits_of_the_settings_judge_and_other_ones_judge_anew(box, tmp_path):
