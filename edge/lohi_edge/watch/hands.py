@@ -41,13 +41,16 @@ class Hands:
 
     def lost(self, why: str, culprit: Job | None, strike: Strike) -> None:
         """The worker died or hangs: that costs an attempt of the scan it was working on."""
+        ready = self._crew.ready
         how, words = self._crew.bury()
         reason = why or f"the worker {how}" + (f" ({words})" if words else "")
         jobs, self.jobs = list(self.jobs.values()), {}
         working = [job for job in jobs if job.at_work]
         culprit = culprit or next((j for j in working if j.phase == "computing"), None)
         culprit = culprit or (working[0] if working else None)
-        self._parts.log("worker.lost", how=how, scan=culprit.scan.id if culprit else None)
+        # Before it was ready it had seen no scan, whose name its last words might tell.
+        told = {"why": why if ready else reason} if why or not ready else {}
+        self._parts.log("worker.lost", how=how, scan=culprit.scan.id if culprit else None, **told)
         for job in jobs:
             self._parts.outbox.discard(job.scan.id)
             if job is culprit:

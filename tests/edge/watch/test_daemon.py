@@ -100,6 +100,14 @@ def test_sighup_takes_good_settings_and_keeps_the_old_for_bad(box, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_that_never_gets_ready_says_why(box):
+    box.settings["worker"] = {"start_timeout_s": 0.01}
+    box.start()
+    box.wait(lambda: 'why="no model after worker.start_timeout_s"' in box.read_log(), "why")
+    box.kill()
+
+
+@pytest.mark.slow
 def test_sighup_opens_and_closes_ports_and_renews_events_and_budget(box, tmp_path):
     def answers(port, path):
         with (
