@@ -90,7 +90,8 @@ def send(
 ) -> None:
     """Send DICOM series to a PACS or viewer.
 
-    With --queue a job survives crashes and outages; each further call tries every job that is due.
+    With --queue a job survives crashes and outages; each further call tries every job that is due,
+    and of a node that is away the first one alone.
     Exits with 7 where the other node does not answer or refuses.
 
     Example: lohi-edge send results/series-3-1a2b3c4d_desc-synthetic --to PACS@10.0.0.5:104

@@ -37,6 +37,10 @@ class NetworkError(LohiError):
     exit_code = 7
 
 
+class Unreachable(NetworkError):
+    """A node that gives no association to anybody or to us, whatever is to be sent."""
+
+
 @dataclass(frozen=True)
 class Node:
     """Another DICOM node.
@@ -143,7 +147,7 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
     """An established association, released in the end.
 
     Raises:
-        NetworkError: the node does not answer, or refuses.
+        NetworkError: the node does not answer (Unreachable), or refuses.
     """
     secure = (tls.context(server=False), node.host) if tls else None
     connected = threading.Event()
@@ -158,17 +162,18 @@ def _associated(entity: AE, node: Node, tls: Tls | None) -> Iterator[Any]:
         )
     except (socket.gaierror, UnicodeError) as error:  # a name server that does not answer, too
         words = (getattr(error, "strerror", None) or str(error)).lower()
-        raise NetworkError(
-            f"{node}: its address cannot be found: {words}; check the name"
-        ) from None
+        raise Unreachable(f"{node}: its address cannot be found: {words}; check the name") from None
     except OSError as error:
         words = (error.strerror or str(error)).lower()
-        raise NetworkError(f"{node}: no connection can be made from here: {words}") from None
+        raise Unreachable(f"{node}: no connection can be made from here: {words}") from None
     # pynetdicom forgets to close the socket of an association that the other end has cut.
     connection = association.dul.socket.socket if association.dul.socket else None
     try:
         if not association.is_established:
-            raise NetworkError(f"{node}: {why(association, connected.is_set(), node, tls)}")
+            # One that was accepted lacks what this job asks for; another job may fare better.
+            accepted = getattr(association.acceptor.primitive, "result", None) == 0
+            kind = NetworkError if accepted else Unreachable
+            raise kind(f"{node}: {why(association, connected.is_set(), node, tls)}")
         yield association
     finally:
         if association.is_established:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.dicom.send import NetworkError, Node, send
+from lohi_edge.dicom.send import NetworkError, Node, Unreachable, send
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes
@@ -57,7 +57,10 @@ class Queue:
         return sorted(self._folder.glob("[0-9]*.json"))
 
     def run(self, sent: Callable[[str], Any] = lambda name: None) -> list[str]:
-        """Try every job that is due, once.
+        """Try every job that is due, once; of a node that is away the first one alone.
+
+        A node that does not answer costs half a minute: its other jobs must not hold up those for
+        nodes that do.
 
         Args:
             sent: called with the name of each job that is done.
@@ -68,7 +71,7 @@ class Queue:
         Raises:
             DiskError: a job's state could not be written.
         """
-        failed = []
+        failed, away = [], set()
         for file in self.pending():
             try:
                 job = json.loads(read_bytes(file, MAX_JOB))
@@ -78,7 +81,7 @@ class Queue:
                 failed.append(self._set_aside(file, "it is damaged"))
                 continue
             # Further away than any wait: the clock was set back since.
-            if 0 < due - self._clock() <= LONGEST_WAIT:
+            if node in away or 0 < due - self._clock() <= LONGEST_WAIT:
                 continue
             # Counted and put off first, so that a job that kills us is not tried in a circle.
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
@@ -89,6 +92,8 @@ class Queue:
             except NetworkError as error:
                 failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
                 self._save(file, {**job, "why": str(error)})
+                if isinstance(error, Unreachable):
+                    away.add(node)
             except BadInput as error:
                 why = str(error)
                 for path in paths:  # may name a patient, and is logged

@@ -21,7 +21,7 @@ from pydicom import uid as uids
 from dicom_series import SMALL, save, slices
 from lohi_edge import dicom
 from lohi_edge.dicom.instance import parse
-from lohi_edge.dicom.send import NetworkError, Node, echo, send
+from lohi_edge.dicom.send import NetworkError, Node, Unreachable, echo, send
 from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.errors import UsageError
 from lohi_edge.watch.ground import Ground
@@ -184,6 +184,25 @@ def test_the_queue_survives_outages(tmp_path, receiver):
     assert queue.run() == []
     assert queue.pending() == []
     assert len(list(inbox.rglob("*.dcm"))) == 5
+
+
+def test_a_node_that_is_away_does_not_hold_up_another(tmp_path, monkeypatch):
+    away, here, tried = Node("A", "10.0.0.1", 104), Node("B", "10.0.0.2", 104), []
+
+    def send(paths, node, tls):
+        tried.append(node.title)
+        if node == away:
+            raise Unreachable(f"{node}: does not answer: timed out")
+
+    monkeypatch.setattr("lohi_edge.dicom.sendqueue.send", send)
+    queue = Queue(tmp_path / "queue")
+    for node in (away, away, away, here):
+        queue.add([tmp_path], node)
+    assert len(queue.run()) == 1
+    assert tried == ["A", "B"]
+    assert len(queue.pending()) == 3
+    queue.run()
+    assert tried == ["A", "B", "A"]  # each in its turn
 
 
 def test_a_damaged_or_hopeless_job_is_set_aside(tmp_path):
