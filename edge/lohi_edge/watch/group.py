@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 
 from lohi_edge.dicom import Part, glance
 from lohi_edge.dicom.glance import Glance
+from lohi_edge.nifti import names_result
 
 UNREADABLE = "series-unreadable"  # stands for the files that cannot be told apart
 LINK = "a symbolic link that leaves the inbox; put the file itself there"
 _KIND = "series"  # how the mark of a group begins
 _SUFFIXES = ("", "dcm", "ima", "dicom")
+UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
+_OF_SYSTEMS = ("dicomdir", "thumbs.db", "desktop.ini")  # the last two Windows leaves on shares
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ def is_slice_name(name: str) -> bool:
     stem, _, end = name.rpartition(".")
     suffix = end.lower() if stem else ""
     return not name.startswith(".") and (suffix in _SUFFIXES or suffix.isdigit())
+
+
+def is_other(name: str) -> bool:
+    """Whether a file that is no scan by its name or content was put here by somebody, for good."""
+    low = name.lower()
+    expected = low.endswith((*UNFINISHED, ".json")) or low in _OF_SYSTEMS or names_result(name)
+    return not (name.startswith(".") or expected)
 
 
 def place_of(path: str) -> str | None:

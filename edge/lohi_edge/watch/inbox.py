@@ -33,6 +33,7 @@ class Look:
     skipped: dict[str, str] = field(default_factory=dict)  # series that are no scans -> why
     rested: set[str] = field(default_factory=set)  # places to all skipped of which nothing comes
     unreadable: dict[str, str] = field(default_factory=dict)  # files that may be slices -> why
+    others: list[str] = field(default_factory=list)  # files that are no scans of any kind
     alone: dict[str, float] = field(default_factory=dict)  # sidecars without a scan -> quiet for s
     settling: bool = False  # some file only needs its second look
 
@@ -102,7 +103,7 @@ class Inbox:
         self._look_at_skipped(look)
         self._look_at_alone(look)
         look.troubles = self.listing.troubles
-        look.unreadable = self.listing.unreadable
+        look.unreadable, look.others = self.listing.unreadable, self.listing.others
         look.waiting |= self.listing.waiting | look.unreadable
         look.settling |= self.listing.hurried
         return look

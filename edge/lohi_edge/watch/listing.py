@@ -10,11 +10,10 @@ from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.dicom import Part
-from lohi_edge.watch.group import LINK, Group, is_slice_name, place_of
+from lohi_edge.watch.group import LINK, UNFINISHED, Group, is_other, is_slice_name, place_of
 from lohi_edge.watch.series import Sorter, Unfinished
 from lohi_edge.watch.sidecars import alone, sidecar_of
 
-_UNFINISHED = (".part", ".tmp", ".partial", ".filepart", ".crdownload")
 _ZIP = ".zip"
 
 
@@ -45,7 +44,7 @@ def is_candidate(name: str) -> bool:
     return (
         name.lower().endswith((*nifti.SUFFIXES, _ZIP))
         and not name.startswith(".")
-        and not name.lower().endswith(_UNFINISHED)
+        and not name.lower().endswith(UNFINISHED)
         and not nifti.names_result(name)
     )
 
@@ -72,6 +71,7 @@ class Listing:
         skipped: series that are no scans to enhance.
         unreadable: files that may be slices and cannot be read, and why.
         alone: sidecars without a scan, and their marks.
+        others: files that are no scans of any kind.
         hurried: it had no time to look into every new file.
     """
 
@@ -88,6 +88,7 @@ class Listing:
         self.skipped: list[Group] = []
         self.unreadable: dict[str, str] = {}
         self.alone: dict[str, str] = {}
+        self.others: list[str] = []
         self.hurried = False
 
     def walk(self) -> Iterator[Found]:
@@ -123,6 +124,10 @@ class Listing:
                     elif entry.name in single and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
                         self.alone[path] = mark_of(status, self.stable)
+                    elif is_other(entry.name) and entry.is_file(follow_symlinks=False):
+                        known = is_slice_name(entry.name)
+                        if not (known and self._sorter.may_be_slice(folder, entry.name)):
+                            self.others.append(path)
                 except FileNotFoundError:
                     continue  # gone between listing and looking
         self._sorter.end()

@@ -31,6 +31,7 @@ class Lookout:
         self.trouble: str | None = None
         self._skipped: dict[str, str] = {}
         self._unreadable: dict[str, str] = {}
+        self._others: set[str] = set()
         self._waker: Waker | None = None
         self._waker_at = 0.0
         self._woken = False
@@ -62,6 +63,7 @@ class Lookout:
             self.trouble = trouble
         self._tell_skipped()
         self._tell_unreadable()
+        self._tell_others()
         return self.look
 
     def plan(self, begin: float, watch: Watch, rope: int) -> None:
@@ -90,6 +92,12 @@ class Lookout:
         for why, count in Counter(why for _, why in new).items():
             self._log("files.unreadable", why=why, count=count)
         self._unreadable = self.look.unreadable
+
+    def _tell_others(self) -> None:
+        others = set(self.look.others)
+        if new := others - self._others:
+            self._log("files.ignored", count=len(new), why="no scans")
+        self._others = others
 
     def _keep_events(self, watch: Watch, rope: int) -> None:
         now = time.monotonic()

@@ -59,6 +59,7 @@ _TODO = {
     "this device, and name the scan's number. The scan itself is untouched.",
     "warn": "Compare the result with the scan itself before you use it.",
 }
+_SCANS = "scans are .nii, .nii.gz, DICOM, and zip archives of DICOM"
 _PHASES = {
     "starting": "The software is starting: it loads and checks the model.",
     "ready": "The software is ready.",
@@ -208,6 +209,8 @@ def _sentence(said: dict[str, Any], counts: dict[str, int], stuck: bool) -> tupl
     skipped = sorted(set((said.get("skipped") or {}).values()))
     if skipped:
         how += f" {said['skipped_count']} DICOM series skipped: {'; '.join(skipped)}."
+    if others := said.get("others_count"):
+        how += f" Other files in the inbox: {others}. They are ignored: {_SCANS}."
     if why := dicom.get("unsent_why"):
         how += f" {dicom['unsent']} not sent yet: {'; '.join(why)}."
     return how, not wrong

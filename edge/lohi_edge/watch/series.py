@@ -79,6 +79,10 @@ class Sorter:
             for name, (group, seen) in groups.items()
         ]
 
+    def may_be_slice(self, place: str, name: str) -> bool:
+        """Whether a file of a folder is DICOM, or was not looked into yet."""
+        return self._known.get(place, {}).get(name, ("", ""))[1] is not None
+
     def archive(self, place: str, mark: str) -> list[Group]:
         """The series in a zip archive; none where it is damaged or holds no DICOM.
 

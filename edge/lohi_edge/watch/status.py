@@ -28,7 +28,8 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
     """Everything that only the running process knows."""
     dispatcher = daemon.dispatcher
     worker = dispatcher.crew.process
-    waiting, skipped = daemon.lookout.look.waiting, daemon.lookout.look.skipped
+    look = daemon.lookout.look
+    waiting, skipped, others = look.waiting, look.skipped, look.others
     return {
         "phase": daemon.phase,
         "paused": dispatcher.gate.why,
@@ -43,6 +44,8 @@ def snapshot(daemon: Daemon) -> dict[str, Any]:
         "waiting_count": len(waiting),
         "skipped": {printable(p): skipped[p] for p in sorted(skipped)[:_SHOWN]},
         "skipped_count": len(skipped),
+        "others": [printable(p) for p in sorted(others)[:_SHOWN]],
+        "others_count": len(others),
         "inbox_trouble": daemon.lookout.trouble and printable(daemon.lookout.trouble),
         "events": daemon.lookout.events,
         "folders": {

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_series import SMALL, save, slices
 from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.watch import content
 from lohi_edge.watch.inbox import SETTLE_S, Inbox
 from lohi_edge.watch.listing import is_candidate, mark_of
+from lohi_edge.watch.lookout import Lookout
 
 
 def nifti_bytes(order="<", size=348, voxels=1000) -> bytes:
@@ -188,3 +190,30 @@ def test_a_missing_inbox_is_an_error_and_not_an_empty_one(root):
     root.rmdir()
     with pytest.raises(FileNotFoundError):
         Inbox(root, lambda _: None).look(0.0)
+
+
+def test_files_that_are_no_scans_are_told_of(root):
+    """Whoever copies a scan of another format waits for nothing, and should hear of it."""
+    (root / "ward").mkdir()
+    others = ["scan.mgz", "ward/a.tar.gz", "ward/slice.mr", "ward/broken.dcm", "README"]
+    expected = ["a.json", ".hidden.mgz", "b.nii.gz.part", "Thumbs.db", "DICOMDIR"]
+    ours = f"x{nifti.RESULT}_report.html"
+    for name in (*others, *expected, ours, "scan.nii"):
+        (root / name).write_bytes(b"no scan")
+    (root / "link.mgz").symlink_to(root / "scan.mgz")
+    save(root / "study", slices(SMALL))
+    inbox = Inbox(root, lambda path: None)
+    assert sorted(inbox.look(0).others) == sorted(others)
+    (root / "scan.mgz").unlink()
+    assert sorted(inbox.look(1).others) == sorted(others[1:])
+
+
+def test_files_that_are_no_scans_are_logged_once_and_without_names(root):
+    said = []
+    lookout = Lookout(
+        root, Inbox(root, lambda path: None), lambda event, **facts: said.append((event, facts))
+    )
+    (root / "miller.mgz").write_bytes(b"x")
+    lookout.see(0)
+    lookout.see(1)
+    assert said == [("files.ignored", {"count": 1, "why": "no scans"})]

@@ -87,6 +87,12 @@ def test_it_names_what_still_arrives_and_why(page):
     assert (last["name"], last["scan"], last["reason"]) == ("cut.nii.gz", None, why)
 
 
+def test_it_tells_of_files_that_are_no_scans(page):
+    page.tell({**SAID, "others": ["a.mgz", "b.rar"], "others_count": 2})
+    told = json.loads(get(page, "/scans.json")[2])["state"]
+    assert "Other files in the inbox: 2. They are ignored: scans are .nii" in told
+
+
 def test_a_warning_says_of_what(page, parts):
     folder = finish(parts, "spot_T1w.nii.gz", "4")
     receipt = folder / "image.json"
