@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,14 @@ from lohi_edge import dicom, nifti, nifti_write, picture, receipt, source
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, DiskError, UsageError
-from lohi_edge.files import atomic_write, disk_error, make_directory, read_bytes, sha256
+from lohi_edge.files import (
+    atomic_write,
+    discard,
+    disk_error,
+    make_directory,
+    read_bytes,
+    sha256,
+)
 from lohi_edge.nifti_write import Grid
 from lohi_edge.slices import INTENSITY_MEANING
 from lohi_edge.source import Format
@@ -126,7 +132,7 @@ def deliver_uncertainty(image: Path, volume: Volume, record: dict[str, Any]) -> 
         nifti_write.write(path, volume, _descrip("uncertainty", record))
         record["uncertainty"] |= {"path": path.name, "sha256": digest(path)}
     except DiskError:
-        image.unlink(missing_ok=True)
+        discard(image)
         raise
 
 
@@ -168,7 +174,7 @@ def deliver_sheet(
                 path, np.asarray(picture.sheet(rows, receipt.remarks(record))), before, record
             )
         except DiskError:
-            shutil.rmtree(image)
+            discard(image)
             raise
 
 
@@ -190,10 +196,10 @@ def write_receipt(image: Path, record: dict[str, Any], acquired: dict[str, Any] 
             file.write(text.encode() + b"\n")
     except DiskError:
         # An image that nothing vouches for is not delivered.
-        shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
+        discard(image)
         if "uncertainty" in record:
-            uncertainty_path(image).unlink(missing_ok=True)
-        sheet_path(image).unlink(missing_ok=True)
+            discard(uncertainty_path(image))
+        discard(sheet_path(image))
         raise
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,7 +92,19 @@ def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
         raise disk_error(path, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
+
+
+def discard(path: Path) -> None:
+    """Remove what a failed write left, as far as that can be done: what failed is told, not this.
+
+    A disk that turned read-only lets nothing be removed either.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def fsync_directory(directory: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -122,3 +125,25 @@ def test_folder_without_permission(loaded, unprivileged):
     with pytest.raises(DiskError, match="permission denied"):
         lohi_edge.enhance(source, out=locked, bundle=loaded)
     assert not list(locked.iterdir())
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_disk_that_turns_read_only_amid_the_writing_is_said(loaded, tmp_path, monkeypatch, calls):
+    """Then what was begun cannot be removed either."""
+    source = Volume(head_phantom(), np.diag([2.8, 2.8, 9, 1]))
+    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    fsync, done = os.fsync, []
+
+    def refuse(*_, **__):
+        raise read_only
+
+    def turn(descriptor):
+        done.append(descriptor)
+        if len(done) > 2 * calls:  # a file and its folder each
+            monkeypatch.setattr(Path, "unlink", refuse)
+            raise read_only
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", turn)
+    with pytest.raises(DiskError, match="read-only file system"):
+        lohi_edge.enhance(source, out=tmp_path, bundle=loaded)

@@ -169,13 +169,20 @@ class EngineCache:
         return Removed(len(gone), sum(entry.record["bytes"] for entry in gone))
 
     def clear(self) -> int:
-        """Remove every engine, and what interrupted builds left; returns how many engines."""
+        """Remove every engine, and what interrupted builds left; returns how many engines.
+
+        Raises:
+            DiskError: not all of it can be removed.
+        """
         count = len(self.entries())
         for path in list(self.root.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            except OSError as error:
+                raise disk_error(path, error) from None
         return count
 
 

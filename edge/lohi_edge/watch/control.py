@@ -163,9 +163,9 @@ def _retry(parts: Closing, scan: Scan) -> str:
     mark = parts.inbox.mark(path)
     if mark is None:
         raise UsageError(f"expected {printable(path)} in the inbox, it is gone; put it there again")
+    parts.outbox.take_back(scan.state, scan.path, scan.id)
     parts.audit.append("scan.retried", scan=scan.id)
     parts.ledger.retry(scan.id, path, mark)
-    parts.outbox.reason_path(scan.state, scan.path, scan.id).unlink(missing_ok=True)
     parts.log("scan.retried", scan=scan.id)
     return f"scan {scan.id} is in the queue again"
 

@@ -155,6 +155,14 @@ class Outbox:
         self._write(target, text.encode())
         return target
 
+    def take_back(self, state: str, path: str, scan: int) -> None:
+        """Remove what `explain` wrote.
+
+        Raises:
+            DiskError: it may still be there.
+        """
+        _remove(self.reason_path(state, path, scan))
+
     def reason_path(self, state: str, path: str, scan: int) -> Path:
         """Where a scan's reason is; by its number too, as others come under the same path."""
         pure = PurePath(path)
@@ -175,12 +183,7 @@ class Outbox:
         Raises:
             DiskError: it may still be there.
         """
-        path = self.root / name
-        try:
-            path.unlink(missing_ok=True)
-            fsync_directory(self.root)
-        except OSError as error:
-            raise disk_error(path, error) from None
+        _remove(self.root / name)
 
     def set_aside(self, name: str) -> None:
         """Give what `note` wrote and is damaged another name, for whoever wants to look at it.
@@ -213,6 +216,15 @@ class Outbox:
     def destroy(self, original: Path) -> None:
         """Delete an original; see `originals.destroy`."""
         originals.destroy(original, self.root, self._staging)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            fsync_directory(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from None
 
 
 def _is_of(placed: Placed, identity: str) -> bool:

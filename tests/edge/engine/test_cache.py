@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from lohi_edge import bundle as bundles
 from lohi_edge.engine import manage, report
 from lohi_edge.engine.build import Profile
 from lohi_edge.engine.cache import EngineCache, EngineKey
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, DiskError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.cuda import Gpu
 from lohi_edge.store import Store
@@ -98,6 +99,17 @@ def test_a_plan_with_a_record_from_elsewhere_does_not_exist(bundle, store, targe
 
     assert manage.find(bundle, "fp32", target, elsewhere) is None
     assert EngineCache(elsewhere).entries() == []
+
+
+def test_engines_that_cannot_be_removed_are_said(bundle, store, target, monkeypatch):
+    fake_entry(bundle, store, target)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("lohi_edge.engine.cache.shutil.rmtree", refuse)
+    with pytest.raises(DiskError, match="permission denied"):
+        EngineCache(store).clear()
 
 
 def test_building_again_replaces_and_clear_removes_all(bundle, store, target):

@@ -9,6 +9,7 @@ import pytest
 
 from lohi_edge.errors import UsageError
 from lohi_edge.watch import control, localfs
+from lohi_edge.watch.listing import Found
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ def test_no_request_ends_the_daemon(parts, tmp_path, text, answer):
     (folder / "1.request").write_text(text)
     control.obey(tmp_path / "state", parts)
     assert answer in json.loads((folder / "1.answer").read_text())["error"]
+
+
+def test_a_reason_that_cannot_be_removed_leaves_the_scan_as_it_was(parts, tmp_path):
+    """The outbox may have turned read-only."""
+    (parts.root / "scan.nii").write_bytes(b"x")
+    (scan,) = parts.ledger.receive([Found("scan.nii", parts.inbox.mark("scan.nii"), 1)])
+    parts.ledger.finish(scan, "failed", original="kept")
+    parts.outbox.reason_path("failed", "scan.nii", scan).mkdir(parents=True)
+    folder = tmp_path / "state" / control.FOLDER
+    folder.mkdir()
+    (folder / "1.request").write_text(json.dumps({"do": "retry", "scan": scan}))
+    control.obey(tmp_path / "state", parts)
+    assert "cannot be written" in json.loads((folder / "1.answer").read_text())["error"]
+    assert parts.ledger.get(scan).state == "failed"
 
 
 def test_a_new_daemon_drops_the_answers_of_the_one_before(box):
