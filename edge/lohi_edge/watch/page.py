@@ -180,6 +180,7 @@ class Page:
             "todo": _TODO.get("warn" if done and scan.verdict == "warn" else scan.state),
             "same": printable(ledger.get(scan.first).path) if scan.first else None,
             "first": scan.first,
+            "folder": printable(placed.folder) if placed else None,
             "slices": job and job["slices"],
             **{what: bool(placed and _beside(placed, what)) for what in _SUFFIX},
         }

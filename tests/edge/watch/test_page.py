@@ -93,6 +93,15 @@ def test_it_tells_of_files_that_are_no_scans(page):
     assert "Other files in the inbox: 2. They are ignored: scans are .nii" in told
 
 
+def test_it_says_where_in_the_outbox_a_result_lies(page, parts):
+    """Of two scans of one name the older has the plain folder."""
+    folder = finish(parts, "ward/a_T1w.nii.gz", "5")
+    rows = json.loads(get(page, "/scans.json")[2])["done"]
+    found = {row["folder"] for row in rows if row["name"] == "ward/a_T1w.nii.gz"}
+    assert found == {"ward/a_T1w", folder.relative_to(parts.outbox.root).as_posix()}
+    assert len(found) == 2
+
+
 def test_a_warning_says_of_what(page, parts):
     folder = finish(parts, "spot_T1w.nii.gz", "4")
     receipt = folder / "image.json"
@@ -246,6 +255,7 @@ class TestBrowser:
         )
         assert "<img src=x onerror=alert(1)>&\\u202egnp.nii" in names
         assert browser.run("document.querySelectorAll('li b, img[src=x]').length") == 0
+        assert " · in ward/a_T1w" in browser.run("document.getElementById('done').innerText")
         # What to do stands beside each that needs somebody.
         assert browser.run(
             "[...document.querySelectorAll('#trouble li')].every(e => e.querySelector('.todo'))"

@@ -21,6 +21,7 @@ function item(row) {
     line.append(` · scan ${row.scan} · `);
     line.append(element("time", clock.format(new Date(row.at)), { datetime: row.at }));
   }
+  if (row.folder) line.append(` · in ${row.folder}`);
   made.append(line);
   if (row.same) made.append(element("p", `The same scan as scan ${row.first}, ${row.same}: they have one result.`));
   if (row.reason) made.append(element("p", row.reason));
