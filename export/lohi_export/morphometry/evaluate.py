@@ -38,13 +38,14 @@ class Measured:
     """One image held against its truth.
 
     Attributes:
-        head, contrast, kind: what it is.
+        head, run, contrast, kind: what it is; each run is a pair of its own.
         dice: region name -> overlap, of the regions that the truth has.
         truth, found: region name -> ml, "total intracranial" among them.
         confusion: voxels (truth tissue, found tissue), both in the order of TISSUES.
     """
 
     head: str
+    run: str
     contrast: str
     kind: str
     dice: dict[str, float]
@@ -70,11 +71,11 @@ def measure(
         truth = _truth(scan.dseg)
         for kind in scans.KINDS if models else scans.KINDS[:2]:
             image = scan.image(kind, models)
-            yield compare(truth, image, segmenter, (scan.head, scan.contrast, kind))
+            yield compare(truth, image, segmenter, (scan.head, scan.run, scan.contrast, kind))
 
 
 def compare(
-    truth: Segmentation, image: Volume, segmenter: Segmenter, what: tuple[str, str, str]
+    truth: Segmentation, image: Volume, segmenter: Segmenter, what: tuple[str, str, str, str]
 ) -> Measured:
     """Segment one image on the truth's grid and count."""
     found = segmenter.segment(image)
@@ -131,18 +132,18 @@ def summary(rows: list[Measured]) -> dict[str, Any]:
 
 
 def _to_3t(of: list[Measured], rows: list[Measured]) -> dict[str, float]:
-    high = {(row.head, row.contrast): row.found for row in rows if row.kind == "3T"}
-    pairs = [
-        (row.found, high[row.head, row.contrast])
-        for row in of
-        if row.kind != "3T" and (row.head, row.contrast) in high
-    ]
+    high = {_pair(row): row.found for row in rows if row.kind == "3T"}
+    pairs = [(row.found, high[_pair(row)]) for row in of if row.kind != "3T" and _pair(row) in high]
     if not pairs:
         return {}
     ventricles = [REGIONS[label] for label in VENTRICLES]
     regions = [_percent(own[name], other[name]) for own, other in pairs for name in own]
     fluid = [_percent(*(sum(one[v] for v in ventricles) for one in pair)) for pair in pairs]
     return {"to_3T": float(np.mean(regions)), "ventricles_to_3T": float(np.mean(fluid))}
+
+
+def _pair(row: Measured) -> tuple[str, str, str]:
+    return row.head, row.run, row.contrast
 
 
 def _percent(found: float, wanted: float) -> float:
@@ -195,10 +196,10 @@ def to_csv(rows: list[Measured]) -> str:
     """One line an image and region."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["head", "contrast", "image", "region", "dice", "truth_ml", "found_ml"])
+    writer.writerow(["head", "run", "contrast", "image", "region", "dice", "truth_ml", "found_ml"])
     for row in rows:
         for name in row.truth:
             dice = f"{row.dice[name]:.4f}" if name in row.dice else ""
             volumes = (f"{row.truth[name]:.4f}", f"{row.found[name]:.4f}")
-            writer.writerow([row.head, row.contrast, row.kind, name, dice, *volumes])
+            writer.writerow([row.head, row.run, row.contrast, row.kind, name, dice, *volumes])
     return out.getvalue()

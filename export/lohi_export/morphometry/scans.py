@@ -37,6 +37,11 @@ class Scan:
     high: Path
     dseg: Path
 
+    @property
+    def run(self) -> str:
+        """Which of the head's pairs it is of, such as run-01."""
+        return self.low.name.split("_")[2]
+
     def image(self, kind: str, models: Models | None) -> Volume:
         """The scan as one of KINDS; `models` make what is synthetic."""
         if kind == "synthetic":

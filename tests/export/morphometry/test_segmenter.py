@@ -155,8 +155,8 @@ def test_figures_are_worked_out_by_hand():
         confusion = np.zeros((len(evaluate.TISSUES),) * 2, np.int64)
         confusion[0, :2] = (3, 1)
         return evaluate.Measured(
-            "13", "T1w", "3T", dict.fromkeys(REGIONS.values(), dice), dict.fromkeys(names, 10.0),
-            dict.fromkeys(names, found_ml), confusion,
+            "13", "run-01", "T1w", "3T", dict.fromkeys(REGIONS.values(), dice),
+            dict.fromkeys(names, 10.0), dict.fromkeys(names, found_ml), confusion,
         )  # fmt: skip
 
     report = evaluate.summary([measured(12.0, 0.8), measured(9.0, 0.6)])
@@ -170,27 +170,27 @@ def test_figures_are_worked_out_by_hand():
     json.dumps(report)
 
 
-def test_agreement_with_3t_is_between_images_of_one_head():
-    def measured(head, kind, ml):
+def test_agreement_with_3t_is_between_images_of_one_pair():
+    def measured(head, kind, ml, run="run-01"):
         names = (*REGIONS.values(), TOTAL)
         confusion = np.zeros((len(evaluate.TISSUES),) * 2, np.int64)
-        return evaluate.Measured(
-            head, "T1w", kind, {}, dict.fromkeys(names, 5.0), dict.fromkeys(names, ml), confusion
-        )
+        truth, found = (dict.fromkeys(names, of) for of in (5.0, ml))
+        return evaluate.Measured(head, run, "T1w", kind, {}, truth, found, confusion)
 
     rows = [
         measured("13", "64mT", 12.0), measured("13", "3T", 10.0),  # 20 %
         measured("14", "64mT", 9.0), measured("14", "3T", 6.0),  # 50 %
+        measured("14", "64mT", 9.0, "run-02"), measured("14", "3T", 9.0, "run-02"),  # 0 %
         measured("15", "64mT", 9.0),  # has no partner
     ]  # fmt: skip
     # A region that no truth has is in no mean.
     rows[0].dice["left thalamus"] = 0.5
     report = evaluate.summary(rows)
     assert report["64mT"]["mean_dice"] == 0.5
-    assert report["64mT"]["to_3T"] == pytest.approx(35)
-    assert report["64mT"]["ventricles_to_3T"] == pytest.approx(35)
+    assert report["64mT"]["to_3T"] == pytest.approx(70 / 3)
+    assert report["64mT"]["ventricles_to_3T"] == pytest.approx(70 / 3)
     assert "to_3T" not in report["3T"]
-    assert "35.0 % from the 3 T image" in evaluate.table(report)
+    assert "23.3 % from the 3 T image" in evaluate.table(report)
 
 
 def test_scans_are_held_against_their_own_truth(tmp_path, head):
@@ -221,6 +221,7 @@ def test_scans_are_held_against_their_own_truth(tmp_path, head):
     right = list(evaluate.measure(tmp_path, ["13"], Oracle(False), None))
     assert [row.kind for row in right] == ["64mT", "3T"]
     assert set(right[0].dice.values()) == {1.0}
+    assert {row.run for row in right} == {"run-01"}
     assert right[0].found == right[0].truth
     with pytest.raises(BadInput, match="expected FLAIR scans"):
         list(evaluate.measure(tmp_path, ["13"], Oracle(False), shipped("FLAIR")))
