@@ -148,11 +148,12 @@ def _require_unchanged(beside: Path, what: str, found: str) -> None:
 
 
 def _check_scan(folder: Path, entry: dict[str, Any], scan: Path | None) -> str:
-    if scan is None:
-        return _check_file(folder, entry)
     if entry.get("kind") != "dicom":
-        return _check_file(Path(), {**entry, "path": str(scan)})
+        return _check_file(folder, {**entry, "path": str(scan.absolute())} if scan else entry)
+    if scan is None and not isinstance(entry.get("path"), str):
+        return "missing"
     try:
+        scan = scan or folder / entry["path"]  # a folder, where the daemon moved the originals
         origin = source.read(source.resolve(scan), None, Clock()).origin
     except BadInput:
         return "missing"

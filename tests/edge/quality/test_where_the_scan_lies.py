@@ -7,7 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from helpers import move_qform
+from dicom_series import save, slices
+from helpers import move_qform, small_head
 from lohi_edge import delivery, report
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, DiskError, UsageError
@@ -70,6 +71,21 @@ def test_a_scan_elsewhere_is_reproduced_where_it_is_named(apart, identity_bundle
     named = call(*asked, "--scan", scan)
     assert named.exit_code == 0, named.stderr
     assert json.loads(named.stdout)["identical"] is True
+
+
+def test_a_series_is_explained_where_its_receipt_says(identity_bundle, tmp_path):
+    """As where the daemon moves the originals."""
+    scan = save(tmp_path / "scan", slices(small_head(), (2.0, 2.0), 2.0))
+    made = enhance(scan, out=tmp_path / "out", bundle=identity_bundle, contrast="T1w")
+    asked = ("explain", made.path, "--bundle", identity_bundle, "--json")
+    assert json.loads(call(*asked).stdout)["checks"]["source"] == "missing"
+    receipt = delivery.receipt_path(made.path)
+    record = json.loads(receipt.read_text())
+    record["LohiEdge"]["source"]["path"] = "../scan"
+    receipt.write_text(json.dumps(record))
+    assert json.loads(call(*asked).stdout)["checks"]["source"] == "ok"
+    save(scan, slices(small_head(1), (2.0, 2.0), 2.0))
+    assert json.loads(call(*asked).stdout)["checks"]["source"] == "changed"
 
 
 def test_qc_and_volumes_take_the_transform_that_is_named(write_scan):
