@@ -139,9 +139,8 @@ class Ledger:
         """A finished result found in the outbox, which the ledger had lost."""
         with self.transaction():
             scan = self._insert(os.fsencode(path), mark, "done", self._last_turn() + 1)
-            now, at = self.clock.now(), wall()
             values = {"identity": identity, "sha256": sha256, "result": os.fsencode(result), **v}
-            self._update(scan, {**values, "finished_at": now, "finished_wall": at})
+            self._update(scan, {"finished_at": self.clock.now(), **values})
         return scan
 
     def set_original(self, scan: int, outcome: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import urllib.parse
 
+from lohi_edge.watch.clock import wall
 from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.placed import Placed
 
 
 def recover(parts: Closing) -> None:
@@ -45,10 +48,14 @@ def seconds_of_last(parts: Closing, count: int) -> list[float]:
 
 
 def rebuild(parts: Closing) -> int:
-    """Fill an empty ledger from the receipts in the outbox; returns how many were found."""
+    """Fill an empty ledger from the receipts in the outbox; returns how many were found.
+
+    In the order in which their scans came, each with that time: people tell scans of one name apart
+    by it, and when a result was made is in no receipt.
+    """
     count = 0
     originals: dict[str, int] = {}
-    found = sorted(parts.outbox.all(), key=lambda p: "repeats" in p.record["watch"])
+    found = sorted(parts.outbox.all(), key=lambda p: ("repeats" in p.record["watch"], _received(p)))
     for placed in found:
         stamp, record = placed.record["watch"], placed.record
         path = os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"]))
@@ -59,6 +66,7 @@ def rebuild(parts: Closing) -> int:
             stamp["identity"],
             record["source"]["sha256"],
             placed.folder,
+            finished_wall=_received(placed) or wall(),
             verdict=record.get("verdict"),
             contrast=(record.get("contrast") or {}).get("name"),
             bytes=placed.bytes,
@@ -68,3 +76,12 @@ def rebuild(parts: Closing) -> int:
         originals.setdefault(stamp["identity"], scan)
         count += 1
     return count
+
+
+def _received(placed: Placed) -> str:
+    """When the scan of a result came, by the clock of the device; empty where nothing says so."""
+    at = str(placed.record["watch"].get("received"))
+    try:
+        return datetime.datetime.fromisoformat(at).isoformat()
+    except ValueError:
+        return ""

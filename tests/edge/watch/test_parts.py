@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import urllib.error
 import urllib.request
@@ -107,6 +108,28 @@ def test_a_ledger_is_rebuilt_from_tombstones_alone(parts, tmp_path):
             scan = parts.ledger.with_identity(str(number) * 64)
             assert scan.path == f"w/{number}.nii"
             assert parts.ledger.mark(scan.path) == f"m:w/{number}.nii"
+    finally:
+        parts.ledger.close()
+        parts.ledger = old
+
+
+def test_a_rebuilt_ledger_keeps_order_and_time_of_the_scans(parts, tmp_path):
+    """Of two scans of one name people read the later: the page must not show them the other way."""
+    times = ("2026-03-02T10:00:00+00:00", "2026-03-01T09:00:00+00:00", "x")
+    for number, at in enumerate(times):
+        folder = deliver(parts, "w/a.nii", str(number) * 64)
+        whole = json.loads((folder / "image.json").read_text())
+        whole["LohiEdge"]["watch"]["received"] = at
+        (folder / "image.json").write_text(json.dumps(whole))
+    (tmp_path / "new").mkdir()
+    old, parts.ledger = parts.ledger, Ledger(tmp_path / "new")
+    try:
+        assert recovery.rebuild(parts) == 3
+        last = parts.ledger.select("state = 'done'", order="finished_at DESC, id DESC")
+        found = [(scan.identity[0], scan.finished_wall) for scan in last]
+        assert found[:2] == [("0", times[0]), ("1", times[1])]
+        assert found[2][0] == "2"
+        datetime.datetime.fromisoformat(found[2][1])
     finally:
         parts.ledger.close()
         parts.ledger = old
