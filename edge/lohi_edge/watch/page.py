@@ -7,6 +7,7 @@ of delivered results; a path is never taken from a request, only the number of a
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import time
@@ -18,6 +19,7 @@ from lohi_edge.errors import LohiError
 from lohi_edge.files import read_bytes
 from lohi_edge.receipt import reasons
 from lohi_edge.watch import web
+from lohi_edge.watch.group import place_of
 from lohi_edge.watch.health import STUCK_S
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import printable
@@ -57,9 +59,12 @@ _TODO = {
     "tell whoever looks after this device, and name the scan's number.",
     "quarantined": "The software failed on this scan again and again. Tell whoever looks after "
     "this device, and name the scan's number. The scan itself is untouched.",
+    "gone": "Copy the scan into the inbox again. If nobody wants it any more, tell whoever looks "
+    "after this device, and name the scan's number.",
     "warn": "Compare the result with the scan itself before you use it.",
 }
 _SCANS = "scans are .nii, .nii.gz, DICOM, and zip archives of DICOM"
+_GONE = "it was taken out of the inbox before its turn"
 _PHASES = {
     "starting": "The software is starting: it loads and checks the model.",
     "ready": "The software is ready.",
@@ -169,6 +174,8 @@ class Page:
         done = scan.state == "done"
         placed = self._placed(ledger, scan) if done else None
         reason = scan.reason or (placed and "; ".join(reasons(placed.record))) or None
+        gone = scan.state == "received" and not self._in_inbox(scan)
+        todo = "gone" if gone else "warn" if done and scan.verdict == "warn" else scan.state
         return {
             "scan": scan.id,
             "name": printable(scan.path),
@@ -176,14 +183,21 @@ class Page:
             "verdict": scan.verdict,
             "word": _WORDS.get(scan.verdict or scan.state, scan.state),
             "at": scan.finished_wall or scan.received_wall,
-            "reason": reason and printable(reason),
-            "todo": _TODO.get("warn" if done and scan.verdict == "warn" else scan.state),
+            "reason": _GONE if gone else reason and printable(reason),
+            "todo": _TODO.get(todo),
             "same": printable(ledger.get(scan.first).path) if scan.first else None,
             "first": scan.first,
             "folder": printable(placed.folder) if placed else None,
             "slices": job and job["slices"],
             **{what: bool(placed and _beside(placed, what)) for what in _SUFFIX},
         }
+
+    def _in_inbox(self, scan: Scan) -> bool:
+        """Whether a scan that waits, or the folder or archive of a series, is still there."""
+        folders = self._said.get("folders")
+        place = place_of(scan.path)
+        path = scan.path if place is None else place
+        return not folders or os.path.lexists(os.path.join(folders["inbox"], path))  # noqa: PTH118
 
 
 def _beside(placed: Placed, what: str) -> Path | None:

@@ -102,6 +102,21 @@ def test_it_says_where_in_the_outbox_a_result_lies(page, parts):
     assert len(found) == 2
 
 
+def test_a_scan_that_was_taken_out_before_its_turn_is_asked_for(page, parts):
+    """It would wait for ever, and nobody would know why."""
+    parts.ledger.receive([Found("ward/series-3-00000000", "m", 3), Found("there.nii", "m", 3)])
+    (parts.root / "there.nii").write_bytes(b"x")
+    page.tell({**SAID, "folders": {"inbox": str(parts.root)}})
+    told = {r["name"]: r for r in json.loads(get(page, "/scans.json")[2])["queue"]}
+    for name in ("next.nii", "ward/series-3-00000000"):
+        assert "taken out" in told[name]["reason"]
+        assert "inbox again" in told[name]["todo"]
+    assert told["there.nii"]["reason"] is told["there.nii"]["todo"] is None
+    (parts.root / "ward").mkdir()
+    told = {r["name"]: r for r in json.loads(get(page, "/scans.json")[2])["queue"]}
+    assert told["ward/series-3-00000000"]["reason"] is None
+
+
 def test_a_warning_says_of_what(page, parts):
     folder = finish(parts, "spot_T1w.nii.gz", "4")
     receipt = folder / "image.json"
