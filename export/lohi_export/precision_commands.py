@@ -113,7 +113,9 @@ def verify(
     opened = load(bundle)
     held_out = []
     if data:
-        names = _names(subjects) or precision_data.part_of(opened.manifest, "test")
+        named = _names(subjects)
+        precision_data.refuse_learned(data, opened.manifest, named)
+        names = named or precision_data.part_of(opened.manifest, "test")
         held_out = precision_data.heads(data, opened.manifest, names, cache)
     make_directory(out)  # before minutes of work that could not be written
     with _progress() as stage:

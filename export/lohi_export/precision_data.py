@@ -52,18 +52,35 @@ def heads(
 
 
 def refuse_reported(data: Path, manifest: Manifest, subjects: Sequence[str]) -> None:
-    """Raises UsageError where a bundle is reported on one of `subjects`: nothing is fitted on them.
-
-    A label means a person within one data set.
-    """
-    record = manifest.provenance
-    test = record.get("training", {}).get("split", {}).get("test", [])
-    same = record.get("data_set", {}).get("Name", "") == describe(data).get("Name", "")
-    if same and (known := [subject for subject in subjects if subject in test]):
+    """Raises UsageError where a bundle is reported on one of `subjects`: none may be fitted on."""
+    test = _subjects_in(data, manifest, "test")
+    if known := [subject for subject in subjects if subject in test]:
         raise UsageError(
             f"expected --subjects that this bundle is not reported on, got {', '.join(known)} of "
             f"its test subjects {', '.join(map(str, test))}; name others"
         )
+
+
+def refuse_learned(data: Path, manifest: Manifest, subjects: Sequence[str]) -> None:
+    """Raises UsageError where a bundle learned from one of `subjects`: figures would flatter."""
+    learned = _subjects_in(data, manifest, "train", "validation")
+    if known := [subject for subject in subjects if subject in learned]:
+        raise UsageError(
+            f"expected --subjects that this bundle did not learn from, got {', '.join(known)} of "
+            f"its training and validation subjects {', '.join(map(str, learned))}; name others"
+        )
+
+
+def _subjects_in(data: Path, manifest: Manifest, *parts: str) -> list[str]:
+    """Subjects of parts of the split a model was trained with, if it was on this data set.
+
+    A label means a person within one data set.
+    """
+    record = manifest.provenance
+    if record.get("data_set", {}).get("Name", "") != describe(data).get("Name", ""):
+        return []
+    split = record.get("training", {}).get("split", {})
+    return [subject for part in parts for subject in split.get(part, [])]
 
 
 def part_of(manifest: Manifest, part: str) -> list[str]:

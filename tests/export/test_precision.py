@@ -120,6 +120,20 @@ def test_nothing_is_fitted_on_subjects_that_a_bundle_is_reported_on(plain, toy, 
     precision_data.refuse_reported(other, bundle.manifest, ["04"])
 
 
+def test_subjects_that_a_bundle_learned_from_are_not_called_held_out(plain, toy, tmp_path, invoke):
+    path = plain.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    split = {"train": ["01"], "validation": ["02"], "test": ["03"]}
+    manifest["provenance"] = {"training": {"split": split}}
+    path.write_text(json.dumps(manifest))
+    words = ("verify", plain.path, "--data", toy, "--out", tmp_path / "report", "--subjects")
+    refused = invoke(*words, "02,03,04").exception
+    assert isinstance(refused, UsageError)
+    assert "got 02 of its training and validation subjects 01, 02" in str(refused)
+    assert not (tmp_path / "report").exists()
+    precision_data.refuse_learned(toy, bundles.load(plain.path).manifest, ["03", "04"])
+
+
 def test_an_existing_bundle_is_not_overwritten(plain, data, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="expected a new directory"):
