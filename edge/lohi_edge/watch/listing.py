@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lohi_edge import nifti
 from lohi_edge.dicom import Part
+from lohi_edge.files import is_directory
 from lohi_edge.watch.group import LINK, UNFINISHED, Group, is_other, is_slice_name, place_of
 from lohi_edge.watch.series import Sorter, Unfinished
 from lohi_edge.watch.sidecars import alone, sidecar_of
@@ -130,6 +131,8 @@ class Listing:
                             self.others.append(path)
                 except FileNotFoundError:
                     continue  # gone between listing and looking
+                except OSError as error:  # of this file alone: the others are not to wait for it
+                    self._sorter.cannot_read("", path, error)
         self._sorter.end()
         self.unreadable = self._sorter.unreadable
 
@@ -191,12 +194,15 @@ class Listing:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue  # gone between listing and looking
+            except OSError as error:
+                self._sorter.cannot_read(folder, entry.name, error)
+                continue
             mark = mark_of(status, self.stable)
             if leaving and leaving.get(entry.name) == mark_of(status, stable=False):
                 continue
             if stat.S_ISREG(status.st_mode):
                 marks[entry.name] = mark
-            elif stat.S_ISLNK(status.st_mode) and not entry.is_dir() and self._leaves(entry.path):
+            elif self._leads_out(entry, status):
                 marks[entry.name] = None
         return self._sorter.folder(folder, marks) if marks else []
 
@@ -218,6 +224,11 @@ class Listing:
         if nifti.stem(Path(entry.name)) + ".json" in names:
             mark += self._sidecar_mark(Path(entry.path))
         yield Found(path, mark, status.st_size, LINK if link else None)
+
+    def _leads_out(self, entry: os.DirEntry[str], status: os.stat_result) -> bool:
+        """Whether a link leads to a file outside the inbox, or to one that cannot be looked at."""
+        link = stat.S_ISLNK(status.st_mode)
+        return link and not is_directory(Path(entry.path)) and self._leaves(entry.path)
 
     def _leaves(self, path: str) -> bool:
         return not os.path.realpath(path).startswith(self._real + "/")

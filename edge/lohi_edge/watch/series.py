@@ -157,14 +157,19 @@ class Sorter:
                     try:
                         before = known[name] = (mark, _look(parts[name], archive))
                     except OSError as error:  # may change without a mark: looked into again
-                        self._cannot_read(place, name if archive is None else "", error)
+                        self.cannot_read(place, name if archive is None else "", error)
                         continue
                 yield name, before[1]
         finally:
             if archive:
                 archive.close()
 
-    def _cannot_read(self, place: str, name: str, error: OSError) -> None:
+    def cannot_read(self, place: str, name: str, error: OSError) -> None:
+        """Note a file that cannot be read or looked at; `place` is empty where it holds up nothing.
+
+        Raises:
+            Unfinished: it may be of any series of its place.
+        """
         why = (error.strerror or "unreadable").lower()
         if not isinstance(error, FileNotFoundError):
             self.unreadable["/".join(filter(None, (place, name)))] = why

@@ -186,6 +186,32 @@ def test_an_unreadable_folder_hides_only_itself(root, monkeypatch):
     assert look.troubles == ["shut: permission denied"]
 
 
+@pytest.mark.parametrize("name", ["a.nii", "slice.dcm", "1.2.840"])
+def test_a_folder_that_can_be_listed_and_no_more_holds_up_itself_alone(unprivileged, name):
+    """Without its x bit, nothing in it can be looked at."""
+    for folder in ("open", "shut"):
+        (unprivileged / folder).mkdir()
+    (unprivileged / "open" / "a.nii").write_bytes(nifti_bytes())
+    (unprivileged / "shut" / name).write_bytes(nifti_bytes())
+    (unprivileged / "shut").chmod(0o444)
+    inbox = Inbox(unprivileged, lambda _: None)
+    inbox.look(0.0)
+    look = inbox.look(1.0)
+    assert [found.path for found in look.ready] == ["open/a.nii"]
+    assert look.unreadable == {f"shut/{name}": "permission denied"}
+    assert look.waiting.items() >= look.unreadable.items()
+
+
+@pytest.mark.parametrize("name", ["round", "round.dcm", "round.nii", "ward/round"])
+def test_a_link_to_itself_holds_up_nothing(root, name):
+    (root / "ward").mkdir()
+    (root / "a.nii").write_bytes(nifti_bytes())
+    (root / name).symlink_to((root / name).name)
+    inbox = Inbox(root, lambda _: None)
+    inbox.look(0.0)
+    assert [found.path for found in inbox.look(1.0).ready] == ["a.nii"]
+
+
 def test_a_missing_inbox_is_an_error_and_not_an_empty_one(root):
     root.rmdir()
     with pytest.raises(FileNotFoundError):
