@@ -11,7 +11,7 @@ from typing import Any
 
 from lohi_edge import batch, delivery, finished, nifti, receipt
 from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.files import atomic_write, make_directory, read_bytes
+from lohi_edge.files import atomic_write, is_file, make_directory, read_bytes
 
 VERSION = "1.10.0"
 MAX_DESCRIPTION = 1 << 20
@@ -35,7 +35,7 @@ def scans(root: Path) -> list[Path]:
     Raises:
         BadInput: it is no BIDS data set, or holds no such scan.
     """
-    if not (root / "dataset_description.json").is_file():
+    if not is_file(root / "dataset_description.json"):
         raise BadInput(f"{root}: expected a BIDS data set, found no dataset_description.json")
     found = sorted(
         path

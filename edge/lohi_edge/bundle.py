@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lohi_edge.errors import BadInput, BundleError, OtherContrast
-from lohi_edge.files import read_bytes, sha256
+from lohi_edge.files import is_directory, is_file, read_bytes, sha256
 from lohi_edge.manifest import CONTRASTS, GOLDEN, INTENDED_USE, MANIFEST, Manifest
 from lohi_edge.onnx_check import check_onnx
 from lohi_edge.volume import Float32
@@ -127,7 +127,7 @@ def load(path: str | Path) -> Bundle:
         BundleError: missing, malformed, damaged, or holding files its manifest does not name.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         return _checked(path)
     from lohi_edge.zipped import unpack
 
@@ -140,7 +140,7 @@ def load(path: str | Path) -> Bundle:
 
 
 def _checked(path: Path) -> Bundle:
-    if not path.is_dir():
+    if not is_directory(path):
         raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
     manifest, digest = read_manifest(path)
     try:
@@ -218,7 +218,9 @@ def _read(path: Path, limit: int) -> bytes:
         if (size := path.lstat().st_size) > limit:
             raise BundleError(f"{path}: expected at most {limit:,} bytes, got {size:,}")
         return read_bytes(path, limit)
-    except OSError:
+    except FileNotFoundError:
         raise BundleError(f"{path}: missing from the bundle; install it again") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
     except BadInput as error:
         raise BundleError(str(error)) from None

@@ -54,6 +54,14 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def may_be_file(path: Path) -> bool:
+    """Whether a regular file is there, or what cannot be looked at: reading that says why not."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # links to nothing
+
+
 def is_directory(path: Path) -> bool:
     """Whether a folder is there; False for whatever cannot be looked at (pathlib raises)."""
     return os.path.isdir(path)  # noqa: PTH112

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 from lohi_edge import toml
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.errors import UsageError
+from lohi_edge.files import may_be_file
 from lohi_edge.runtime import PRECISIONS, RUNTIMES
 from lohi_edge.sections import (
     CLASSES,
@@ -121,7 +122,7 @@ def file_in_use(environ: Mapping[str, str] | None = None) -> Path | None:
     """LOHI_EDGE_CONFIG, else /etc/lohi-edge/config.toml where it is there."""
     if named := (os.environ if environ is None else environ).get(PREFIX + "CONFIG"):
         return Path(named)
-    return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+    return SYSTEM_FILE if may_be_file(SYSTEM_FILE) else None
 
 
 def _sections() -> dict[str, type]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge.errors import BadInput, BundleError
-from lohi_edge.files import atomic_write, disk_error, read_bytes
+from lohi_edge.files import atomic_write, disk_error, is_directory, read_bytes
 
 ENVIRONMENT = "LOHI_EDGE_CACHE"
 SYSTEM = Path("/var/lib/lohi-edge/cache")
@@ -35,7 +35,7 @@ def default_root() -> Path:
         return Path(named) / FOLDER
     if service := os.environ.get("CACHE_DIRECTORY"):
         return Path(service.split(":")[0]) / FOLDER
-    if SYSTEM.is_dir() and SYSTEM.stat().st_uid == os.geteuid():
+    if is_directory(SYSTEM) and SYSTEM.stat().st_uid == os.geteuid():
         return SYSTEM / FOLDER
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "lohi-edge" / FOLDER

@@ -14,7 +14,7 @@ import pydicom
 
 from lohi_edge.dicom.instance import DIRECTORY, items, quiet, text, texts
 from lohi_edge.errors import BadInput
-from lohi_edge.files import read_bytes
+from lohi_edge.files import is_directory, is_file, may_be_file, read_bytes
 
 MAX_FILES = 20_000
 MAX_DIRECTORY = 64 << 20  # of a DICOMDIR: a record of as many files takes a kilobyte or so
@@ -45,9 +45,9 @@ def parts_of(path: Path) -> list[Part]:
     Raises:
         BadInput: missing, damaged, or far more than a study.
     """
-    if path.is_dir():
+    if is_directory(path):
         return [Part(file) for file in _walk(path)]
-    if not path.is_file():
+    if not is_file(path):
         read_bytes(path, 0)  # says what it is instead
     try:
         with path.open("rb") as file:
@@ -130,7 +130,7 @@ def _walk(folder: Path) -> list[Path]:
         files.extend(Path(root, leaf) for leaf in sorted(leaves) if not leaf.startswith("."))
         if len(files) > MAX_FILES:
             raise BadInput(f"more than {MAX_FILES:,} files; name one study's folder")
-    return [file for file in files if file.is_file()]
+    return [file for file in files if may_be_file(file)]
 
 
 def _zip_parts(path: Path) -> list[Part]:
@@ -177,7 +177,7 @@ def _listed(path: Path) -> list[Part]:
         files.append(file)
     if not files:
         raise BadInput("the DICOMDIR lists no images")
-    missing = sum(not file.is_file() for file in files)
+    missing = sum(not is_file(file) for file in files)
     if missing:
         raise BadInput(f"{missing} of {len(files)} files in the DICOMDIR are missing; copy it all")
     return [Part(file) for file in dict.fromkeys(files)][: MAX_FILES + 1]

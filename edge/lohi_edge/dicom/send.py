@@ -21,7 +21,7 @@ from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.dicom.unanswered import refusal, why
 from lohi_edge.errors import BadInput, LohiError, UsageError
-from lohi_edge.files import read_bytes
+from lohi_edge.files import is_directory, may_be_file, read_bytes
 
 MAX_INSTANCE = 1 << 30
 CONNECT_SECONDS = 30.0  # for a connection, and for the answer to the request
@@ -125,7 +125,8 @@ def send(
 def _files(paths: Iterable[Path]) -> list[tuple[Path, Instance]]:
     found = []
     for path in paths:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        folder = is_directory(path)
+        files = sorted(filter(may_be_file, path.rglob("*"))) if folder else [path]
         for file in files:
             data = read_bytes(file, MAX_INSTANCE)
             if looks_like_dicom(data[:132]) or file == path:

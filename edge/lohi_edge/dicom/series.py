@@ -15,6 +15,7 @@ from lohi_edge.dicom.glance import Glance
 from lohi_edge.dicom.instance import DIRECTORY, Instance, looks_like_dicom, parse
 from lohi_edge.dicom.places import Part, called, contents, parts_of
 from lohi_edge.errors import BadInput
+from lohi_edge.files import is_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Found:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM or a zip archive, by its first bytes."""
-    if not path.is_file():
+    if not is_file(path):
         return False
     try:
         with path.open("rb") as file:

@@ -1,0 +1,59 @@
+"""What may not be looked at is said in words, wherever it is named; root may look at all of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lohi_edge import batch, bids, bundle, dicom, settings, source, store
+from lohi_edge.dicom.send import _files
+from lohi_edge.errors import BadInput, BundleError, UsageError
+
+
+@pytest.fixture
+def shut(unprivileged):
+    """A folder that can be listed and no more, for lack of its x bit."""
+    folder = unprivileged / "shut"
+    folder.mkdir()
+    (folder / "slice").write_bytes(bytes(500))
+    folder.chmod(0o444)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda folder: dicom.find(folder.parent),
+        lambda folder: dicom.find(folder / "slice"),
+        lambda folder: _files([folder.parent]),
+        lambda folder: _files([folder / "slice"]),
+        lambda folder: bids.scans(folder),
+    ],
+)
+def test_scans_that_may_not_be_looked_at(shut, ask):
+    with pytest.raises(BadInput, match=r"permission denied|no dataset_description"):
+        ask(shut)
+
+
+def test_scans_that_may_not_be_looked_at_are_told_of_when_they_are_enhanced(shut):
+    assert batch.expand([shut / "slice"]) == [shut / "slice"]
+    assert source.resolve(shut / "slice") == shut / "slice"
+    assert batch.expand([shut.parent]) == [shut.parent]
+
+
+def test_a_bundle_that_may_not_be_looked_at(shut):
+    with pytest.raises(BundleError, match="permission denied"):
+        bundle.load(shut)
+    with pytest.raises(BundleError, match="expected a bundle directory"):
+        bundle.load(shut / "t1w-edge")
+
+
+def test_the_devices_folders_of_another_user(unprivileged, monkeypatch):
+    """Its settings hold for everybody and are not passed over; its cache is the daemon's alone."""
+    private = unprivileged / "lohi-edge"
+    private.mkdir(mode=0o000)
+    monkeypatch.delenv(store.ENVIRONMENT, raising=False)
+    monkeypatch.setattr(store, "SYSTEM", private / "cache")
+    monkeypatch.setattr(settings, "SYSTEM_FILE", private / "config.toml")
+    assert private not in store.default_root().parents
+    with pytest.raises(UsageError, match="permission denied"):
+        settings.load(environ={})
