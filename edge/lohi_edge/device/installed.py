@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lohi_edge import bundle as bundles
 from lohi_edge.device.library import Library
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, UsageError
 
 
 def resolve(contrast: str) -> Path:
@@ -23,15 +23,16 @@ def fall_back(why: str) -> dict[str, str] | None:
 
     Raises:
         BundleError: those are no good either; nothing was switched.
+        UsageError: the installed bundles cannot be changed now, or not by this user.
     """
     library = Library()
     if library.pointer().previous is None:
         return None
-    with library.locked():
-        try:
+    try:
+        with library.locked():
             return library.roll_back(why)
-        except BundleError as worse:
-            raise BundleError(f"{why}; nor can be gone back: {worse}") from None
+    except (BundleError, UsageError) as worse:
+        raise type(worse)(f"{why}; nor can be gone back: {worse}") from None
 
 
 def is_active(path: Path) -> bool:

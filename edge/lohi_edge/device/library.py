@@ -121,12 +121,13 @@ class Library:
         """Alone with the folder, cleared of what an interrupted installation left.
 
         Raises:
-            UsageError: another command is changing it.
-            DiskError: it cannot be made or written; usually it belongs to another user.
+            UsageError: another command is changing it, or it is another user's.
+            DiskError: it cannot be made or written.
         """
         from lohi_edge.watch import localfs
 
         make_directory(self.root)
+        localfs.require_own(self.root)
         try:
             descriptor = localfs.lock(self.root, "folder of bundles", required=True)
         except UsageError:

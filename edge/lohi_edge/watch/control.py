@@ -38,8 +38,10 @@ def ask(state: Path, do: str, scan: int) -> str:
     """Have `retry` or `drop` done to a scan; returns what was done, in words.
 
     Raises:
-        UsageError: there is no such scan, it is in no fit state, or the daemon does not answer.
+        UsageError: there is no such scan, it is in no fit state, the daemon does not answer, or the
+            state folder is another user's.
     """
+    localfs.require_own(state)
     try:
         held = localfs.lock(state, "state folder", required=True)
     except UsageError:

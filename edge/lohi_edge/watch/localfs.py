@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -137,6 +138,23 @@ def require_local(state: Path, mounts: Path = MOUNTS) -> None:
         raise UsageError(
             f"{state}: expected the state folder on a local disk, this one is on {found}; "
             "the ledger would not survive there, name another with --state"
+        )
+
+
+def require_own(folder: Path) -> None:
+    """Raises UsageError where a folder is another user's: its owner could not use what we write."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return  # whoever is about to use it says what is wrong
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise UsageError(
+            f"{folder}: belongs to the user {name}, who alone may change what is in it; run this "
+            f"as that user: sudo -u {name} lohi-edge ..."
         )
 
 

@@ -123,6 +123,20 @@ def test_what_no_trusted_key_signed_is_not_gone_back_to(
     assert device.library.pointer() == before
 
 
+def test_bundles_are_changed_by_their_owner_alone(device, proved, make_serial, monkeypatch):
+    """What another user wrote, root too, the daemon could not change: it could not go back."""
+    device.install(make_serial(1))
+    before = sorted(device.bundles.iterdir())
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    for change in (
+        lambda: device.install(make_serial(2)),
+        lambda: installed.fall_back("it is bad"),
+    ):
+        with pytest.raises(UsageError, match="belongs to the user"):
+            change()
+    assert sorted(device.bundles.iterdir()) == before
+
+
 def test_unsigned_is_refused_where_keys_are_trusted(device, proved, make_serial, keys):
     with pytest.raises(BundleError, match="not signed"):
         device.install(make_serial(1))

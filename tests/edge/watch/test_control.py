@@ -33,6 +33,14 @@ def test_a_request_that_nobody_answers_is_taken_back(state, monkeypatch):
     assert left(state) == []
 
 
+def test_nothing_is_asked_as_another_user(state, monkeypatch):
+    """As with a forgotten `sudo -u lohi-edge`: the daemon could neither read nor answer it."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(UsageError, match=f"{state}: belongs to the user .*: sudo -u .* lohi-edge"):
+        control.ask(state, "retry", 1)
+    assert not (state / control.FOLDER).exists()
+
+
 def test_an_answer_that_comes_in_the_last_moment_is_taken(state, monkeypatch):
     monkeypatch.setattr(control, "ANSWER_S", 0.0)
     withdrawn = control._withdrawn
