@@ -74,6 +74,7 @@ def forward(
         seen = [sample for sample in samples if not sample.unseen]
         model = train(seen, steps, 0, lambda done, _: bar.update(task, completed=done))
         filters = detector.bank(spot_filter(model, seen))
+        detector.require_brain(model, filters, samples)
         task = bar.add_task("painting", total=painted)
         gathered = detector.gather(
             model, filters, samples, painted, 0, lambda done, _: bar.update(task, completed=done)

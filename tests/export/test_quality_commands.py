@@ -11,8 +11,11 @@ import pytest
 
 from lohi_edge import demo
 from lohi_edge.bundle import CONTRASTS
-from lohi_edge.errors import LohiError
+from lohi_edge.errors import BadInput, LohiError
+from lohi_edge.quality.forward import Cells
 from lohi_export import recogniser
+from lohi_export.forward import detector, samples, training
+from lohi_export.forward.network import ForwardModel
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,25 @@ def test_a_recogniser_of_fewer_contrasts_is_refused(pairs, tmp_path, invoke):
     done = invoke("quality", "recogniser", pairs, tmp_path / "out.npz")
     assert "T2w scans of heads 01-12" in str(done.exception)
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_forward_model_that_hardly_finds_brain_is_refused_before_painting(
+    tmp_path, monkeypatch, invoke
+):
+    whole = np.ones((8, 8, 8), np.float32)
+    cells = Cells(whole, np.ones((16, 16, 16), np.float32), np.stack([whole] * 3), whole, (0, 0, 0))
+    monkeypatch.setattr(samples, "read", lambda *_: [samples.Sample(cells, whole)])
+    monkeypatch.setattr(training, "train", lambda *_: ForwardModel())
+    monkeypatch.setattr(training, "spot_filter", lambda *_: np.ones((9, 9, 9), np.float32))
+    monkeypatch.setattr(detector, "gather", lambda *_: pytest.fail("painted for nothing"))
+    done = invoke("quality", "forward", "d", "T1w", tmp_path / "out.onnx")
+    assert isinstance(done.exception, BadInput)
+    assert "in 0 of 1; give more --steps" in str(done.exception)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_forward_model_that_finds_brain_is_taken(monkeypatch):
+    whole = np.ones((20, 20, 20), np.float32)
+    cells = Cells(whole, whole, whole, whole, (0, 0, 0))
+    monkeypatch.setattr(detector, "look", lambda *_: (None, whole))
+    detector.require_brain(ForwardModel(), whole, [samples.Sample(cells, whole)])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lohi_edge.errors import BadInput
-from lohi_edge.quality.forward import Cells, brain_of
+from lohi_edge.quality.forward import FEWEST, Cells, brain_of
 from lohi_edge.runtime import Progress
 from lohi_edge.volume import Float32
 from lohi_export.forward.network import MIXED, ForwardModel, surroundings
@@ -101,6 +101,23 @@ def look(model: ForwardModel, filters: Float32, cells: Cells) -> tuple[Tensor, F
     parts = [seen, context, place, found / usual, departure / usual, near / usual, about / usual]
     parts += [certain - (certain * weight).sum(), scan, functional.avg_pool3d(result, 2)]
     return torch.cat(parts, 1), chance[0, 0].numpy()
+
+
+def require_brain(model: ForwardModel, filters: Float32, samples: Sequence[Sample]) -> None:
+    """Refuse a model with which the device would look at too little brain to judge a result.
+
+    Raises:
+        BadInput: it finds so little in most of these samples.
+    """
+    found = 0
+    for sample in samples:
+        _, chance = look(model, filters, sample.cells)
+        found += int(brain_of(chance, sample.cells.inside > 0).sum() >= FEWEST)
+    if 2 * found < len(samples):
+        raise BadInput(
+            f"expected a model that surely finds {FEWEST} cells of brain in most scans, it does in "
+            f"{found} of {len(samples)}; give more --steps"
+        )
 
 
 def gather(
