@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -181,3 +183,14 @@ def test_a_mirrored_sample_is_the_same_head_the_other_way_round():
     twice = one.mirrored().mirrored()
     np.testing.assert_array_equal(twice.cells.result, one.cells.result)
     np.testing.assert_array_equal(one.mirrored().cells.scan[0], one.cells.scan[-1])
+
+
+@pytest.mark.parametrize("contrast", ["T1w", "T2w", "FLAIR"])
+def test_no_file_that_ships_pads_while_it_pools(contrast):
+    """See `export._Writer._mean_about`."""
+    data = resources.files("lohi_edge.quality").joinpath(f"forward-{contrast}.onnx").read_bytes()
+    pooling = [n for n in onnx.load_from_string(data).graph.node if "Pool" in n.op_type]
+    assert {tuple(a.name for a in n.attribute) for n in pooling} == {
+        (),
+        ("kernel_shape", "strides"),
+    }
