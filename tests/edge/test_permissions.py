@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lohi_edge import batch, bids, bundle, dicom, settings, source, store
+from lohi_edge.commands.enhance import _folder
 from lohi_edge.dicom.send import _files
-from lohi_edge.errors import BadInput, BundleError, UsageError
+from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
+from lohi_edge.settings import Settings, Watch
+from lohi_edge.watch import status
+from lohi_edge.watch.folders import folders
+from lohi_edge.watch.state import prepare
 
 
 @pytest.fixture
@@ -57,3 +62,20 @@ def test_the_devices_folders_of_another_user(unprivileged, monkeypatch):
     assert private not in store.default_root().parents
     with pytest.raises(UsageError, match="permission denied"):
         settings.load(environ={})
+
+
+def test_the_daemons_state_is_not_for_every_user(shut):
+    for state in (shut, shut / "state"):
+        with pytest.raises(UsageError, match="ask as the daemon's"):
+            status.require(state)
+    with pytest.raises(UsageError, match="name it with --state"):
+        status.require(shut.parent / "none")
+    with pytest.raises(DiskError, match="permission denied"):
+        prepare(shut / "state")
+
+
+def test_folders_that_may_not_be_looked_at(shut):
+    watch = Watch(inbox=str(shut / "in"), outbox=str(shut / "out"), state=str(shut.parent))
+    with pytest.raises(UsageError, match="expected a folder for the inbox"):
+        folders(Settings(watch=watch))
+    assert _folder(shut / "out") == shut / "out"  # writing into it says more

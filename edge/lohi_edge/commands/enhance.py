@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,7 +147,10 @@ def enhance(
 
 def _folder(out: Path | None) -> Path | None:
     from lohi_edge.errors import UsageError
+    from lohi_edge.files import is_directory
 
-    if out and (out.name.endswith((".nii", ".nii.gz")) or (out.exists() and not out.is_dir())):
+    if out and (
+        out.name.endswith((".nii", ".nii.gz")) or (os.path.lexists(out) and not is_directory(out))
+    ):
         raise UsageError(f"expected a folder for --out, got {out}; results name themselves")
     return out

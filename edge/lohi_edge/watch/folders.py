@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lohi_edge.errors import UsageError
+from lohi_edge.files import is_directory
 from lohi_edge.settings import Settings
 from lohi_edge.watch import localfs, state
 from lohi_edge.watch.log import Log
@@ -25,7 +26,7 @@ def folders(settings: Settings) -> tuple[Path, Path, Path]:
     assert watch.state
     found = Path(watch.inbox), Path(watch.outbox), Path(watch.state)
     for path, name in zip(found[:2], ("inbox", "outbox"), strict=True):
-        if not path.is_dir():
+        if not is_directory(path):
             raise UsageError(f"{path}: expected a folder for the {name}, found none; create it")
     real = [path.resolve() for path in found]
     for inner in real:

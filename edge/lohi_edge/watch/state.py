@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def prepare(state: Path) -> None:
     Raises:
         DiskError
     """
-    new = not state.exists()
+    new = not os.path.lexists(state)
     make_directory(state)
     if new:
         state.chmod(0o700)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lohi_edge.device import machine
 from lohi_edge.errors import BadInput, UsageError
-from lohi_edge.files import read_bytes
+from lohi_edge.files import is_directory, read_bytes
 from lohi_edge.watch.clock import boot_id, boot_seconds, wall
 from lohi_edge.watch.disk import free_bytes
 from lohi_edge.watch.ledger import Ledger
@@ -165,8 +165,27 @@ def _is_alive(said: dict[str, Any]) -> bool:
 
 
 def require(state: Path | None) -> Path:
-    if state is None or not state.is_dir():
+    """The state folder itself.
+
+    Raises:
+        UsageError: it is none, or not for this user to read.
+    """
+    if state is not None and _is_shut(state):
+        raise UsageError(
+            f"{state}: this user may not look into it; ask as the daemon's: sudo -u lohi-edge ..."
+        )
+    if state is None or not is_directory(state):
         raise UsageError(
             f"expected the state folder of a daemon, got {state}; name it with --state"
         )
     return state
+
+
+def _is_shut(folder: Path) -> bool:
+    """Whether this user may not read what is there."""
+    try:
+        folder.lstat()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    may = os.access(folder, os.R_OK | os.X_OK, effective_ids=True)
+    return is_directory(folder) and not may
