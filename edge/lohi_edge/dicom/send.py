@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
@@ -106,8 +107,10 @@ def send(
     """
     files = _files(paths)
     entity = _entity(node)
-    for sop_class, syntax in sorted({(i.sop_class, str(i.syntax)) for _, i in files}):
+    for sop_class, syntax in sorted({(i.sop_class, i.syntax) for _, i in files}):
         entity.add_requested_context(sop_class, syntax)
+        if not syntax.is_compressed:  # the one that every node must take (PS3.5 10.1)
+            entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
     with _associated(entity, node, tls) as association:
         for done, (file, _) in enumerate(files):
             try:

@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage
 
@@ -71,9 +71,9 @@ def answering():
     """Factory: a node that answers every C-STORE as told, by a status or by its end."""
     running = []
 
-    def start(answer):
+    def start(answer, syntax=ExplicitVRLittleEndian):
         entity = AE("PACS")
-        entity.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
+        entity.add_supported_context(MRImageStorage, syntax)
         handlers = [(evt.EVT_C_STORE, answer)]
         running.append(entity.start_server(("127.0.0.1", 0), False, evt_handlers=handlers))
         return Node("PACS", *running[-1].socket.getsockname())
@@ -97,6 +97,21 @@ def test_instances_it_refuses(answering, tmp_path, status, words):
     node = answering(lambda event: status)
     with pytest.raises(NetworkError, match=f"instance 1 of 5 failed with status {words}"):
         send([save(tmp_path / "a", slices(SMALL))], node)
+
+
+def test_a_node_that_takes_the_default_syntax_alone_gets_the_same_pixels(answering, tmp_path):
+    got = []
+
+    def store(event):
+        got.append(event.dataset)
+        return 0
+
+    made = slices(SMALL)
+    folder = save(tmp_path / "a", made)
+    assert send([folder], answering(store, ImplicitVRLittleEndian)) == 5
+    assert {d.SOPInstanceUID: d.PixelData for d in got} == {
+        d.SOPInstanceUID: d.PixelData for d in made
+    }
 
 
 def test_a_node_that_is_full_amid_a_series_gets_all_of_it_later(answering, tmp_path):
