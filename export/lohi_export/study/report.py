@@ -70,8 +70,11 @@ def write(config: StudyConfig, outcome: Outcome, device: str) -> Path:
         ("volumes", measured),
         ("agreement", volumes.agreements(measured)),
     ):
+        table = config.out / f"{name}.csv"
         if written:
-            write_csv(config.out / f"{name}.csv", written)
+            write_csv(table, written)
+        else:  # one of an earlier run would be taken for this one's
+            table.unlink(missing_ok=True)
     words = {
         "mark": MARK,
         "title": text(f"{config.contrast} study of {len(config.models)} models"),

@@ -58,6 +58,8 @@ def test_a_second_run_computes_nothing_and_writes_the_same(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+    assert finished / "volumes.csv" not in before
+    (finished / "volumes.csv").write_text("of a run that measured them\n")
     monkeypatch.setattr(session, "train", None)
     monkeypatch.setattr(bench, "open_case", None)
     run(finished.parent / "study.toml")
