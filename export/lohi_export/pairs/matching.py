@@ -19,7 +19,7 @@ class Pair:
 
     Attributes:
         name: of the pair, unique in its data set and contrast: the 64 mT scan's entities, less a
-            session that only says 64 mT.
+            session that only says 64 mT, unless another scan is called so.
         simulated: whether the metadata of both say so.
     """
 
@@ -90,7 +90,7 @@ def _match(group: list[Scan]) -> tuple[list[Pair], list[Finding]]:
         chosen = _partners(low, highs, bool(sessions))
         taken |= {scan.where for scan in chosen}
         if len(chosen) == 1:
-            pairs.append(_pair(low, chosen[0]))
+            pairs.append(_pair(low, chosen[0], lows))
         elif chosen:
             names = ", ".join(scan.path.name for scan in chosen)
             text = (
@@ -131,10 +131,12 @@ def _reference(scan: Scan) -> str | None:
     return unquote(reference.removeprefix("bids::"))
 
 
-def _pair(low: Scan, high: Scan) -> Pair:
-    plain = [f"{k}-{v}" for k, v in low.entities.items() if (k, v) != ("ses", "64mT")]
+def _pair(low: Scan, high: Scan, lows: Iterable[Scan]) -> Pair:
+    plain = {k: v for k, v in low.entities.items() if (k, v) != ("ses", "64mT")}
+    taken = any(plain == other.entities for other in lows if other is not low)
+    name = "_".join(f"{k}-{v}" for k, v in (low.entities if taken else plain).items())
     simulated = all(scan.metadata.get("Simulated") is True for scan in (low, high))
-    return Pair("_".join(plain), low.subject, low.contrast, low.path, high.path, simulated)
+    return Pair(name, low.subject, low.contrast, low.path, high.path, simulated)
 
 
 def _alone(scan: Scan, wanted: str, others: list[Scan]) -> Finding:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lohi_edge.errors import BadInput, UsageError
@@ -183,6 +183,7 @@ names = st.builds(
 
 
 @given(names=st.sets(names, max_size=14))
+@example({"sub-2_acq-64mT_T1w", "sub-2_ses-64mT_acq-64mT_T1w", "sub-2_ses-3T_T1w"})
 def test_no_scan_is_lost_and_no_pair_crosses_subjects_or_contrasts(
     tmp_path_factory: pytest.TempPathFactory, names: set[str]
 ) -> None:
