@@ -127,15 +127,14 @@ def _quantized_from_fp32(model: onnx.ModelProto | bytes) -> onnx.ModelProto:
     half = {i.name for i in read.graph.initializer if i.data_type == FP16}
     del copy.graph.node[:]
     for node in read.graph.node:
-        inputs = list(node.input)
+        kept = onnx.NodeProto()
+        kept.CopyFrom(node)
         if node.op_type == "QuantizeLinear" and node.input[1] in half:
             for n in range(2):  # the values and their scale
-                inputs[n] = f"{node.output[0]}_fp32_{n}"
-                cast = onnx.helper.make_node("Cast", [node.input[n]], [inputs[n]], to=FP32)
+                kept.input[n] = f"{node.output[0]}_fp32_{n}"
+                cast = onnx.helper.make_node("Cast", [node.input[n]], [kept.input[n]], to=FP32)
                 copy.graph.node.append(cast)
-        copy.graph.node.append(node)
-        del copy.graph.node[-1].input[:]
-        copy.graph.node[-1].input.extend(inputs)
+        copy.graph.node.append(kept)
     return copy
 
 
@@ -145,9 +144,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     copy.CopyFrom(model)
     have = {o.name for o in copy.graph.output}
     copy.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in names
-        if name not in have
+        onnx.helper.make_tensor_value_info(name, FP32, None) for name in names if name not in have
     )
     return copy
 

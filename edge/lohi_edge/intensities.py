@@ -23,8 +23,8 @@ def check(data: Float32) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int(data.size - np.isfinite(data).sum())
         raise BadInput(
-            f"expected finite voxels within float32, got {bad:,} others; mask them, or check the "
-            "scaling"
+            f"expected finite voxels within float32, got {bad:,} NaN or infinite ones; mask them, "
+            "or check the scaling"
         )
     if max(-low, high) > MAX_INTENSITY or 0 < high - low < 1 / MAX_INTENSITY:
         raise BadInput(

@@ -101,9 +101,6 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if not (math.isfinite(slope) and math.isfinite(inter)):
         raise BadInput(f"expected finite scaling, got slope {slope} and intercept {inter}")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = int(values.size - np.isfinite(values).sum())
-        raise BadInput(f"expected finite voxels, got {bad:,} NaN or infinite ones; mask them first")
     data: Float32
     with np.errstate(over="ignore", invalid="ignore"):  # looked for behind it
         if slope == 0 or (slope == 1 and inter == 0):  # NIfTI: slope 0 means no scaling

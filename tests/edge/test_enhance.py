@@ -48,8 +48,8 @@ def test_same_scan_from_file_and_from_memory(scan, identity_bundle):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (np.nan, "finite voxels within float32, got 1 others"),
-        (np.inf, "got 1 others"),
+        (np.nan, "finite voxels within float32, got 1 NaN or infinite"),
+        (np.inf, "got 1 NaN or infinite"),
         (2e30, "at most 1e"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 
 import pytest
@@ -12,8 +11,7 @@ from PIL import Image
 
 from chromium import MISSING
 from chromium import Page as Browser
-from lohi_edge.errors import UsageError
-from lohi_edge.watch import repeats, web
+from lohi_edge.watch import repeats
 from lohi_edge.watch.listing import Found
 from lohi_edge.watch.page import Page
 from watch_parts import deliver
@@ -191,28 +189,6 @@ def test_pages_of_other_names_get_nothing(page, path):
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_more_connections_than_there_is_room_for_are_closed(monkeypatch):
-    """Each takes a file of the daemon's, which ends where it can open no more."""
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", 2)
-    server = web.Server(web.LOOPBACK, 0, "http.page", lambda path: web.NOT_FOUND)
-    place = (web.LOOPBACK, server.port)
-    try:
-        idle = [socket.create_connection(place, 5) for _ in range(2)]
-        with socket.create_connection(place, 5) as third:
-            assert third.recv(1) == b""
-        for one in idle:
-            one.close()
-        deadline = time.monotonic() + 5
-        while True:  # until their threads have noticed
-            with socket.create_connection(place, 5) as fourth:
-                fourth.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                if fourth.recv(12) == b"HTTP/1.1 404":
-                    break
-            assert time.monotonic() < deadline
-    finally:
-        server.stop()
-
-
 def test_a_loop_that_stands_still_is_said(page, monkeypatch):
     monkeypatch.setattr("lohi_edge.watch.page.STUCK_S", -1)
     assert "does not react" in json.loads(get(page, "/scans.json")[2])["state"]
@@ -222,20 +198,6 @@ def test_it_only_reads(page):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert get(page, "/scans.json", method=method)[0] == 501
     assert get(page, "/", method="HEAD")[2] == b""
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [("8080", ("127.0.0.1", 8080)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:9", ("::1", 9))],
-)
-def test_a_port_alone_is_this_machines(text, meant):
-    assert web.address(text) == meant
-
-
-@pytest.mark.parametrize("text", ["", "http://x:1", "host:", "99999", "a:b:1"])
-def test_other_addresses_are_refused(text):
-    with pytest.raises(UsageError, match="HOST:PORT"):
-        web.address(text)
 
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
