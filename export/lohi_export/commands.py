@@ -195,9 +195,10 @@ def bundle(
     Example: lohi-export bundle runs/t1w t1w-edge --version 2026.11 --serial 1
     """
     from lohi_export import bundling, session
-    from lohi_export.bundle_folder import require_room
+    from lohi_export.bundle_folder import refuse_existing, require_room
     from lohi_export.run import open_run
 
+    refuse_existing(out)
     session.set_up_cpu(threads)
     opened = open_run(run)
     require_room(out)  # before minutes of measuring
