@@ -69,6 +69,9 @@ def survey(
     for scan in scans:
         if scan.field is None:
             findings.append(Finding(scan.where, "field", f"left out: {scan.rule}", grave=False))
+        elif _scanned_again(scan):
+            text = "left out: `simulate --scans` made it on a grid of its own, without a 3 T scan"
+            findings.append(Finding(scan.where, "grid", text, grave=False))
         else:
             groups[scan.subject, scan.contrast].append(scan)
     pairs: list[Pair] = []
@@ -115,6 +118,12 @@ def _partners(low: Scan, highs: Iterable[Scan], within_session: bool) -> list[Sc
             free.append(high)
     shared = [len(low.entities.items() & high.entities.items()) for high in free]
     return [high for high, n in zip(free, shared, strict=True) if n == max(shared)]
+
+
+def _scanned_again(scan: Scan) -> bool:
+    """Whether a simulated head was posed for another scan, and scanned again for this one."""
+    simulation = scan.metadata.get("Simulation")
+    return isinstance(simulation, dict) and "Scan" in simulation
 
 
 def _compatible(low: Scan, high: Scan, within_session: bool) -> bool:

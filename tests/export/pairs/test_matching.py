@@ -200,3 +200,15 @@ def test_no_scan_is_lost_and_no_pair_crosses_subjects_or_contrasts(
     text = " ".join(f.text for f in found.findings)
     for scan in found.scans:
         assert scan.path in used | told or scan.path.name in text
+
+
+def test_a_further_scan_of_a_simulated_head_is_left_out(tmp_path: Path) -> None:
+    low, high = "sub-01_ses-64mT_run-01_T1w", "sub-01_ses-3T_run-01_T1w"
+    again = "sub-01_ses-64mT_acq-02_run-01_T1w"
+    touch(tmp_path, low, tesla=0.064, Simulation={"Seed": 0})
+    touch(tmp_path, high, tesla=3.0, Simulation={"Seed": 0})
+    touch(tmp_path, again, tesla=0.064, Simulation={"Seed": 0, "Scan": 2})
+    found = survey(tmp_path)
+    assert paired(found) == {(low, high)}
+    assert kinds(found) == {again: "grid"}
+    assert not found.grave
