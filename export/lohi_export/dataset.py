@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, DiskError
 from lohi_edge.files import atomic_write, read_bytes, sha256
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
@@ -163,6 +163,7 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
 
     Raises:
         BadInput: names the pair and says what is wrong with it.
+        DiskError: `cache` cannot be written.
     """
     digest = "-".join(
         sha256(read_bytes(p, nifti.MAX_FILE_BYTES))[:16] for p in (pair.low, pair.high)
@@ -178,8 +179,11 @@ def load_slices(pair: Pair, contract: SliceContract, cache: Path) -> SlicePair:
         except BadInput as error:
             raise BadInput(f"{pair.low}: {error}") from error
         path = cache / f"{key}-{head[0]}-{head[1]}.npy"
-        with together(cache, UNFINISHED), atomic_write(path) as file:
-            np.save(file, np.stack([encode(source), encode(target)]))
+        try:
+            with together(cache, UNFINISHED), atomic_write(path) as file:
+                np.save(file, np.stack([encode(source), encode(target)]))
+        except DiskError as error:
+            raise DiskError(f"{error}, or keep slices elsewhere: --cache FOLDER") from error
     levels = np.load(path, mmap_mode="r")
     first, last = (int(part) for part in path.stem.split("-")[-2:])
     return SlicePair(pair, levels[0], levels[1], (first, last), digest)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.slices import Placement, SliceContract, intensity_range, place, to_stack
 from lohi_export.alone import together
@@ -133,6 +133,15 @@ def test_a_partner_on_another_grid_is_refused(toy: Path, tmp_path: Path) -> None
     (pair,) = find_pairs(tmp_path, "T1w")
     shutil.copy(pair.low, pair.high)
     with pytest.raises(BadInput, match=r"sub-01.*expected the 3 T scan on the grid .*register"):
+        load_slices(pair, CONTRACT, tmp_path / "cache")
+
+
+def test_slices_that_cannot_be_kept_say_how_to_keep_them_elsewhere(
+    toy: Path, tmp_path: Path
+) -> None:
+    pair = find_pairs(toy, "T1w")[0]
+    (tmp_path / "cache").touch()
+    with pytest.raises(DiskError, match=r"cache: cannot be written: .*--cache FOLDER"):
         load_slices(pair, CONTRACT, tmp_path / "cache")
 
 

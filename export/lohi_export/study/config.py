@@ -23,6 +23,7 @@ RUN = "run"
 FIXED = ("contrast", "model", "seed", "split", "init")  # of TrainConfig; the study decides these
 # What one validation subject stands for, as in 10 training and 2 validation heads.
 REST_PER_VALIDATION = 6
+FOLDERS = ("data", "out", "cache")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class StudyConfig:
         training: options of TrainConfig for every model.
         overrides: options of one model, by its name.
         runs: finished runs to load instead of training, by model.
+        cache: folder of the slices; None is `.slices` of the data set.
     """
 
     data: Path
@@ -57,6 +59,7 @@ class StudyConfig:
     training: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Path] = field(default_factory=dict)
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for ok, problem in (
@@ -92,7 +95,7 @@ class StudyConfig:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, without the machine's folders."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k not in ("data", "out", "runs")}
+        return {k: v for k, v in values.items() if k not in (*FOLDERS, "runs")}
 
 
 def load(path: Path) -> StudyConfig:
@@ -115,9 +118,9 @@ def load(path: Path) -> StudyConfig:
             f"{path}: expected [split] or folds, got both; several folds need no split"
         )
     home = path.parent
-    hints |= {"data": str, "out": str}
+    hints |= dict.fromkeys(FOLDERS, str)
     given = {k: toml.typed(f"{path}: {k}", values[k], hints[k]) for k in plain if k in values}
-    given |= {k: home / given[k] for k in ("data", "out")}
+    given |= {k: home / given[k] for k in FOLDERS if k in given}
     if "split" in values:
         given["split"] = _split(path, values["split"])
     overrides, runs = _models(path, _table(path, "model", values))

@@ -118,7 +118,7 @@ class Study:
 
     @property
     def _cache(self) -> Path:
-        return self.config.data / ".slices"
+        return self.config.cache or self.config.data / ".slices"
 
     def _slices(self, split: Split, part: str, config: TrainConfig) -> list[SlicePair]:
         pairs = self._select(split, part)

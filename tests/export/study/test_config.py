@@ -36,6 +36,12 @@ def test_the_example_is_a_configuration_of_every_model(tmp_path: Path) -> None:
         assert options.items() <= trained.items()
 
 
+def test_slices_can_be_kept_beside_the_configuration(tmp_path: Path) -> None:
+    config = load(write(tmp_path, BASE + 'cache = "slices"'))
+    assert config.cache == tmp_path / "slices"
+    assert config.to_dict() == load(write(tmp_path, BASE)).to_dict()  # it makes no other study
+
+
 def test_the_documentation_shows_the_example() -> None:
     page = Path(__file__).parents[3] / "docs/how-to/study.md"
     indented = "".join(
