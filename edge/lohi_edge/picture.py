@@ -17,6 +17,8 @@ from lohi_edge.volume import Float32, Volume
 
 TILE = 256
 STRIP = 24
+RING = 12  # voxels about a spot, of 8 mm or so, which it must not hide
+Voxel = tuple[int, int, int]
 MARK = "SYNTHETIC - research use only"
 LEFT = ("R", "R", "A")  # what the left edge of axial, coronal and sagittal planes is
 _WIDTH, _MOST = 100, 16  # characters in a line of remarks, and lines
@@ -73,20 +75,37 @@ def marked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(picture)
 
 
-def planes(data: Float32) -> list[NDArray[np.uint8]]:
+def planes(data: Float32, at: Voxel | None = None) -> list[NDArray[np.uint8]]:
     """`cuts` in grey, from the 1st to the 99.5th percentile of the volume."""
     low, high = (float(v) for v in np.percentile(data[::2, ::2, ::2], [1, 99.5]))
     scale = 255 / (high - low) if high > low else 0.0
-    return [np.clip((cut - low) * scale, 0, 255).astype(np.uint8) for cut in cuts(data)]
+    return [np.clip((cut - low) * scale, 0, 255).astype(np.uint8) for cut in cuts(data, at)]
 
 
-def cuts(data: Float32) -> list[Float32]:
-    """Axial, coronal, sagittal mid-planes (rows, columns) of a volume (X, Y, Z) in RAS+ order.
+def cuts(data: Float32, at: Voxel | None = None) -> list[Float32]:
+    """Axial, coronal, sagittal planes (rows, columns) of a volume (X, Y, Z) in RAS+ order.
 
     Superior or anterior is up, the patient's right on the left.
+
+    Args:
+        at: the voxel they go through; None is the middle.
     """
-    x, y, z = (n // 2 for n in data.shape)
+    x, y, z = at or (n // 2 for n in data.shape)
     return [cut.T[::-1] for cut in (data[::-1, :, z], data[::-1, y, :], data[x, ::-1, :])]
+
+
+def ringed(pictures: list[NDArray[np.uint8]], at: Voxel) -> list[NDArray[np.uint8]]:
+    """`planes` through a voxel, each with a ring about it."""
+    marked = []
+    for pixels, (across, up) in zip(pictures, ((0, 1), (0, 2), (1, 2)), strict=True):
+        rows, columns = pixels.shape
+        middle = (columns - 1 - at[across], rows - 1 - at[up])
+        picture = Image.fromarray(pixels)
+        draw = ImageDraw.Draw(picture)
+        for radius, grey in ((RING + 1, 0), (RING, 255)):  # seen on bright and on dark
+            draw.circle(middle, radius, outline=grey)
+        marked.append(np.asarray(picture))
+    return marked
 
 
 def _plain(text: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from lohi_edge import finished
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, is_file
-from lohi_edge.picture import MARK, before_after, marked, planes, png
+from lohi_edge.picture import MARK, before_after
 from lohi_edge.receipt import remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
-from lohi_edge.volume import Volume
+from lohi_edge.report_pictures import pictures, spots
 
 _ADVICE = {
     "pass": "Nothing stands out.",
@@ -23,7 +23,6 @@ _ADVICE = {
     "hold": "Do not use the result.",
     None: "The quality was not assessed.",
 }
-_SIDES = ("patient's right on the left",) * 2 + ("front on the left",)
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
 
@@ -72,7 +71,8 @@ def render(record: dict[str, Any], images: Images) -> str:
         "advice": _ADVICE.get(verdict, _ADVICE[None]),
         "name": _text(record["result"].get("path", "result")),
         "reasons": _reasons(record),
-        "pictures": _pictures(images.fine, images.result)
+        "pictures": spots(record, images)
+        + pictures(images.fine, images.result)
         + _maps(images)
         + "".join(_NO_IMAGE.format(what=_text(note)) for note in images.notes),
         "metrics": _metrics(record),
@@ -82,46 +82,18 @@ def render(record: dict[str, Any], images: Images) -> str:
     return Template(template).substitute(words)
 
 
-def _pictures(scan: Volume | None, result: Volume | None) -> str:
-    if scan is None and result is None:
-        return ""
-    before = planes(scan.data) if scan else None
-    after = [marked(plane) for plane in planes(result.data)] if result else None
-    figures = []
-    for i, (plane, sides) in enumerate(zip(PLANES, _SIDES, strict=True)):
-        if before and after:
-            figures.append(
-                f"<figure><figcaption>{plane}, {sides}: before | after</figcaption>"
-                "<div class='pair' style='--cut:50%'>"
-                f"<img src='{png(before[i])}' alt='{plane} slice of the 64 mT scan'>"
-                f"<img class='after' src='{png(after[i])}' alt='{plane} slice of the synthetic "
-                f"result'></div><label>before | after <input type='range' min='0' max='100' "
-                f"value='50' aria-label='{plane}: share of the picture that shows the scan before "
-                "enhancement, percent'></label></figure>"
-            )
-        else:
-            one = before or after
-            assert one
-            what = "64 mT scan" if before else "synthetic result"
-            figures.append(
-                f"<figure><figcaption>{plane}, {sides}: {what}</figcaption>"
-                f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
-            )
-    return f"<div class='figures'>{''.join(figures)}</div>"
-
-
 def _maps(images: Images) -> str:
     """Rows of three small pictures; not printed."""
     if images.scan is None or images.fine is None or images.result is None:
         return ""
     rows = []
     for one in maps(images.scan, images.fine, images.result, images.uncertainty):
-        pictures = "".join(
+        row = "".join(
             f"<figure><figcaption>{plane}: {one.title}</figcaption>"
             f"<img src='{picture}' alt='{plane} slice: {one.alt}'></figure>"
             for plane, picture in zip(PLANES, one.pictures, strict=True)
         )
-        rows.append(f"<div class='figures small'>{pictures}</div>")
+        rows.append(f"<div class='figures small'>{row}</div>")
     return "".join(rows)
 
 

@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import head_phantom
@@ -57,6 +59,18 @@ def test_bench_reports_every_phase(tmp_path):
     parts = sum(row["p50"] for name, row in report["phases"].items() if name != "total")
     assert parts <= report["phases"]["total"]["p50"]
     assert 0 < report["cold_first_slice_s"] <= report["cold_start_s"]
+
+
+@given(st.tuples(*(st.integers(0, n - 1) for n in (50, 60, 40))))
+def test_a_ring_lies_about_the_voxel_that_the_planes_go_through(at):
+    data = np.zeros((50, 60, 40), np.float32)
+    data[at] = 1
+    empty = [np.zeros_like(cut, dtype=np.uint8) for cut in picture.cuts(data)]
+    for cut, ringed in zip(picture.cuts(data, at), picture.ringed(empty, at), strict=True):
+        (spot,) = np.argwhere(cut == 1)
+        ring = np.argwhere(ringed == 255)
+        assert len(ring)
+        assert np.abs(np.linalg.norm(ring - spot, axis=1) - picture.RING).max() < 1
 
 
 def test_picture_puts_the_patients_right_on_the_left_and_the_crown_on_top(tmp_path):

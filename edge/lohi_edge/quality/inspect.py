@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lohi_edge.quality import fitness, plausibility, verdict
+from lohi_edge.quality.consistency import CELL_MM
 from lohi_edge.quality.verdict import Judged
 from lohi_edge.volume import Float32, Volume
 
@@ -56,6 +59,9 @@ def inspect(
         seen = plausibility.assess(fit.scan, fine.data, result.data, contrast, reference, threads)
         parts["result"] = verdict.judge(seen.measures, limits["result"], seen.words)
         residual = seen.residual
+        for reason in parts["result"].reasons:
+            if reason["name"] in seen.places:
+                reason["at_mm"] = _centre(seen.places[reason["name"]], fine)
     reasons = [reason for judged in parts.values() for reason in judged.reasons]
     reasons.sort(key=lambda reason: reason["level"] != "hold")
     return Inspection(
@@ -64,3 +70,10 @@ def inspect(
         metrics={name: judged.metrics for name, judged in parts.items()},
         residual=residual,
     )
+
+
+def _centre(cell: tuple[int, int, int], fine: Volume) -> list[float]:
+    """The middle (3,) of a cell of CELL_MM, mm in the scan's RAS+ world, to 0.1 mm."""
+    voxel = CELL_MM * np.array(cell) + (CELL_MM - 1) / 2
+    at: list[float] = (fine.affine[:3, :3] @ voxel + fine.affine[:3, 3]).round(1).tolist()
+    return at

@@ -22,15 +22,24 @@ DARK = 0.5  # of the inner head's median
 PIQE_SLICES = 3
 DECILES = np.linspace(5, 95, 10)
 _CHECKER_CELL = 8
+# Metrics of `forward.strongest_spots` in its order, and the words for their places.
+_OF_SPOTS = (("residual_blob", "blob_place"), ("residual_lesion", "lesion_place"))
 
 
 @dataclass(frozen=True, eq=False)
 class Plausibility:
-    """Metrics of a result; `residual` (x, y, z) on 4 mm cells where it could be computed."""
+    """Metrics of a result.
+
+    Attributes:
+        residual: (x, y, z) on cells of 4 mm, where it could be computed.
+        words: for the sentences of advice.
+        places: metric -> the cell (3,) that it is about.
+    """
 
     measures: dict[str, Measure]
     residual: Float32 | None = None
     words: dict[str, str] = field(default_factory=dict)
+    places: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def assess(
@@ -60,12 +69,12 @@ def assess(
         name: take(unit, better, partial(compute, scene))
         for name, (unit, better, compute) in METRICS.items()
     }
-    words = {}
+    words, places = {}, {}
     if measures["residual_blob"].value is not None:
-        names = ("blob_place", "lesion_place")
-        words = {n: scene.place(spot) for n, spot in zip(names, scene.spots, strict=True)}
+        for (metric, word), spot in zip(_OF_SPOTS, scene.spots, strict=True):
+            words[word], places[metric] = scene.place(spot), spot.where
     residual = None if measures["consistency"].failed else scene.compared.residual
-    return Plausibility({"finite": finite, **measures}, residual, words)
+    return Plausibility({"finite": finite, **measures}, residual, words, places)
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from lohi_edge.pipeline import enhance
 from lohi_edge.quality import drift
 from lohi_edge.report_images import find_images
 from lohi_edge.report_maps import maps
+from lohi_edge.report_pictures import places
 from lohi_edge.volume import Volume
 
 
@@ -141,6 +143,23 @@ def test_the_sheet_bears_the_verdict(done):
             heights.append(sheet.height)
         whole["LohiEdge"]["reasons"] = [{"level": "warn", "text": "a spot near the top"}]
     assert heights[1] == heights[0] + STRIP
+
+
+@pytest.mark.parametrize(
+    "at", ["here", [1, 2], [1, 2, "3"], [1, 2, None], [math.nan, 0, 0], [1e300, 0, 0], [900, 0, 0]]
+)
+def test_a_place_that_is_none_in_an_edited_receipt_is_left_out(at):
+    grid = Volume(np.zeros((50, 60, 40), np.float32), np.eye(4))
+    reasons = [{"level": "warn", "text": "", "at_mm": at}, "no reason"]
+    assert places({"reasons": reasons}, grid) == []
+
+
+def test_two_metrics_that_warn_of_one_spot_show_it_once():
+    affine = np.diag([1.0, 1, 1, 1])
+    affine[:3, 3] = -20, -30, 10
+    grid = Volume(np.zeros((50, 60, 40), np.float32), affine)
+    reasons = [{"at_mm": at} for at in ([0, 0, 30], [4, 0, 33], [0, 20, 30])]
+    assert places({"reasons": reasons}, grid) == [(20, 30, 20), (20, 50, 20)]
 
 
 def test_the_report_shows_where_a_lesion_was_invented(done):

@@ -21,11 +21,12 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     rng = np.random.default_rng(0)
     scan = Volume(rng.random((60, 70, 50), dtype=np.float32), np.eye(4))
+    spot = {"name": "residual_blob", "level": "warn", "text": "near there", "at_mm": [20, 30, 40]}
     metric = {"value": 0.3, "unit": "ratio", "better": "low", "status": "warn"}
     metrics = {f"metric_{i}": metric | {"limits": {"warn": [None, 0.2]}} for i in range(34)}
     record = {
         "verdict": "warn",
-        "reasons": [{"name": "noise", "level": "warn", "text": "the scan is noisy"}],
+        "reasons": [{"name": "noise", "level": "warn", "text": "the scan is noisy"}, spot],
         "result": {"path": "scan_desc-synthetic.nii.gz"},
         "source": {"path": "scan.nii.gz", "sha256": "0" * 64},
         "metrics": {"scan": metrics, "result": dict(list(metrics.items())[:12])},
@@ -70,7 +71,7 @@ def test_every_picture_slider_and_gauge_has_a_name(page):
 
 def test_paper_says_which_half_was_acquired_and_which_side_is_which(page):
     page.call("Emulation.setEmulatedMedia", media="print")
-    told = page.run("document.querySelector('.pair').closest('figure').innerText")
+    told = page.run("document.querySelector('.spots + .figures figure').innerText")
     page.call("Emulation.setEmulatedMedia", media="")
     assert told.split("\n")[0] == "axial, patient's right on the left: before | after"
 
@@ -81,6 +82,12 @@ def test_a_phone_shows_one_picture_a_line(page):
     width = page.run("document.querySelector('.pair').getBoundingClientRect().width")
     page.call("Emulation.clearDeviceMetricsOverride")
     assert width > 300
+
+
+def test_the_spot_that_the_check_warns_of_comes_first_and_has_dividers_of_its_own(page):
+    first = page.run("document.querySelector('.pair').closest('figure').innerText")
+    assert first.startswith("axial through the spot")
+    assert page.run("document.querySelectorAll('.spots input[type=range]').length") == 3
 
 
 def test_it_prints_to_one_a4_page(page):

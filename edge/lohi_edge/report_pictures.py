@@ -1,0 +1,84 @@
+"""The pictures of a report: before and after, in the middle and where the check found a spot."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lohi_edge.picture import Voxel, marked, planes, png, ringed
+from lohi_edge.report_images import Images
+from lohi_edge.report_maps import PLANES
+from lohi_edge.volume import Volume
+
+APART_MM = 12.0  # nearer ones are one spot
+MAX_MM = 1e4  # from a scanner's centre
+_SIDES = ("patient's right on the left",) * 2 + ("front on the left",)
+
+
+def pictures(scan: Volume | None, result: Volume | None, at: Voxel | None = None) -> str:
+    """Three planes before and after, through the middle or through a voxel, with a ring there."""
+    if scan is None and result is None:
+        return ""
+    before = _planes(scan, at) if scan else None
+    after = [marked(plane) for plane in _planes(result, at)] if result else None
+    figures = []
+    for i, (name, sides) in enumerate(zip(PLANES, _SIDES, strict=True)):
+        plane = f"{name} through the spot" if at else name
+        if before and after:
+            figures.append(
+                f"<figure><figcaption>{plane}, {sides}: before | after</figcaption>"
+                "<div class='pair' style='--cut:50%'>"
+                f"<img src='{png(before[i])}' alt='{plane} slice of the 64 mT scan'>"
+                f"<img class='after' src='{png(after[i])}' alt='{plane} slice of the synthetic "
+                f"result'></div><label>before | after <input type='range' min='0' max='100' "
+                f"value='50' aria-label='{plane}: share of the picture that shows the scan before "
+                "enhancement, percent'></label></figure>"
+            )
+        else:
+            one = before or after
+            assert one
+            what = "64 mT scan" if before else "synthetic result"
+            figures.append(
+                f"<figure><figcaption>{plane}, {sides}: {what}</figcaption>"
+                f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
+            )
+    return f"<div class='figures'>{''.join(figures)}</div>"
+
+
+def _planes(volume: Volume, at: Voxel | None) -> list[NDArray[np.uint8]]:
+    cut = planes(volume.data, at)
+    return ringed(cut, at) if at else cut
+
+
+def spots(record: dict[str, Any], images: Images) -> str:
+    """Before and after where the reasons say that one spot is to be compared."""
+    grid = images.fine or images.result
+    if grid is None:
+        return ""
+    parts = [
+        f"<h3>Compare here: the spot in the ring</h3>{pictures(images.fine, images.result, at)}"
+        for at in places(record, grid)
+    ]
+    return f"<div class='spots'>{''.join(parts)}</div>" if parts else ""
+
+
+def places(record: dict[str, Any], grid: Volume) -> list[Voxel]:
+    """Voxels of `grid` that the reasons of a receipt are about; of several within APART_MM one.
+
+    A receipt may have been edited: what is no place inside the grid is left out.
+    """
+    found: list[Voxel] = []
+    for reason in record.get("reasons", []):
+        at = reason.get("at_mm") if isinstance(reason, dict) else None
+        if not isinstance(at, list) or len(at) != 3:
+            continue
+        if not all(type(mm) in (int, float) and abs(mm) < MAX_MM for mm in at):
+            continue
+        x, y, z = np.rint(np.linalg.inv(grid.affine) @ [*at, 1])[:3].astype(int).tolist()
+        inside = all(0 <= i < n for i, n in zip((x, y, z), grid.shape, strict=True))
+        if inside and all(math.dist((x, y, z), other) > APART_MM for other in found):
+            found.append((x, y, z))
+    return found
