@@ -83,7 +83,10 @@ def train(
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(help="Begin with the weights of this run or safetensors file (fine-tuning)."),
+        typer.Option(
+            help="Begin with the weights of this run, safetensors file or bundle; t1w-edge and its "
+            "like name the bundles that ship."
+        ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Slice cache [default: DATA/.slices].")] = None,
     device: DeviceOption = "auto",

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from lohi_edge.bundle import all_shipped
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.volume import Float32
@@ -131,8 +132,8 @@ def start_run(
     Args:
         scans: that a new run is going to learn from; see `settle_scans` for one that goes on.
         init: a run folder or safetensors file whose averaged weights the generator begins with, or
-            a bundle or ONNX file (`unfold`). They are copied: a begun run goes on whatever becomes
-            of that file.
+            a bundle (one that ships by its name) or ONNX file (`unfold`). They are copied: a begun
+            run goes on whatever becomes of that file.
 
     Raises:
         UsageError: the folder holds a run of another configuration or data set.
@@ -170,6 +171,10 @@ def start_run(
 
 
 def _weights_in(init: Path) -> Path:
+    """The file or bundle to begin with; a bundle that ships goes by its name alone."""
+    for path in all_shipped():
+        if path.name == str(init) and not init.exists():
+            return path
     return init / WEIGHTS if init.is_dir() and not is_exported(init) else init
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lohi_edge import bundle
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export import session, train
 from lohi_export.bundling import write_bundle
@@ -43,15 +44,26 @@ def test_a_run_begins_with_the_weights_of_another_and_says_so(
         session.prepare(toy, tmp_path / "run", toy_options, 4, None, None, None)
 
 
+def test_a_bundle_that_ships_goes_by_its_name(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    session.set_up_cpu(1)
+    window = {"height": 192, "width_px": 240}
+    options = toy_options | window | {"width": 16, "depth": 3, "channels": 5}
+    run = session.prepare(toy, tmp_path, options, 4, None, None, None, Path("t1w-edge"))
+    shipped = (bundle.shipped("T1w") / "fp32.onnx").read_bytes()
+    assert run.config.init == hashlib.sha256(shipped).hexdigest()
+
+
 def test_a_run_begins_with_a_shipped_bundle_and_trains_on(
     toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:
-    bundle, loose = tmp_path / "bundle", tmp_path / "loose.onnx"
-    write_bundle(open_run(trained), bundle, {}, None, "1", 1)
-    loose.write_bytes((bundle / "fp32.onnx").read_bytes())
+    made, loose = tmp_path / "bundle", tmp_path / "loose.onnx"
+    write_bundle(open_run(trained), made, {}, None, "1", 1)
+    loose.write_bytes((made / "fp32.onnx").read_bytes())
     digest = hashlib.sha256(loose.read_bytes()).hexdigest()
     session.set_up_cpu(1)
-    for source in (bundle, loose):
+    for source in (made, loose):
         out = tmp_path / f"run-{source.name}"
         run = session.prepare(toy, out, toy_options, 4, None, None, None, source)
         assert run.config.init == digest
