@@ -27,14 +27,18 @@ def simulate(
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same voxels.")] = 0,
     contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
+    made_of: Annotated[
+        str, typer.Option("--of", help="Contrast of the volumes [default: --contrast]; or T1w.")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes; 1 GB of memory each.")] = 1,
     preview: Annotated[Path | None, typer.Option(help="PNG of the first pair.")] = None,
 ) -> None:
     """Simulate pairs of 64 mT and 3 T head scans as a BIDS-like data set.
 
     From label maps both scans are simulated; from real high-field volumes of the wanted contrast
-    (the subject is named after the file) the 64 mT scan alone. Pairs already there and complete
-    are kept, so a stopped run continues where it was. With --scans, a head that was posed once is
+    (the subject is named after the file) the 64 mT scan alone. Of T1w volumes T2w and FLAIR pairs
+    can be made too (--of T1w), with their sulci and texture. Pairs already there and complete are
+    kept, so a stopped run continues where it was. With --scans, a head that was posed once is
     scanned several times (acq-02 and so on), which costs a third of another draw. With --ill,
     more pairs (run-101 and so on) show infarcts, tumours, bleedings and wide ventricles at random:
     a generator that saw healthy heads alone takes lesions away.
@@ -42,6 +46,8 @@ def simulate(
     Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
 
     Example: lohi-export simulate --from volumes --volumes t1w --contrast T1w --out pairs
+
+    Example: lohi-export simulate --from volumes --volumes t1w --of T1w --contrast T2w --out pairs
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -55,8 +61,10 @@ def simulate(
     written = 0
     if source == "volumes" and (scans > 1 or ill):
         raise UsageError("expected --scans and --ill with --labels only; use --draws for volumes")
+    if source == "labels" and made_of:
+        raise UsageError("expected --of with --from volumes only; label maps make every contrast")
     if source == "volumes" and volumes is not None and labels is None:
-        work = plan_volumes(volumes, out, draws, seed, contrast)
+        work = plan_volumes(volumes, out, draws, seed, contrast, made_of)
     elif source == "labels" and labels is not None and volumes is None:
         numbers = parse_heads(heads)
         work = plan(labels, out, numbers, draws, seed, contrast, scans, ill)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -145,14 +146,19 @@ def simulate_job(job: Job) -> Pair:
         rng = np.random.default_rng([*seed, zlib.crc32(b"ill")])
         ill = pathology.draw(labels, rng) if job.ill else None
         return simulate_pair(labels, affine, seed, ranges, job.contrast, pathology=ill)
-    try:
-        real = nifti.read(job.source)
-        refuse_synthetic(real)
-        source = volumes.prepare(real)
-    except BadInput as error:
-        raise BadInput(f"{job.source.name}: {error}") from error
+    source = _prepared(job.source, bool(job.made_of))
     seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)
     return volumes.simulate_from_volume(source, seed, ranges, job.contrast)
+
+
+@lru_cache(maxsize=1)  # the draws of a volume follow one another
+def _prepared(path: Path, change: bool) -> volumes.HighField:
+    try:
+        real = nifti.read(path)
+        refuse_synthetic(real)
+        return volumes.prepare(real, change)
+    except BadInput as error:
+        raise BadInput(f"{path.name}: {error}") from error
 
 
 def _identity(job: Job, digest: str) -> dict[str, Any]:
@@ -166,6 +172,7 @@ def _identity(job: Job, digest: str) -> dict[str, Any]:
         "Contrast": job.contrast,
         kind: job.source.name,
         f"{kind}SHA256": digest,
+        **({"MadeOf": job.made_of} if job.made_of else {}),
     }
 
 

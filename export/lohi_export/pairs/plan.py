@@ -23,6 +23,7 @@ class Job:
         subject: BIDS label of what is in it: the head's number, or a word.
         draw: counts from 0 and becomes run-(draw + 1).
         scans: at 64 mT of the same head; the others are acq-02 and so on, for a label map only.
+        made_of: contrast of a volume, where `contrast` is to be made of another.
     """
 
     source: Path
@@ -32,6 +33,7 @@ class Job:
     seed: int
     contrast: str
     scans: int = 1
+    made_of: str = ""
 
     @property
     def ill(self) -> bool:
@@ -91,13 +93,23 @@ def plan(
     return jobs
 
 
-def plan_volumes(volumes: Path, out: Path, draws: int, seed: int, contrast: str) -> list[Job]:
+def plan_volumes(
+    volumes: Path, out: Path, draws: int, seed: int, contrast: str, made_of: str = ""
+) -> list[Job]:
     """One job for every draw of a real high-field NIfTI file, or of every one in a folder.
 
+    Args:
+        made_of: contrast of the volumes, which is `contrast` or T1w; "" is the former.
+
     Raises:
-        UsageError: no such file, or two of one subject.
+        UsageError: no such file, two of one subject, or volumes that cannot show this contrast.
     """
     ranges_for(contrast)
+    if made_of not in ("", contrast, "T1w"):
+        raise UsageError(
+            f"expected volumes of {contrast} or T1w to make {contrast} pairs of, got {made_of}"
+        )
+    made_of = "" if made_of == contrast else made_of
     files = sorted(volumes.glob("*.nii*")) if volumes.is_dir() else [volumes]
     if not files or not files[0].is_file():
         raise UsageError(f"expected NIfTI files (.nii, .nii.gz) in {volumes}, got none")
@@ -106,7 +118,7 @@ def plan_volumes(volumes: Path, out: Path, draws: int, seed: int, contrast: str)
     if twice:
         raise UsageError(f"expected one volume a subject, got several of {', '.join(twice)}")
     return [
-        Job(file, out, name, draw, seed, contrast)
+        Job(file, out, name, draw, seed, contrast, made_of=made_of)
         for file, name in subjects.items()
         for draw in range(draws)
     ]

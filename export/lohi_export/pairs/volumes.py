@@ -17,7 +17,8 @@ from scipy import ndimage as ndi
 from lohi_edge.errors import BadInput
 from lohi_edge.head import Head, find_head
 from lohi_edge.volume import Volume, isotropic_grid
-from lohi_export.pairs import acquisition, anatomy, placing
+from lohi_export.pairs import acquisition, anatomy, placing, recontrast
+from lohi_export.pairs.anatomy import Labels, Signals
 from lohi_export.pairs.fields import Float32, Shape
 from lohi_export.pairs.ranges import Ranges
 from lohi_export.pairs.simulate import FIELD_OF_VIEW, WHITE, Pair, distort, low_grid
@@ -39,14 +40,19 @@ class HighField:
     Attributes:
         signal: float32 (X, Y, Z) at 1 mm, RAS+, white matter at 1.
         brain: bool (X, Y, Z).
+        regions: int16 (X, Y, Z), see `recontrast`; None where the contrast is to stay.
     """
 
     signal: Float32
     brain: NDArray[np.bool_]
+    regions: Labels | None = None
 
 
-def prepare(volume: Volume) -> HighField:
+def prepare(volume: Volume, change: bool = False) -> HighField:
     """Resample to 1 mm, find the brain, scale white matter to 1.
+
+    Args:
+        change: another contrast is to be made of it, so its regions are found too.
 
     Raises:
         BadInput: thick slices, no head, or a head without scalp and skull.
@@ -74,7 +80,7 @@ def prepare(volume: Volume) -> HighField:
             f"expected a brain of {BRAIN_ML[0]}-{BRAIN_ML[1]} ml, found {millilitres:.0f} ml; "
             "check contrast and field of view"
         )
-    return HighField(signal, brain)
+    return HighField(signal, brain, recontrast.regions_of(volume) if change else None)
 
 
 def white_level(data: Float32, head: Head) -> float:
@@ -121,19 +127,32 @@ def simulate_from_volume(
     """A pair whose 3 T volume is the source itself, posed anew; see `simulate_pair`.
 
     The 3 T volume keeps the source's blur and noise; its brightest saturate as simulated ones do.
+    Of a T1w source whose regions are known it is the wanted contrast, made of the source.
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     params = ranges.draw(streams[0])
     shape, low_affine = low_grid(params, streams[1], field_of_view)
     high_shape, high_affine = isotropic_grid(shape, low_affine)
-    source = brighten_fat(source, params["high_top"])
-    low_signal = map_contrast(source, params, contrast, streams[2])
-    posed = np.where(source.brain, np.int16(anatomy.WHITE[0]), np.int16(0))
+    signals, brain = _signals(source, params, contrast, streams[2])
+    posed = np.where(brain, np.int16(anatomy.WHITE[0]), np.int16(0))
     at = placing.coordinates(posed, high_shape, params, streams[2])
-    high = np.minimum(placing.sample(source.signal, at), np.float32(params["high_top"]))
-    distorted = distort(low_signal, at, params, streams[4])
+    high = np.minimum(placing.sample(signals.high, at), np.float32(params["high_top"]))
+    distorted = distort(signals.low, at, params, streams[4])
     low = acquisition.acquire_low(distorted, shape, params, streams[4])
     return Pair(Volume(low * WHITE, low_affine), Volume(high * WHITE, high_affine), None, params)
+
+
+def _signals(
+    source: HighField, params: dict[str, float], contrast: str, rng: np.random.Generator
+) -> tuple[Signals, NDArray[np.bool_]]:
+    """Signals at both fields on the source's grid, and where the brain is."""
+    if source.regions is None:
+        source = brighten_fat(source, params["high_top"])
+        low = map_contrast(source, params, contrast, rng)
+        return Signals(low, source.signal), source.brain
+    bright = brighten_fat(source, recontrast.OUTSIDE[-1]).signal
+    made = recontrast.signals(bright, source.regions, params, contrast, rng)
+    return made, recontrast.skull(source.regions)
 
 
 def brighten_fat(source: HighField, top: float) -> HighField:
