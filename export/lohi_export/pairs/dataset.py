@@ -172,7 +172,7 @@ def _identity(job: Job, digest: str) -> dict[str, Any]:
         "Contrast": job.contrast,
         kind: job.source.name,
         f"{kind}SHA256": digest,
-        **({"MadeOf": job.made_of} if job.made_of else {}),
+        "MadeOf": job.made_of or None,
     }
 
 

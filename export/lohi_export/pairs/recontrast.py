@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from lohi_edge.errors import BadInput
 from lohi_edge.quality.morphometry import Segmenter
 from lohi_edge.quality.regions import CSF, REGIONS
 from lohi_edge.volume import Volume
@@ -56,13 +57,14 @@ def signals(
         source: (X, Y, Z), T1w, white matter at 1 and fat at about OUTSIDE's.
         regions: (X, Y, Z), of `regions_of`.
         params: drawn from the ranges of `contrast`.
+
+    Raises:
+        BadInput: the head is not T1w.
     """
     level, _ = anatomy.tables(params, contrast, rng)
     inside = skull(regions)
     share = ndi.gaussian_filter(inside.astype(np.float32), SMOOTH)
-    bright = _T1w(
-        _middle(source, regions, FLUID, deep=True), _middle(source, regions, CORTEX, deep=False)
-    )
+    bright = brightness(source, regions)
     low, high = (_mapped(source, regions, share, bright, row) for row in level)
     return Signals(low, np.maximum(high, 0))
 
@@ -74,8 +76,24 @@ def skull(regions: Labels) -> NDArray[np.bool_]:
     return filled
 
 
+def brightness(source: Float32, regions: Labels) -> T1w:
+    """How bright fluid and cortex are in a scan whose white matter is 1.
+
+    Raises:
+        BadInput: not darker from white matter over cortex to fluid, as in T1w.
+    """
+    fluid = _middle(source, regions, FLUID, deep=True)
+    cortex = _middle(source, regions, CORTEX, deep=False)
+    if not 0 < fluid < cortex < 1:
+        raise BadInput(
+            "expected a T1w scan, cortex darker than white matter and ventricles darker still, "
+            f"got {cortex:.2f} and {fluid:.2f} of white matter; check which contrast it is"
+        )
+    return T1w(fluid, cortex)
+
+
 @dataclasses.dataclass(frozen=True)
-class _T1w:
+class T1w:
     """Brightness of fluid and cortex in a T1w scan, relative to white matter."""
 
     fluid: float
@@ -92,7 +110,7 @@ class _T1w:
 
 
 def _mapped(
-    source: Float32, regions: Labels, share: Float32, bright: _T1w, level: Float32
+    source: Float32, regions: Labels, share: Float32, bright: T1w, level: Float32
 ) -> Float32:
     """Signal (X, Y, Z) at one field, of which `level` (labels,) holds the tissues'."""
     curve = bright.curve(level)

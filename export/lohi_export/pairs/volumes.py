@@ -55,7 +55,8 @@ def prepare(volume: Volume, change: bool = False) -> HighField:
         change: another contrast is to be made of it, so its regions are found too.
 
     Raises:
-        BadInput: thick slices, no head, or a head without scalp and skull.
+        BadInput: thick slices, no head, a head without scalp and skull, or a contrast to be changed
+            that is not T1w.
     """
     if volume.zooms.max() > MAX_ZOOM_MM:
         raise BadInput(
@@ -80,7 +81,11 @@ def prepare(volume: Volume, change: bool = False) -> HighField:
             f"expected a brain of {BRAIN_ML[0]}-{BRAIN_ML[1]} ml, found {millilitres:.0f} ml; "
             "check contrast and field of view"
         )
-    return HighField(signal, brain, recontrast.regions_of(volume) if change else None)
+    if not change:
+        return HighField(signal, brain)
+    regions = recontrast.regions_of(volume)
+    recontrast.brightness(signal, regions)  # refuses what is not T1w
+    return HighField(signal, brain, regions)
 
 
 def white_level(data: Float32, head: Head) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import pytest
 from scipy import ndimage as ndi
 
 from lohi_edge import nifti
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_export.pairs import anatomy, dataset, plan, recontrast, volumes
 from lohi_export.pairs.ranges import ranges_for
 
@@ -65,6 +66,12 @@ def test_a_voxel_of_two_tissues_lies_between_them(head):
     assert np.median(made.high[44:47, 29:31, 29:31]) == pytest.approx(half, rel=0.02)
 
 
+def test_a_scan_of_another_contrast_is_refused(head):
+    source, regions = head
+    with pytest.raises(BadInput, match=r"expected a T1w scan, .* got 1.33 and 1.74 of white"):
+        recontrast.brightness(2 - source, regions)
+
+
 def test_only_t1w_volumes_make_other_contrasts(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     with pytest.raises(UsageError, match=r"expected volumes of FLAIR or T1w .* got T2w"):
@@ -86,4 +93,5 @@ def test_a_real_t1w_head_becomes_a_t2w_pair(tmp_path):
     stated = json.loads(job.sidecar("3T").read_text())["Simulation"]
     assert stated["MadeOf"] == "T1w"
     assert not dataset.write_pair(job)
+    assert dataset.write_pair(replace(job, made_of=""))  # another pair of the same volume
     assert volumes.prepare(nifti.read(REAL)).regions is None
