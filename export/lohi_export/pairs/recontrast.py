@@ -80,8 +80,11 @@ def brightness(source: Float32, regions: Labels) -> T1w:
     """How bright fluid and cortex are in a scan whose white matter is 1.
 
     Raises:
-        BadInput: not darker from white matter over cortex to fluid, as in T1w.
+        BadInput: no cortex or ventricles, or not darker from white matter over cortex to fluid, as
+            in T1w.
     """
+    if not (np.isin(regions, CORTEX).any() and np.isin(regions, FLUID).any()):
+        raise BadInput("expected a head with cortex and ventricles, found none of one or both")
     fluid = _middle(source, regions, FLUID, deep=True)
     cortex = _middle(source, regions, CORTEX, deep=False)
     if not 0 < fluid < cortex < 1:

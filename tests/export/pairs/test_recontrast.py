@@ -70,6 +70,8 @@ def test_a_scan_of_another_contrast_is_refused(head):
     source, regions = head
     with pytest.raises(BadInput, match=r"expected a T1w scan, .* got 1.33 and 1.74 of white"):
         recontrast.brightness(2 - source, regions)
+    with pytest.raises(BadInput, match="expected a head with cortex and ventricles"):
+        recontrast.brightness(source, np.where(regions == VENTRICLE, WHITE, regions))
 
 
 def test_only_t1w_volumes_make_other_contrasts(tmp_path):
