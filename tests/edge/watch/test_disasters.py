@@ -158,13 +158,14 @@ def test_a_clock_that_jumps_years_loses_and_repeats_nothing(box):
     folder = box.state.parent / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(_JUMP)
-    days = folder / "days"
+    days, fresh = folder / "days", folder / "fresh"
     paths = f"{folder}{os.pathsep}{box.environment()['PYTHONPATH']}"
     environment = {"PYTHONPATH": paths, "JUMP": str(days)}
     box.settings["disk"] = {"keep_days": 30}
     jumps = (0, 365, -365, 365)
     for number, day in enumerate(jumps):
-        days.write_text(str(day))
+        fresh.write_text(str(day))
+        fresh.replace(days)  # the daemon reads it all the time, never half
         if number == 3:  # this time while it is stopped
             assert box.stop() == 0
         if box.process is None:
