@@ -25,6 +25,7 @@ from lohi_edge.volume import Volume
 from lohi_export import pathologies
 from lohi_export.cli import app
 from lohi_export.morphometry import patches, train, voxels
+from lohi_export.pairs import recontrast
 from lohi_export.pairs.files import nifti_bytes
 from lohi_export.pairs.pathology import PATHOLOGIES
 from lohi_export.pairs.ranges import ranges_for
@@ -74,13 +75,14 @@ def head() -> np.ndarray:
     return labels
 
 
-SEGMENT, WHOLE = Segmenter.segment, (224, 224, 160)  # the shape of the whole head among them
+class Whole(Segmenter):
+    """The real one, for the whole head that is made T2w."""
+
+    segment = Segmenter.segment
 
 
 def halves(self: Segmenter, volume: Volume) -> Segmentation:
     """In the place of `Segmenter.segment`, for which a slab is no head: all that is bright."""
-    if volume.shape == WHOLE:
-        return SEGMENT(self, volume)
     fine = volume.isotropic()
     labels = np.where(fine.data > np.median(fine.data), 2, 0).astype(np.uint8)
     labels[: len(labels) // 2][labels[: len(labels) // 2] > 0] = 41
@@ -195,6 +197,7 @@ def station(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(Segmenter, "segment", halves)
+    monkeypatch.setattr(recontrast, "Segmenter", Whole)
     smallest = {name: (make, sizes[:1]) for name, (make, sizes) in PATHOLOGIES.items()}
     monkeypatch.setattr(pathologies, "PATHOLOGIES", smallest)
     monkeypatch.setattr(pathologies, "PICTURED", 0)
