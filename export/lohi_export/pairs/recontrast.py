@@ -47,6 +47,7 @@ def regions_of(volume: Volume) -> Labels:
 def signals(
     source: Float32,
     regions: Labels,
+    inside: NDArray[np.bool_],
     params: dict[str, float],
     contrast: str,
     rng: np.random.Generator,
@@ -56,16 +57,21 @@ def signals(
     Args:
         source: (X, Y, Z), T1w, white matter at 1 and fat at about OUTSIDE's.
         regions: (X, Y, Z), of `regions_of`.
+        inside: (X, Y, Z), of `skull`.
         params: drawn from the ranges of `contrast`.
 
     Raises:
         BadInput: the head is not T1w.
     """
     level, _ = anatomy.tables(params, contrast, rng)
-    inside = skull(regions)
     share = ndi.gaussian_filter(inside.astype(np.float32), SMOOTH)
     bright = brightness(source, regions)
-    low, high = (_mapped(source, regions, share, bright, row) for row in level)
+    middles = {
+        region: _middle(source, regions, (region,), deep=True)
+        for region in REGIONS
+        if region not in ON_THE_CURVE and np.count_nonzero(regions == region) >= SMALLEST
+    }
+    low, high = (_mapped(source, regions, share, bright, middles, row) for row in level)
     return Signals(low, np.maximum(high, 0))
 
 
@@ -113,15 +119,18 @@ class T1w:
 
 
 def _mapped(
-    source: Float32, regions: Labels, share: Float32, bright: T1w, level: Float32
+    source: Float32,
+    regions: Labels,
+    share: Float32,
+    bright: T1w,
+    middles: dict[int, float],
+    level: Float32,
 ) -> Float32:
     """Signal (X, Y, Z) at one field, of which `level` (labels,) holds the tissues'."""
     curve = bright.curve(level)
     inside = np.interp(source, *curve).astype(np.float32)
-    for region in REGIONS:
-        if region in ON_THE_CURVE or np.count_nonzero(regions == region) < SMALLEST:
-            continue
-        off = level[region] - np.interp(_middle(source, regions, (region,), deep=True), *curve)
+    for region, middle in middles.items():
+        off = level[region] - np.interp(middle, *curve)
         mask = (regions == region).astype(np.float32)
         inside += np.float32(off) * ndi.gaussian_filter(mask, SMOOTH)
     outside = np.interp(source, (0, *OUTSIDE), (0, *(level[k] for k in (BONE, MUSCLE, FAT))))

@@ -156,8 +156,9 @@ def _signals(
         low = map_contrast(source, params, contrast, rng)
         return Signals(low, source.signal), source.brain
     bright = brighten_fat(source, recontrast.OUTSIDE[-1]).signal
-    made = recontrast.signals(bright, source.regions, params, contrast, rng)
-    return made, recontrast.skull(source.regions)
+    inside = recontrast.skull(source.regions)
+    made = recontrast.signals(bright, source.regions, inside, params, contrast, rng)
+    return made, inside
 
 
 def brighten_fat(source: HighField, top: float) -> HighField:

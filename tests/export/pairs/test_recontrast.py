@@ -38,11 +38,16 @@ def head() -> tuple[np.ndarray, np.ndarray]:
     return source, regions
 
 
+def changed(source, regions, params, contrast):
+    inside, rng = recontrast.skull(regions), np.random.default_rng(2)
+    return recontrast.signals(source, regions, inside, params, contrast, rng)
+
+
 @pytest.mark.parametrize("contrast", ["T2w", "FLAIR"])
 def test_each_tissue_is_as_bright_as_in_a_head_of_labels(head, contrast):
     source, regions = head
     params = ranges_for(contrast).draw(np.random.default_rng(1))
-    made = recontrast.signals(source, regions, params, contrast, np.random.default_rng(2))
+    made = changed(source, regions, params, contrast)
     level, _ = anatomy.tables(params, contrast, np.random.default_rng(2))
     low, high = level[0], np.maximum(level[1], 0)  # signed before it is acquired
     for row, signal in ((low, made.low), (high, made.high)):
@@ -60,7 +65,7 @@ def test_a_voxel_of_two_tissues_lies_between_them(head):
     source[44:47, 29:31, 29:31] = (T1W[VENTRICLE] + T1W[CORTEX]) / 2
     regions[43:48, 28:32, 28:32] = CORTEX
     params = ranges_for("T2w").draw(np.random.default_rng(1))
-    made = recontrast.signals(source, regions, params, "T2w", np.random.default_rng(2))
+    made = changed(source, regions, params, "T2w")
     level, _ = anatomy.tables(params, "T2w", np.random.default_rng(2))
     half = (level[1][VENTRICLE] + level[1][CORTEX]) / 2
     assert np.median(made.high[44:47, 29:31, 29:31]) == pytest.approx(half, rel=0.02)
