@@ -20,7 +20,7 @@ def simulate(
     heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-10",
     draws: Annotated[int, typer.Option(min=1, max=100, help="Pairs per head.")] = 4,
     ill: Annotated[
-        int, typer.Option(min=0, max=100, help="More pairs per head, with lesions; labels only.")
+        int, typer.Option(min=0, max=100, help="More pairs per head, with lesions.")
     ] = 0,
     scans: Annotated[
         int, typer.Option(min=1, help="64 mT scans of each head, settings drawn anew; labels only.")
@@ -59,12 +59,12 @@ def simulate(
 
     console = Console(stderr=True)
     written = 0
-    if source == "volumes" and (scans > 1 or ill):
-        raise UsageError("expected --scans and --ill with --labels only; use --draws for volumes")
+    if source == "volumes" and scans > 1:
+        raise UsageError("expected --scans with --labels only; use --draws for volumes")
     if source == "labels" and made_of:
         raise UsageError("expected --of with --from volumes only; label maps make every contrast")
     if source == "volumes" and volumes is not None and labels is None:
-        work = plan_volumes(volumes, out, draws, seed, contrast, made_of)
+        work = plan_volumes(volumes, out, draws, seed, contrast, made_of, ill)
     elif source == "labels" and labels is not None and volumes is None:
         numbers = parse_heads(heads)
         work = plan(labels, out, numbers, draws, seed, contrast, scans, ill)

@@ -20,6 +20,7 @@ from lohi_edge.errors import BadInput
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.pairs import pathology, volumes
+from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.files import (
     as_json,
     label_nifti_bytes,
@@ -143,20 +144,32 @@ def simulate_job(job: Job) -> Pair:
     if job.from_labels:
         labels, affine = read_labels(job.source)
         seed = (job.seed, int(job.subject), job.draw)
-        rng = np.random.default_rng([*seed, zlib.crc32(b"ill")])
-        ill = pathology.draw(labels, rng) if job.ill else None
+        ill = _illness(job, labels, seed)
         return simulate_pair(labels, affine, seed, ranges, job.contrast, pathology=ill)
-    source = _prepared(job.source, bool(job.made_of))
+    change = bool(job.made_of)
+    source = _prepared(job.source, change or job.ill)
     seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)
-    return volumes.simulate_from_volume(source, seed, ranges, job.contrast)
+    try:
+        ill = None if source.regions is None else _illness(job, source.regions, seed)
+        return volumes.simulate_from_volume(
+            source, seed, ranges, job.contrast, change=change, pathology=ill
+        )
+    except BadInput as error:
+        raise BadInput(f"{job.source.name}: {error}") from error
+
+
+def _illness(job: Job, labels: Labels, seed: tuple[int, ...]) -> pathology.Pathology | None:
+    """Lesions for an ill head, which its own random numbers place: None for a healthy one."""
+    rng = np.random.default_rng([*seed, zlib.crc32(b"ill")])
+    return pathology.draw(labels, rng) if job.ill else None
 
 
 @lru_cache(maxsize=1)  # the draws of a volume follow one another
-def _prepared(path: Path, change: bool) -> volumes.HighField:
+def _prepared(path: Path, regions: bool) -> volumes.HighField:
     try:
         real = nifti.read(path)
         refuse_synthetic(real)
-        return volumes.prepare(real, change)
+        return volumes.prepare(real, regions)
     except BadInput as error:
         raise BadInput(f"{path.name}: {error}") from error
 

@@ -94,9 +94,17 @@ def plan(
 
 
 def plan_volumes(
-    volumes: Path, out: Path, draws: int, seed: int, contrast: str, made_of: str = ""
+    volumes: Path,
+    out: Path,
+    draws: int,
+    seed: int,
+    contrast: str,
+    made_of: str = "",
+    ill: int = 0,
 ) -> list[Job]:
     """One job for every draw of a real high-field NIfTI file, or of every one in a folder.
+
+    `ill` more of each have lesions in them.
 
     Args:
         made_of: contrast of the volumes, which is `contrast` or T1w; "" is the former.
@@ -120,7 +128,7 @@ def plan_volumes(
     return [
         Job(file, out, name, draw, seed, contrast, made_of=made_of)
         for file, name in subjects.items()
-        for draw in range(draws)
+        for draw in (*range(draws), *range(ILL, ILL + ill))
     ]
 
 

@@ -20,9 +20,10 @@ from lohi_edge.volume import Volume, isotropic_grid
 from lohi_export.pairs import acquisition, anatomy, placing, recontrast
 from lohi_export.pairs.anatomy import Labels, Signals
 from lohi_export.pairs.fields import Float32, Shape
+from lohi_export.pairs.pathology import Pathology, Spot
 from lohi_export.pairs.ranges import Ranges
 from lohi_export.pairs.simulate import FIELD_OF_VIEW, WHITE, Pair, distort, low_grid
-from lohi_export.pairs.tissues import FAT
+from lohi_export.pairs.tissues import FAT, TISSUES
 
 MAX_ZOOM_MM = 2.0
 BRAIN_ML = (400, 2500)  # an infant's to a large adult's, with the CSF inside
@@ -30,6 +31,7 @@ BRAIN_SHARE = 0.75  # of the head; more is a volume without scalp and skull
 # Brightness of brain tissue relative to white matter: CSF in T1w and FLAIR, fat in T1w lie outside.
 TISSUE = (0.5, 1.4)
 MUSCLE = np.float32(0.66)  # brightness at 3 T, relative to white matter, or less
+EDGE_MM = 0.7  # sd of the border of ventricles that were widened
 INSIDE, OUTSIDE = (24, 3, 2), (515, 507, FAT)  # labels whose signals make the two curves
 
 
@@ -40,7 +42,7 @@ class HighField:
     Attributes:
         signal: float32 (X, Y, Z) at 1 mm, RAS+, white matter at 1.
         brain: bool (X, Y, Z).
-        regions: int16 (X, Y, Z), see `recontrast`; None where the contrast is to stay.
+        regions: int16 (X, Y, Z), see `recontrast`; None where nobody asked for them.
     """
 
     signal: Float32
@@ -48,15 +50,15 @@ class HighField:
     regions: Labels | None = None
 
 
-def prepare(volume: Volume, change: bool = False) -> HighField:
+def prepare(volume: Volume, regions: bool = False) -> HighField:
     """Resample to 1 mm, find the brain, scale white matter to 1.
 
     Args:
-        change: another contrast is to be made of it, so its regions are found too.
+        regions: find them too: another contrast is to be made of it, or lesions put into it.
 
     Raises:
-        BadInput: thick slices, no head, a head without scalp and skull, or a contrast to be changed
-            that is not T1w.
+        BadInput: thick slices, no head, a head without scalp and skull, or no head with the
+            segmenter's regions.
     """
     if volume.zooms.max() > MAX_ZOOM_MM:
         raise BadInput(
@@ -81,11 +83,7 @@ def prepare(volume: Volume, change: bool = False) -> HighField:
             f"expected a brain of {BRAIN_ML[0]}-{BRAIN_ML[1]} ml, found {millilitres:.0f} ml; "
             "check contrast and field of view"
         )
-    if not change:
-        return HighField(signal, brain)
-    regions = recontrast.regions_of(volume)
-    recontrast.brightness(signal, regions)  # refuses what is not T1w
-    return HighField(signal, brain, regions)
+    return HighField(signal, brain, recontrast.regions_of(volume) if regions else None)
 
 
 def white_level(data: Float32, head: Head) -> float:
@@ -128,17 +126,30 @@ def simulate_from_volume(
     ranges: Ranges,
     contrast: str = "T1w",
     field_of_view: Shape = FIELD_OF_VIEW,
+    change: bool = False,
+    pathology: Pathology | None = None,
 ) -> Pair:
     """A pair whose 3 T volume is the source itself, posed anew; see `simulate_pair`.
 
     The 3 T volume keeps the source's blur and noise; its brightest saturate as simulated ones do.
-    Of a T1w source whose regions are known it is the wanted contrast, made of the source.
+
+    Args:
+        change: the source is T1w, and `contrast` is to be made of it; needs its regions.
+        pathology: made of the source's regions. Lesions are even, without its texture.
+
+    Raises:
+        BadInput: a source to be changed that is not T1w.
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)]
     params = ranges.draw(streams[0])
     shape, low_affine = low_grid(params, streams[1], field_of_view)
     high_shape, high_affine = isotropic_grid(shape, low_affine)
-    signals, brain = _signals(source, params, contrast, streams[2])
+    signals, brain = _signals(source, params, contrast, streams[2], change)
+    if pathology and source.regions is not None:
+        wide = ndi.gaussian_filter((pathology.labels != source.regions).astype(np.float32), EDGE_MM)
+        grown = Spot(wide, TISSUES["CSF"])
+        ill = dataclasses.replace(pathology, spots=[grown, *pathology.spots])
+        signals = ill.paint(signals, params, contrast)
     posed = np.where(brain, np.int16(anatomy.WHITE[0]), np.int16(0))
     at = placing.coordinates(posed, high_shape, params, streams[2])
     high = np.minimum(placing.sample(signals.high, at), np.float32(params["high_top"]))
@@ -148,10 +159,14 @@ def simulate_from_volume(
 
 
 def _signals(
-    source: HighField, params: dict[str, float], contrast: str, rng: np.random.Generator
+    source: HighField,
+    params: dict[str, float],
+    contrast: str,
+    rng: np.random.Generator,
+    change: bool,
 ) -> tuple[Signals, NDArray[np.bool_]]:
     """Signals at both fields on the source's grid, and where the brain is."""
-    if source.regions is None:
+    if source.regions is None or not change:
         source = brighten_fat(source, params["high_top"])
         low = map_contrast(source, params, contrast, rng)
         return Signals(low, source.signal), source.brain

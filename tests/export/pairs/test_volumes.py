@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
 from lohi_export.dataset import find_pairs
-from lohi_export.pairs import plan, volumes
+from lohi_export.pairs import pathology, plan, volumes
 from lohi_export.pairs.command import simulate as command
 from lohi_export.pairs.dataset import OF_LABELS, OF_VOLUMES, write_description
 from lohi_export.pairs.ranges import Ranges, ranges_for
@@ -68,6 +69,31 @@ def test_the_target_is_the_volume_and_64_mt_a_scan_of_it(source):
     assert np.array_equal(pair.low.data, again.low.data)
 
 
+def test_lesions_change_a_real_head_where_they_are_and_nothing_else(tissue, source):
+    deep = ndi.distance_transform_edt(np.isin(tissue, (2, 4))) > 10
+    regions = np.where(deep & (tissue == 2), np.int16(10), tissue)  # nuclei for bleedings to be in
+    given = dataclasses.replace(source, regions=regions)
+    ranges = Ranges(**{**vars(Ranges()), **STILL, "low_snr": (80, 80), "shading_power": (0, 0)})
+    grown = pathology.make("hydrocephalus", regions, 4, np.random.default_rng(0))
+    blood = pathology.make("haemorrhage", regions, 12, np.random.default_rng(1))
+    both = dataclasses.replace(grown, spots=blood.spots)
+    well, ill = (
+        volumes.simulate_from_volume(given, 3, ranges, field_of_view=FIELD, pathology=p)
+        for p in (None, both)
+    )
+    assert np.array_equal(
+        volumes.simulate_from_volume(source, 3, ranges, field_of_view=FIELD).high.data,
+        well.high.data,
+    )  # regions alone change nothing
+    changes = [ill.high.data - well.high.data, ill.low.data - well.low.data]
+    for change in changes:
+        assert 0.002 < (np.abs(change) > 15).mean() < 0.1
+    # Methaemoglobin is brighter than white matter, fluid is darker, in T1w at both fields.
+    assert all(change.max() > 20 and change.min() < -30 for change in changes)
+    core = both.spots[-1].share[both.spots[-1].share > 0].sum() / 1000
+    assert (changes[0] > 20).sum() / 1000 == pytest.approx(core, rel=0.4)
+
+
 def test_fluid_is_bright_at_64_mt_where_the_contrast_is_t2w(source):
     params = ranges_for("T2w").draw(np.random.default_rng(0))
     bright = volumes.HighField(np.where(source.signal < 0.4, 4, source.signal), source.brain)
@@ -89,7 +115,7 @@ def test_refuses_what_is_no_whole_head(volume, source):
 
 
 def test_the_command_names_subjects_after_files_and_keeps_pairs(volume, tmp_path, monkeypatch):
-    monkeypatch.setattr(volumes.simulate_from_volume, "__defaults__", ("T1w", FIELD))
+    monkeypatch.setattr(volumes.simulate_from_volume, "__defaults__", ("T1w", FIELD, False, None))
     given, out = tmp_path / "given", tmp_path / "pairs"
     given.mkdir()
     nib.save(nib.Nifti1Image(volume.data, volume.affine), given / "my-head.nii.gz")
