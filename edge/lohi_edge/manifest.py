@@ -15,6 +15,7 @@ INTENDED_USE = "research use only"
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+MAX_LIMITS = 2000
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")  # of a file in a bundle
 
 
@@ -29,7 +30,8 @@ class Manifest:
         slice_contract: what the generator must be fed.
         files: name -> sha256 (hex) of every file but the manifest.
         tolerance: precision ("fp32", ...) -> largest |error| on the golden slices.
-        metrics, provenance: free-form records of training and evaluation.
+        metrics, provenance: free-form records of training and evaluation; `provenance.limits`, a
+            text of up to MAX_LIMITS characters, is shown with every result.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Manifest:
     tolerance: Mapping[str, float]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> str | None:
+        """What the model gets wrong, in its maker's words; None where they say nothing."""
+        text: str | None = self.provenance.get("limits")
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -85,6 +93,9 @@ def _check(values: dict[str, Any]) -> None:
     def short_text(v: Any) -> bool:
         return isinstance(v, str) and 0 < len(v) <= 100 and v.isprintable()
 
+    def words(v: Any) -> bool:
+        return isinstance(v, str) and 0 < len(v) <= MAX_LIMITS and v.isprintable()
+
     def hashes(v: Any) -> bool:
         return isinstance(v, dict) and all(
             FILE_NAME.fullmatch(k) and re.fullmatch(r"[0-9a-f]{64}", str(h)) for k, h in v.items()
@@ -110,7 +121,7 @@ def _check(values: dict[str, Any]) -> None:
         "files": lambda v: hashes(v) and {"fp32.onnx", GOLDEN} <= v.keys(),
         "tolerance": lambda v: tolerances(v) and "fp32" in v,
         "metrics": lambda v: isinstance(v, dict),
-        "provenance": lambda v: isinstance(v, dict),
+        "provenance": lambda v: isinstance(v, dict) and ("limits" not in v or words(v["limits"])),
     }
     if values.keys() != rules.keys():
         odd = sorted(values.keys() ^ rules.keys())

@@ -42,6 +42,7 @@ def start(
             "serial": bundle.manifest.serial,
             "sha256": bundle.sha256,
         },
+        "model_limits": bundle.manifest.limits,
         "onnx": {"file": choice.onnx, "sha256": bundle.manifest.files[choice.onnx]},
         "engine": choice.engine,
         "runtime": {

@@ -18,7 +18,7 @@ from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.report_pictures import pictures, spots
 
 _ADVICE = {
-    "pass": "Nothing stands out.",
+    "pass": "Nothing stands out. That says nothing about illness: a lesion may be faint or gone.",
     "warn": "Look at the reasons before you use the result.",
     "hold": "Do not use the result.",
     None: "The quality was not assessed.",
@@ -75,11 +75,21 @@ def render(record: dict[str, Any], images: Images) -> str:
         + pictures(images.fine, images.result)
         + _maps(images)
         + "".join(_NO_IMAGE.format(what=_text(note)) for note in images.notes),
+        "known": _known(record),
         "metrics": _metrics(record),
         "provenance": _provenance(record),
     }
     template = resources.files("lohi_edge").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(words)
+
+
+def _known(record: dict[str, Any]) -> str:
+    """What the model's makers say it gets wrong, in results that pass as well."""
+    text = record.get("model_limits")
+    if not isinstance(text, str) or not text:
+        return ""
+    title = "What this model is known to get wrong"
+    return f"<section aria-label='Known limits'><h2>{title}</h2><p>{_text(text)}</p></section>"
 
 
 def _maps(images: Images) -> str:

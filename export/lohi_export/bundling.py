@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lohi_edge.bundle import GOLDEN, Golden, Manifest
+from lohi_edge.bundle import GOLDEN, Bundle, Golden, Manifest
 from lohi_edge.errors import BundleError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.volume import Float32
@@ -65,6 +66,28 @@ def write_bundle(
         provenance=provenance(run),
     )
     return write(out, files, manifest)
+
+
+def write_card(bundle: Bundle, limits: str | None, credits: str | None) -> Manifest:
+    """Put words into a bundle's manifest, in its place; its signature goes, its files stay.
+
+    Args:
+        limits: what the model gets wrong. None leaves what is there, as for `credits`.
+        credits: whose images and labels it learned from, and under which licences.
+
+    Raises:
+        BundleError: a text that a manifest may not hold, or a damaged bundle.
+        DiskError: the disk would not take it.
+    """
+    provenance = dict(bundle.manifest.provenance)
+    if limits is not None:
+        provenance["limits"] = limits
+    if credits is not None:
+        data_set = provenance.get("data_set")
+        known = data_set if isinstance(data_set, dict) else {}
+        provenance["data_set"] = {**known, "Acknowledgements": credits}
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    return write(bundle.path, files, replace(bundle.manifest, provenance=provenance), over=True)
 
 
 def golden_slices(model: bytes, pairs: Sequence[SlicePair], channels: int) -> Golden:

@@ -210,6 +210,35 @@ def bundle(
     sys.stdout.write(f"{out}\n")
 
 
+def card(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory, changed in its place.")],
+    limits: Annotated[
+        str | None, typer.Option(help="What the model gets wrong; every result's report says so.")
+    ] = None,
+    credits: Annotated[
+        str | None, typer.Option(help="Whose images it learned from, under which licences.")
+    ] = None,
+) -> None:
+    """Write what a bundle's model card says in words, or print what it says.
+
+    Both texts may hold 2000 characters. Write them once the model has been looked at
+    (`lohi-export pathologies`, real scans), before `sign`: a changed bundle needs signing again.
+
+    Example: lohi-export card t1w-edge --limits "Never tried on a real scan."
+    """
+    from lohi_edge.bundle import load
+    from lohi_export import bundling
+
+    opened = load(bundle)
+    manifest = opened.manifest
+    if limits is not None or credits is not None:
+        manifest = bundling.write_card(opened, limits, credits)
+    data_set = manifest.provenance.get("data_set")
+    credited = data_set.get("Acknowledgements") if isinstance(data_set, dict) else None
+    for title, text in (("limits", manifest.limits), ("credits", credited)):
+        sys.stdout.write(f"{title}: {text or 'none stated'}\n")
+
+
 def register(app: typer.Typer) -> None:
     """Put every command on the app."""
     from lohi_export import data_commands, precision_commands
@@ -219,7 +248,7 @@ def register(app: typer.Typer) -> None:
     from lohi_export.quality_command import app as quality
     from lohi_export.study.command import study
 
-    for command in (simulate, train, evaluate, onnx, bundle, pathologies, study):
+    for command in (simulate, train, evaluate, onnx, bundle, card, pathologies, study):
         app.command()(command)
     data_commands.add_commands(app)
     precision_commands.register(app)

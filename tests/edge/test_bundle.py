@@ -99,6 +99,9 @@ MANIFESTS = {
     "tolerance without model": ({"tolerance": {"fp32": 1e-3, "fp16": 1e-2}}, "tolerance"),
     "contract": ({"slice_contract": {}}, "slice contract"),
     "name": ({"name": "a\x1b[31m"}, "name"),
+    "limits no text": ({"provenance": {"limits": 3}}, "provenance"),
+    "limits too long": ({"provenance": {"limits": "x" * 2001}}, "provenance"),
+    "limits that steer a terminal": ({"provenance": {"limits": "a\x1b[31m"}}, "provenance"),
 }
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,9 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from lohi_edge import nifti
+from lohi_edge import nifti, signing
 from lohi_edge.bundle import load
-from lohi_edge.errors import BadInput, DiskError, UsageError
+from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.quality import plausibility, verdict
 from lohi_edge.quality.scan import block_mean, lay_out
@@ -137,6 +139,36 @@ def test_the_manifest_names_no_folder_of_this_machine(bundle: Path, toy: Path) -
     assert str(toy) not in text
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
+
+
+def test_a_card_changes_words_alone_and_takes_the_signature_with_it(
+    bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "t1w-edge"
+    shutil.copytree(bundle, out)
+    for path in signing.keygen(tmp_path / "maker"):
+        assert path.is_file()
+    signing.sign(out, tmp_path / "maker.key")
+    before = load(out).manifest
+    words = ["--limits", "Invents nothing.", "--credits", "A head (CC0)."]
+    said = CliRunner().invoke(app, ["card", str(out), *words])
+    assert said.output == "limits: Invents nothing.\ncredits: A head (CC0).\n"
+    after = load(out).manifest
+    assert after.limits == "Invents nothing."
+    named = after.provenance["data_set"]
+    assert named == {**before.provenance["data_set"], "Acknowledgements": "A head (CC0)."}
+    kept = replace(after, provenance=before.provenance)
+    assert kept == before
+    assert not (out / "manifest.sig").exists()
+    # One text keeps the other; what no manifest may hold leaves the bundle as it was.
+    CliRunner().invoke(app, ["card", str(out), "--limits", "Blurs."])
+    whole = (out / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match="provenance"):
+        CliRunner().invoke(app, ["card", str(out), "--limits", "x" * 2001], catch_exceptions=False)
+    assert (out / "manifest.json").read_bytes() == whole
+    shown = CliRunner().invoke(app, ["card", str(out)]).output
+    assert shown == "limits: Blurs.\ncredits: A head (CC0).\n"
+    assert (out / "manifest.json").read_bytes() == whole
 
 
 def test_the_same_run_makes_the_same_bundle(bundle: Path, trained: Path, tmp_path: Path) -> None:

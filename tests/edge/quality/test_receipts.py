@@ -244,9 +244,22 @@ def edited(identity_bundle, tmp_path_factory):
     return beside, beside.read_text(), identity_bundle
 
 
+def test_the_report_says_what_the_model_gets_wrong_before_any_figure(edited):
+    beside, text, _ = edited
+    assert json.loads(text)["LohiEdge"]["model_limits"] is None
+    assert "known to get wrong" not in report.write(beside)[0].read_text()
+    whole = json.loads(text)
+    whole["LohiEdge"]["model_limits"] = "Infarcts lose half of their contrast."
+    beside.write_text(json.dumps(whole))
+    page = report.write(beside)[0].read_text()
+    assert page.index('class="verdict') < page.index("Infarcts lose half") < page.index("Metrics<")
+    beside.write_text(text)
+
+
 def test_what_a_receipt_says_is_escaped(done):
     path = delivery.receipt_path(done.path)
     whole = json.loads(path.read_text())
+    whole["LohiEdge"]["model_limits"] = "<script>alert(2)</script>"
     whole["LohiEdge"]["reasons"] = [{"name": "x", "text": "<script>alert(1)</script>"}]
     whole["LohiEdge"]["metrics"] = {"scan": {"noise": {"value": "<b>", "limits": [1]}}}
     path.write_text(json.dumps(whole))

@@ -26,6 +26,7 @@ def page(tmp_path_factory):
     metrics = {f"metric_{i}": metric | {"limits": {"warn": [None, 0.2]}} for i in range(34)}
     record = {
         "verdict": "warn",
+        "model_limits": "many words " * 180,
         "reasons": [{"name": "noise", "level": "warn", "text": "the scan is noisy"}, spot],
         "result": {"path": "scan_desc-synthetic.nii.gz"},
         "source": {"path": "scan.nii.gz", "sha256": "0" * 64},
