@@ -28,6 +28,7 @@ from lohi_edge.files import (
 from lohi_edge.nifti_write import Grid
 from lohi_edge.slices import INTENSITY_MEANING
 from lohi_edge.source import Format
+from lohi_edge.spots import sheet_rows
 from lohi_edge.volume import Volume
 
 _BIDS = re.compile(
@@ -167,7 +168,7 @@ def deliver_sheet(
         DiskError: nothing is left behind.
     """
     with clock("write"):
-        rows = [("before: 64 mT", before), (f"after: {picture.MARK}", after)]
+        rows = sheet_rows(record, before, after)
         path = sheet_path(image)
         try:
             record["result"]["sheet"] = dicom.write_sheet(

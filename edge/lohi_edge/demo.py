@@ -11,7 +11,7 @@ from lohi_edge import nifti
 from lohi_edge.delivery import receipt_path
 from lohi_edge.head import find_head
 from lohi_edge.models import Models
-from lohi_edge.picture import MARK, before_after
+from lohi_edge.picture import MARK, Row, before_after
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.slices import SliceContract, intensity_range, place, to_stack
@@ -40,9 +40,9 @@ def run(out: Path) -> dict[str, Any]:
     before_after(
         picture,
         [
-            ("before: 64 mT (simulated)", scan),
-            (f"after: {MARK}", result.volume),
-            ("truth: 3 T (simulated)", truth),
+            Row("before: 64 mT (simulated)", scan),
+            Row(f"after: {MARK}", result.volume),
+            Row("truth: 3 T (simulated)", truth),
         ],
     )
     return {

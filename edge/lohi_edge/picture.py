@@ -6,6 +6,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,26 @@ LEFT = ("R", "R", "A")  # what the left edge of axial, coronal and sagittal plan
 _WIDTH, _MOST = 100, 16  # characters in a line of remarks, and lines
 
 
-def before_after(path: Path, rows: list[tuple[str, Volume]], remarks: Sequence[str] = ()) -> None:
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a sheet: axial, coronal and sagittal planes of a volume.
+
+    Attributes:
+        volume: on a 1 mm grid; scaled by its own 99.5th percentile.
+        at: the voxel that the planes go through, with a ring about it; None is the middle.
+    """
+
+    title: str
+    volume: Volume
+    at: Voxel | None = None
+
+    def pictures(self) -> list[NDArray[np.uint8]]:
+        """The three planes in grey."""
+        cut = planes(self.volume.data, self.at)
+        return ringed(cut, self.at) if self.at else cut
+
+
+def before_after(path: Path, rows: Sequence[Row], remarks: Sequence[str] = ()) -> None:
     """Write `sheet` as a PNG, atomically.
 
     Raises:
@@ -34,13 +54,8 @@ def before_after(path: Path, rows: list[tuple[str, Volume]], remarks: Sequence[s
         sheet(rows, remarks).save(file, format="PNG")
 
 
-def sheet(rows: list[tuple[str, Volume]], remarks: Sequence[str] = ()) -> Image.Image:
-    """A grey picture: one row a volume (axial, coronal, sagittal mid-planes), a title above each.
-
-    Args:
-        rows: title and volume on a 1 mm grid; each is scaled by its own 99.5th percentile.
-        remarks: what stands below them.
-    """
+def sheet(rows: Sequence[Row], remarks: Sequence[str] = ()) -> Image.Image:
+    """A grey picture: the rows, a title above each, and below them the remarks."""
     lines = [line for text in remarks for line in textwrap.wrap(_plain(text), _WIDTH)]
     if len(lines) > _MOST:
         lines = [*lines[: _MOST - 1], "and more: see the report"]
@@ -50,10 +65,10 @@ def sheet(rows: list[tuple[str, Volume]], remarks: Sequence[str] = ()) -> Image.
     font = ImageFont.load_default(14)
     for number, line in enumerate(lines):
         draw.text((6, high + number * STRIP + 3), line, fill=255, font=font)
-    for row, (title, volume) in enumerate(rows):
-        top = row * (TILE + STRIP)
-        draw.text((6, top + 3), title, fill=255, font=font)
-        for column, plane in enumerate(planes(volume.data)):
+    for number, row in enumerate(rows):
+        top = number * (TILE + STRIP)
+        draw.text((6, top + 3), row.title, fill=255, font=font)
+        for column, plane in enumerate(row.pictures()):
             tile = Image.fromarray(plane)
             tile.thumbnail((TILE, TILE))
             x = column * TILE + (TILE - tile.width) // 2

@@ -85,9 +85,11 @@ def reasons(record: dict[str, Any]) -> list[str]:
 
 
 def remarks(record: dict[str, Any]) -> list[str]:
-    """The verdict and its reasons, for where a picture is shown without its receipt."""
+    """Verdict, reasons and the model's known faults, where a picture lacks its receipt."""
     verdict = record.get("verdict") or "not assessed"
-    return [f"quality check: {verdict}", *(f"- {text}" for text in reasons(record))]
+    limits = record.get("model_limits")
+    known = [f"this model's known limits: {limits}"] if isinstance(limits, str) else []
+    return [f"quality check: {verdict}", *(f"- {text}" for text in reasons(record)), *known]
 
 
 def preferred(record: dict[str, Any]) -> Prefer | None:

@@ -16,6 +16,7 @@ from lohi_edge.receipt import remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.report_pictures import pictures, spots
+from lohi_edge.spots import sheet_rows
 
 _ADVICE = {
     "pass": "Nothing stands out. That says nothing about illness: a lesion may be faint or gone.",
@@ -56,8 +57,7 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     if images.fine is None or images.result is None:
         return page, None
     sheet = page.with_suffix(".png")
-    rows = [("before: 64 mT", images.fine), (f"after: {MARK}", images.result)]
-    before_after(sheet, rows, remarks(record))
+    before_after(sheet, sheet_rows(record, images.fine, images.result), remarks(record))
     return page, sheet
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 from lohi_edge.picture import Voxel, marked, planes, png, ringed
 from lohi_edge.report_images import Images
 from lohi_edge.report_maps import PLANES
+from lohi_edge.spots import places
 from lohi_edge.volume import Volume
 
-APART_MM = 12.0  # nearer ones are one spot
-MAX_MM = 1e4  # from a scanner's centre
 _SIDES = ("patient's right on the left",) * 2 + ("front on the left",)
 
 
@@ -63,22 +61,3 @@ def spots(record: dict[str, Any], images: Images) -> str:
         for at in places(record, grid)
     ]
     return f"<div class='spots'>{''.join(parts)}</div>" if parts else ""
-
-
-def places(record: dict[str, Any], grid: Volume) -> list[Voxel]:
-    """Voxels of `grid` that the reasons of a receipt are about; of several within APART_MM one.
-
-    A receipt may have been edited: what is no place inside the grid is left out.
-    """
-    found: list[Voxel] = []
-    for reason in record.get("reasons", []):
-        at = reason.get("at_mm") if isinstance(reason, dict) else None
-        if not isinstance(at, list) or len(at) != 3:
-            continue
-        if not all(type(mm) in (int, float) and abs(mm) < MAX_MM for mm in at):
-            continue
-        x, y, z = np.rint(np.linalg.inv(grid.affine) @ [*at, 1])[:3].astype(int).tolist()
-        inside = all(0 <= i < n for i, n in zip((x, y, z), grid.shape, strict=True))
-        if inside and all(math.dist((x, y, z), other) > APART_MM for other in found):
-            found.append((x, y, z))
-    return found

@@ -85,7 +85,9 @@ def test_picture_puts_the_patients_right_on_the_left_and_the_crown_on_top(tmp_pa
 
 def test_picture_says_which_side_is_which():
     """Even where there is nothing to see."""
-    pixels = np.asarray(picture.sheet([("", Volume(np.zeros((40, 50, 60)), np.eye(4)))] * 2))
+    pixels = np.asarray(
+        picture.sheet([picture.Row("", Volume(np.zeros((40, 50, 60)), np.eye(4)))] * 2)
+    )
     for top in (picture.STRIP, 2 * picture.STRIP + picture.TILE):
         for left in (0, picture.TILE, 2 * picture.TILE):
             assert pixels[top : top + picture.TILE, left : left + 20].max() > 200
@@ -93,7 +95,7 @@ def test_picture_says_which_side_is_which():
 
 
 def test_picture_bears_the_remarks_on_it(tmp_path):
-    rows = [("x", Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4)))]
+    rows = [picture.Row("x", Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4)))]
     for remarks, lines in (
         (["quality check: warn", "- a spot " * 30, "\udce4\u4e2d"], 5),
         (["- x"] * 99, 16),
@@ -124,4 +126,4 @@ def test_picture_of_a_scan_in_another_unit_is_the_same():
 def test_picture_without_a_folder_is_a_disk_error(tmp_path):
     volume = Volume(head_phantom((20, 20, 20), (9, 9, 9)), np.eye(4))
     with pytest.raises(DiskError):
-        picture.before_after(tmp_path / "no" / "p.png", [("x", volume)])
+        picture.before_after(tmp_path / "no" / "p.png", [picture.Row("x", volume)])

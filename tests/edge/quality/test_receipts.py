@@ -22,12 +22,12 @@ from lohi_edge import delivery, nifti, provenance, report
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 from lohi_edge.models import Models
-from lohi_edge.picture import STRIP, marked, planes
+from lohi_edge.picture import STRIP, TILE, Row, marked, planes
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import drift
 from lohi_edge.report_images import find_images
 from lohi_edge.report_maps import maps
-from lohi_edge.report_pictures import places
+from lohi_edge.spots import places
 from lohi_edge.volume import Volume
 
 
@@ -143,6 +143,37 @@ def test_the_sheet_bears_the_verdict(done):
             heights.append(sheet.height)
         whole["LohiEdge"]["reasons"] = [{"level": "warn", "text": "a spot near the top"}]
     assert heights[1] == heights[0] + STRIP
+
+
+def test_the_sheet_shows_the_spot_that_is_warned_of_in_a_ring_and_says_what_the_model_gets_wrong(
+    done,
+):
+    receipt = delivery.receipt_path(done.path)
+    whole = json.loads(receipt.read_text())
+    sheets = []
+    at = (nifti.read(done.path).affine @ [30, 40, 30, 1])[:3].tolist()
+    spot = {"name": "residual_blob", "level": "warn", "text": "compare", "at_mm": at}
+    for reasons, limits in (([], None), ([spot], None), ([spot], "Blurs sulci.")):
+        whole["LohiEdge"] |= {"reasons": reasons, "model_limits": limits}
+        receipt.write_text(json.dumps(whole))
+        with Image.open(report.write(receipt)[1]) as sheet:
+            sheets.append(np.asarray(sheet))
+    row = TILE + STRIP
+    plain, ringed, stated = sheets
+    assert len(ringed) == len(plain) + 2 * row + STRIP  # two rows, one reason
+    assert (ringed[: 2 * row] == plain[: 2 * row]).all()
+    images = find_images(done.path.parent, json.loads(receipt.read_text())["LohiEdge"])
+    for number, volume in ((2, images.fine), (3, images.result)):
+        (voxel,) = places({"reasons": [spot]}, volume)
+        tile = Image.fromarray(Row("", volume, voxel).pictures()[0])
+        tile.thumbnail((TILE, TILE))
+        left, top = (TILE - tile.width) // 2, number * row + STRIP + (TILE - tile.height) // 2
+        shown = ringed[top : top + tile.height, left + 20 : left + tile.width]  # beside the letter
+        assert (shown == np.asarray(tile)[:, 20:]).all()
+        without = Image.fromarray(planes(volume.data, voxel)[0])
+        without.thumbnail((TILE, TILE))
+        assert (shown != np.asarray(without)[:, 20:]).sum() > 50  # the ring
+    assert len(stated) == len(ringed) + STRIP
 
 
 @pytest.mark.parametrize(
