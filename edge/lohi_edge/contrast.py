@@ -34,7 +34,7 @@ def decide(
     like a head; T1w.
     """
     if asked:
-        return asked, "given with --contrast"
+        return asked, "given with --contrast or enhance.contrast"
     if found := _SUFFIX.search(stem):
         return found.group(1), f"BIDS suffix _{found.group(1)} of the file name"
     for key in _SIDECAR_KEYS:

@@ -64,7 +64,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "contrast_margin": (
         "this looks like a {seen} scan but is taken for {contrast}: check the sequence, or name "
-        "the contrast with --contrast",
+        "the contrast with --contrast (enhance.contrast of the daemon)",
         "",
     ),
     "noise": ("", "the scan is noisy: look for sources of interference and repeat the scan"),
