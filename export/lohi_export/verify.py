@@ -15,7 +15,7 @@ from lohi_calibration import graph
 from lohi_calibration.accuracy import MOST_DB
 from lohi_edge import acceptance
 from lohi_edge.bundle import Bundle
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.quality.reference import psnr, ssim
 from lohi_edge.runtime import PRECISIONS, RUNTIMES, Progress, Runtime, choose
 from lohi_edge.runtime.chooser import Request, cpu_candidates, cpu_name
@@ -184,7 +184,10 @@ def _measured(
         found, score = _held_out(runtime, held_out, channels)
         row |= {"held_out_psnr_db": _number(found, 4), "held_out_ssim": _number(score, 5)}
     if held_out and volumes:
-        row["region_ml"] = region_drift.measure(runtime, held_out, channels, volumes)
+        try:
+            row["region_ml"] = region_drift.measure(runtime, held_out, channels, volumes)
+        except BadInput as error:  # an image that is no head to the segmenter
+            row["problems"] = [*row["problems"], f"region volumes: {error}"]
     return row
 
 
@@ -227,9 +230,10 @@ def _number(value: float, digits: int) -> float | None:
 def _drift_gates(rows: list[dict[str, Any]]) -> list[str]:
     """Add `region_drift` to every row with volumes; where it is too large."""
     measured = [row for row in rows if "region_ml" in row]
+    base = [row["region_ml"] for row in measured if row["precision"] == "fp32"]
     gates = []
-    for row in measured:
-        found = region_drift.drift(row["region_ml"], measured[0]["region_ml"])  # FP32 comes first
+    for row in measured if base else ():
+        found = region_drift.drift(row["region_ml"], base[0])
         row["region_drift"] = found
         row["region_drift_percent"] = found["mean_percent"]
         if not found["mean_percent"] <= region_drift.MEAN_DRIFT:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from lohi_edge.errors import BadInput
 from lohi_export import verify
 from lohi_export.dataset import SlicePair, encode
 from lohi_export.region_drift import drift, measure
@@ -46,6 +49,26 @@ def test_each_head_is_enhanced_whole_and_stands_upright():
     assert volume.shape == (16, 24, 5)
     wanted = (planes[1:6].transpose(1, 2, 0) + 1.1) * 500
     np.testing.assert_allclose(volume.data, wanted, atol=0.05)
+
+
+def test_an_image_that_is_no_head_fails_the_report_and_does_not_end_it(monkeypatch):
+    pair = SlicePair(None, *(encode(np.zeros((4, 16, 24), np.float32)),) * 2, (1, 3), "d")
+    record = {"seconds_per_slice": 0.1, "problems": [], "precision": "fp32", "runtime": "x"}
+    monkeypatch.setattr(verify.acceptance, "examine", lambda *_: record)
+    monkeypatch.setattr(verify, "_held_out", lambda *_: (20.0, 0.8))
+
+    def refuse(volume):
+        raise BadInput("expected a whole head")
+
+    bundle = SimpleNamespace(manifest=SimpleNamespace(slice_contract=SimpleNamespace(channels=1)))
+    row = verify._measured(bundle, Brighter(), "fp32.onnx", [pair], refuse)
+
+    assert row["problems"] == ["region volumes: expected a whole head"]
+    assert row["held_out_ssim"] == 0.8
+    # Nothing is compared with what is not FP32.
+    int8 = {"runtime": "x", "precision": "int8", "region_ml": [{"a": 1.0}]}
+    assert verify._drift_gates([row, int8]) == []
+    assert "region_drift" not in int8
 
 
 @pytest.mark.parametrize(("volume", "failed"), [(10.1, False), (10.3, True), (np.nan, True)])

@@ -101,8 +101,8 @@ class Bench:
             return brain(self._case.labels)
         if self._segmenting is None:
             return None
-        mask: Mask = self._segmenting.brain(self._case.volume(self._case.truth)).transpose(2, 0, 1)
-        return mask
+        mask = self._segmenting.brain(self._case.volume(self._case.truth))
+        return None if mask is None else mask.transpose(2, 0, 1)
 
     def _image(self, system: str) -> tuple[Float32, dict[str, float | None]]:
         """A system's image (N, H, W) in [-1, 1], and the seconds that a slice took."""

@@ -135,7 +135,7 @@ def _beginnings(outcome: Outcome) -> str:
 def _brain_words(outcome: Outcome) -> str:
     if all("brain" in scan.results[RAW]["metrics"] for scan in outcome.scans):
         return "with its ventricles and the CSF about it"
-    return "not measured on pairs without a segmentation"
+    return "not measured on pairs without a segmentation, and where the segmenter found none"
 
 
 def _metric_table(found: Sequence[Line], region: str) -> str:

@@ -40,13 +40,15 @@ class Segmenting:
         except BadInput as error:
             return {"volumes": None, "why": str(error)}
 
-    def brain(self, volume: Volume) -> Mask:
-        """Brain with its ventricles and the CSF about it (X, Y, Z).
+    def brain(self, volume: Volume) -> Mask | None:
+        """Brain with its ventricles and the CSF about it (X, Y, Z); None of no head to it.
 
-        Raises:
-            BadInput: the image is no head to the segmenter.
+        Why it is none `volumes` of the same image says.
         """
-        return self._segmenter.segment(volume).labels > 0
+        try:
+            return self._segmenter.segment(volume).labels > 0
+        except BadInput:
+            return None
 
     @cached_property
     def _segmenter(self) -> Segmenter:

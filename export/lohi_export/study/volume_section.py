@@ -9,7 +9,7 @@ from lohi_export.study.bench import RAW
 from lohi_export.study.config import StudyConfig
 from lohi_export.study.markup import plot, table, text
 from lohi_export.study.study import Outcome
-from lohi_export.study.tables import Row, by_head, name_of
+from lohi_export.study.tables import Row, name_of
 
 NOTE = (
     "Every image was segmented by the same network; its volumes on the 3 T image are the "
@@ -30,17 +30,17 @@ def volume_section(config: StudyConfig, outcome: Outcome, rows: Sequence[Row]) -
     found = volumes.agreements(rows)
     if not found:
         return failed
-    heads = by_head(rows)
+    scans = volumes.by_scan(rows)
     systems = list(dict.fromkeys(one.system for one in found))
     regions = list(dict.fromkeys(one.region for one in found))
     pooled = {}
     for system in systems:
-        pairs = [volumes.paired(heads, system, r) for r in regions if r != volumes.VENTRICLES]
+        pairs = [volumes.paired(scans, system, r) for r in regions if r != volumes.VENTRICLES]
         pooled[name_of(system)] = (
             [v for reference, _ in pairs for v in reference],
             [v for _, measured in pairs for v in measured],
         )
-    ventricles = {name_of(s): volumes.paired(heads, s, volumes.VENTRICLES) for s in systems}
+    ventricles = {name_of(s): volumes.paired(scans, s, volumes.VENTRICLES) for s in systems}
     return (
         f"<p class='note'>{text(NOTE)}</p>"
         + _overall(volumes.overall(found))

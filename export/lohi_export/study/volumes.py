@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,13 @@ from lohi_edge.quality.regions import REGIONS
 from lohi_export.study.bench import LABELS, TRUTH
 from lohi_export.study.statistics import Agreement, agreement
 from lohi_export.study.study import Outcome, Scan
-from lohi_export.study.tables import Heads, Row, by_head
+from lohi_export.study.tables import Row
 
 VENTRICLES = "all ventricles"  # lateral and inferior lateral of both sides, third and fourth
 VENTRICULAR = tuple(REGIONS[label] for label in regions.VENTRICLES)
 ML = "ml"
+# (system, region) -> (subject, fold, scan) -> ml
+Scans = dict[tuple[str, str], dict[tuple[str, int, str], float]]
 
 
 @dataclass(frozen=True)
@@ -72,21 +74,34 @@ def failures(outcome: Outcome) -> list[tuple[str, str, str]]:
 
 def agreements(rows: Sequence[Row]) -> list[Agreed]:
     """Every system but the 3 T image, region by region, against the 3 T image."""
-    heads = by_head(rows)
+    scans = by_scan(rows)
     return [
-        Agreed(system, region, agreement(*paired(heads, system, region)))
-        for system, region, _ in heads
-        if system != TRUTH and paired(heads, system, region)[0]
+        Agreed(system, region, agreement(*paired(scans, system, region)))
+        for system, region in scans
+        if system != TRUTH and paired(scans, system, region)[0]
     ]
 
 
-def paired(
-    heads: dict[tuple[str, str, str], Heads], system: str, region: str
-) -> tuple[list[float], list[float]]:
-    """A region's volumes on the 3 T image and on a system's, of heads measured on both."""
-    truth, measured = heads.get((TRUTH, region, ML), {}), heads[system, region, ML]
-    both = [subject for subject in truth if subject in measured]
-    return [truth[s] for s in both], [measured[s] for s in both]
+def by_scan(rows: Iterable[Row]) -> Scans:
+    """Volumes of each system and region, scan by scan."""
+    found: Scans = {}
+    for row in rows:
+        scan = (row.subject, row.fold, row.scan)
+        found.setdefault((row.system, row.region), {})[scan] = row.value
+    return found
+
+
+def paired(scans: Scans, system: str, region: str) -> tuple[list[float], list[float]]:
+    """A region's volumes on the 3 T image and on a system's, means over each head's scans.
+
+    Scans measured on both alone: those of one head differ, so that means of others do too.
+    """
+    truth, measured = scans.get((TRUTH, region), {}), scans[system, region]
+    heads: dict[str, list[tuple[float, float]]] = {}
+    for scan in truth.keys() & measured.keys():
+        heads.setdefault(scan[0], []).append((truth[scan], measured[scan]))
+    means = [np.mean(heads[subject], axis=0) for subject in sorted(heads)]
+    return [float(m[0]) for m in means], [float(m[1]) for m in means]
 
 
 def overall(found: Sequence[Agreed]) -> list[Overall]:
