@@ -18,19 +18,26 @@ def resolve(contrast: str) -> Path:
     return Library().active(contrast) or bundles.shipped(contrast)
 
 
-def fall_back(why: str) -> dict[str, str] | None:
-    """Where the active bundles are no good: go back to those before them, if there are any.
+def fall_back(bundle: Path, why: str) -> dict[str, str] | None:
+    """Where an installed bundle is no good: serve its contrasts by others, and refuse it.
+
+    Returns:
+        What is active now; None where the bundle is none of those installed here, and nothing can
+        be done.
 
     Raises:
-        BundleError: those are no good either; nothing was switched.
+        BundleError: what would serve instead is no good either; nothing was switched.
         UsageError: the installed bundles cannot be changed now, or not by this user.
     """
     library = Library()
-    if library.pointer().previous is None:
+    if bundle.parent != library.root:
         return None
     try:
         with library.locked():
-            return library.roll_back(why)
+            active = library.pointer().active
+            if bundle.name not in active.values():
+                return active  # another command was sooner
+            return library.retire(bundle, why)
     except (BundleError, UsageError) as worse:
         raise type(worse)(f"{why}; nor can be gone back: {worse}") from None
 

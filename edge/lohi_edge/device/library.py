@@ -178,11 +178,8 @@ class Library:
         refused = {**before.refused, folder.name: why}
         self._write(replace(before, refused=refused), "bundle.refuse", bundle=folder.name, why=why)
 
-    def roll_back(self, why: str | None = None) -> dict[str, str]:
+    def roll_back(self) -> dict[str, str]:
         """Go back to what was active before the last switch; again goes forward.
-
-        Args:
-            why: the bundles of the last switch are no good: they are not gone forward to.
 
         Returns:
             What is active now.
@@ -195,15 +192,39 @@ class Library:
         before = self.pointer()
         if before.previous is None:
             raise UsageError(f"{self.root}: no earlier bundle to go back to")
-        now, refused = before.previous, before.refused
-        for name in now.values():
-            signing.screen(bundles.load(self.root / name), allow_downgrade=True)
-        forward: dict[str, str] | None = before.active
-        if why is not None:
-            bad = {n for c, n in before.active.items() if now.get(c) != n}
-            refused, forward = {**refused, **dict.fromkeys(bad, why)}, None
-        self._write(Pointer(now, forward, refused), "bundle.rollback", why=why)
+        self._screen(before.previous)
+        self._write(Pointer(before.previous, before.active, before.refused), "bundle.rollback")
+        return before.previous
+
+    def retire(self, folder: Path, why: str) -> dict[str, str]:
+        """Stop using a bundle that is no good; what it does not serve stays as it is.
+
+        Each contrast it serves gets the bundle that served it before the last switch, where that
+        is another one and was not refused, else the one that ships. Nothing goes forward to it.
+
+        Returns:
+            What is active now.
+
+        Raises:
+            BundleError: what would serve instead is not whole, or signed by no key that is trusted
+                now; nothing was switched.
+        """
+        before = self.pointer()
+        refused = {**before.refused, folder.name: why}
+        earlier = {c: name for c, name in (before.previous or {}).items() if name not in refused}
+        served = {c for c, name in before.active.items() if name == folder.name}
+        back = {contrast: name for contrast, name in earlier.items() if contrast in served}
+        self._screen(back)
+        others = {c: name for c, name in before.active.items() if c not in served}
+        now = others | back
+        previous = None if before.previous is None or earlier == now else earlier
+        self._write(Pointer(now, previous, refused), "bundle.retire", bundle=folder.name, why=why)
         return now
+
+    def _screen(self, names: dict[str, str]) -> None:
+        """Raises BundleError where any of these bundles may not serve."""
+        for name in set(names.values()):
+            signing.screen(bundles.load(self.root / name), allow_downgrade=True)
 
     def forget(self, folder: Path) -> None:
         """Nothing goes back to a bundle any more, and why it was refused is forgotten."""

@@ -108,7 +108,8 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
     """The self-test of what the daemon uses for T1w, or of a bundle by path.
 
     Args:
-        back: where the active bundle fails, go back to the one before it, and say so.
+        back: where the active bundle fails, go back to the one before it, and say so; bundles of
+            other contrasts stay.
 
     Raises:
         BundleError, SelfTestFailed: it failed, whether or not anything was gone back to.
@@ -122,8 +123,9 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
         if not report["passed"]:
             raise selftest.SelfTestFailed(f"{path}: {'; '.join(report['problems'])}")
     except (BundleError, selftest.SelfTestFailed) as error:
-        if back and not named and (now := installed.fall_back(str(error))) is not None:
-            say(f"rolled back: active is {', '.join(now.values()) or 'the bundle that ships'}")
+        if back and not named and (now := installed.fall_back(path, str(error))) is not None:
+            serves = now.get(selftest.CONTRAST, "the bundle that ships")
+            say(f"rolled back: {path.name} is refused, active for {selftest.CONTRAST} is {serves}")
         raise
     return report
 

@@ -38,11 +38,16 @@ _PROGRESS_S = 0.5
 
 
 class Child:
-    """Works through commands; `send(event, **facts)` reports."""
+    """Works through commands; `send(event, **facts)` reports.
+
+    Attributes:
+        proving: the bundle whose golden slices are being run, or have just failed.
+    """
 
     def __init__(self, options: dict[str, Any], send: Send) -> None:
         self._options = options
         self._send = send
+        self.proving: Path | None = None
         self._models = Models(
             options["bundle"], options["threads"], options["runtime"], options["precision"]
         )
@@ -56,10 +61,16 @@ class Child:
         """Load every model that is there and run its golden slices.
 
         Raises:
-            BundleError: none is there, or one does not reproduce its golden slices.
+            BundleError: none is there, or the one in `proving` does not reproduce its golden
+                slices.
         """
         faults.reach("worker_start")
-        self._send("ready", models=[self._accepted(*item) for item in self._bundles().items()])
+        models = []
+        for path, served in self._bundles().items():
+            self.proving = path
+            models.append(self._accepted(path, served))
+        self.proving = None
+        self._send("ready", models=models)
 
     def _bundles(self) -> dict[Path, str | None]:
         """Every bundle in use here, with a contrast that it serves (None for its own first)."""
@@ -228,7 +239,8 @@ def main() -> None:
     try:
         child.accept()
     except LohiError as error:
-        send("refused", message=str(error), exit_code=error.exit_code)
+        bundle = str(child.proving) if child.proving else None
+        send("refused", message=str(error), exit_code=error.exit_code, bundle=bundle)
         return
     process.in_thread(child.listen)
     child.start()

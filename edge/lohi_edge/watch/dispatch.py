@@ -90,16 +90,17 @@ class Dispatcher:
             self.parts.log("model.accepted", **model)
         self.parts.audit.append("model.accepted", models=models)
 
-    def _on_refused(self, message: str, exit_code: int) -> None:
+    def _on_refused(self, message: str, exit_code: int, bundle: str | None) -> None:
         self.hands.stop()
         from lohi_edge.device import installed
 
         own = exit_code == BundleError.exit_code and not self.parts.settings.enhance.bundle
-        now = installed.fall_back(message) if own else None
+        now = installed.fall_back(Path(bundle), message) if own and bundle else None
         if now is None:
             raise BundleError(message)
-        self.parts.log("bundle.rolled_back", why=message, active=now)
-        self.parts.audit.append("bundle.rolled_back", active=now)
+        name = Path(str(bundle)).name
+        self.parts.log("bundle.rolled_back", bundle=name, why=message, active=now)
+        self.parts.audit.append("bundle.rolled_back", bundle=name, active=now)
 
     def _on_progress(self, id: int, done: int, total: int) -> None:
         if job := self.hands.jobs.get(id):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -50,19 +51,38 @@ def test_a_switch_reaches_the_running_daemon(box, library):
     assert serials(box) == [1, 2]
 
 
+def spoil(bundle):
+    """Make a bundle claim to compute something else than it does."""
+    golden = dict(np.load(bundle / "golden.npz"))
+    np.savez(bundle / "golden.npz", **{**golden, "output": golden["output"] * np.float32(0.9)})
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["golden.npz"] = sha256((bundle / "golden.npz").read_bytes())
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_a_bundle_the_worker_refuses_is_gone_back_from(box, library):
     bad = library.root / "identity-2"
-    golden = dict(np.load(bad / "golden.npz"))
-    np.savez(bad / "golden.npz", **{**golden, "output": golden["output"] * np.float32(0.9)})
-    manifest = json.loads((bad / "manifest.json").read_text())
-    manifest["files"]["golden.npz"] = sha256((bad / "golden.npz").read_bytes())
-    (bad / "manifest.json").write_text(json.dumps(manifest))
+    spoil(bad)
     library.switch(bad, ("T1w",))
     box.scan("scan.nii", 1)
     box.start(env={"LOHI_EDGE_BUNDLES": str(library.root)})
     box.wait_states(done=1)
     assert box.stop() == 0
     assert serials(box) == [1]
-    assert "bundle.rolled_back" in box.read_log()
+    assert "bundle.rolled_back bundle=identity-2" in box.read_log()
     assert library.pointer().active == {"T1w": "identity-1"}
     assert "largest error" in library.pointer().refused["identity-2"]
+
+
+def test_a_bundle_of_another_contrast_stays_though_it_came_last(box, library):
+    well = shutil.copytree(library.root / "identity-2", library.root / "identity-2-t2w")
+    manifest = json.loads((well / "manifest.json").read_text())
+    (well / "manifest.json").write_text(json.dumps({**manifest, "contrasts": ["T2w"]}))
+    library.switch(well, ("T2w",))
+    spoil(library.root / "identity-1")
+    box.start(env={"LOHI_EDGE_BUNDLES": str(library.root)})
+    assert box.stop() == 0
+    assert library.pointer().active == {"T2w": well.name}
+    assert list(library.pointer().refused) == ["identity-1"]
+    names = {model["name"] for model in box.status()["models"]}
+    assert {"identity", "t1w-edge"} <= names
