@@ -200,9 +200,14 @@ def for_place(where: str) -> dict[str, list[str]]:
     return found
 
 
-def drop_in(page: str) -> str:
-    """The text that a page (relative to the root) tells to put into `systemctl edit`; or ""."""
+def drop_in(page: str, unit: str = "lohi-edge-watch") -> str:
+    """The text that a page (relative to the root) tells to put into `systemctl edit UNIT`; or "".
+
+    Where the command stands in a sentence, it is the first such text.
+    """
     shown = [line for line in lines(ROOT / page) if line]
+    if (told := f"sudo systemctl edit {unit}") in shown:
+        shown = shown[shown.index(told) + 1 :]
     begun = itertools.dropwhile(lambda line: line not in ("[Unit]", "[Service]"), shown)
     kept = itertools.takewhile(re.compile(r"\[\w+\]|\w+=").match, begun)
     return "".join(f"{line}\n" for line in kept)

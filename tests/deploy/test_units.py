@@ -116,23 +116,49 @@ def test_onnxruntime_is_told_to_report_to_nobody(name):
     assert "Environment=ORT_DISABLE_TELEMETRY=1" in lines
 
 
+def test_a_receiver_puts_series_where_the_daemon_looks():
+    """Both read one settings file; neither unit names an inbox of its own."""
+    starts = [
+        re.search(r"^ExecStart=\S+/lohi-edge (.+)$", (DEPLOY / name).read_text(), re.M)[1]
+        for name in ("lohi-edge-watch.service", "lohi-edge-receive.service")
+    ]
+    for start in starts:
+        assert "--config /etc/lohi-edge/config.toml" in start
+        assert "/var/lib/lohi-edge" not in start
+
+
+def test_the_docs_open_an_inbox_elsewhere_to_both_services_and_an_outbox_to_the_daemon():
+    opened = {
+        unit: re.search(r"^ReadWritePaths=(.+)$", drop_in("docs/how-to/install.md", unit), re.M)[1]
+        for unit in ("lohi-edge-watch", "lohi-edge-receive")
+    }
+    assert opened["lohi-edge-watch"].split()[0] == opened["lohi-edge-receive"]
+
+
 def exposure(root: Path, name: str) -> float:
     done = run("systemd-analyze", "security", "--offline=true", f"--root={root}", name)
     return float(re.findall(r": ([\d.]+) ", done.stdout)[-1])
 
 
 @needs_systemd
-@pytest.mark.parametrize("page", ["docs/how-to/dicom.md", "docs/how-to/install.md"])
-def test_what_the_docs_open_is_sound_and_keeps_the_exposure_low(root, page):
-    name = "lohi-edge-watch.service"
+@pytest.mark.parametrize(
+    ("page", "unit"),
+    [
+        ("docs/how-to/dicom.md", "lohi-edge-watch"),
+        ("docs/how-to/install.md", "lohi-edge-watch"),
+        ("docs/how-to/install.md", "lohi-edge-receive"),
+    ],
+)
+def test_what_the_docs_open_is_sound_and_keeps_the_exposure_low(root, page, unit):
+    name = f"{unit}.service"
     folder = root / f"etc/systemd/system/{name}.d"
     folder.mkdir()
     (folder / "override.conf").write_text("[Service]\nSystemCallFilter=\nPrivateUsers=no\n")
     loosened = exposure(root, name)
     (folder / "override.conf").unlink()
     assert loosened > exposure(root, name)  # a drop-in counts at all
-    (folder / "override.conf").write_text(drop_in(page))
+    (folder / "override.conf").write_text(drop_in(page, unit))
     done = run("systemd-analyze", "verify", "--man=no", f"--root={root}", name)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert exposure(root, name) <= MOST_EXPOSED / 10
-    assert "=" in drop_in(page)
+    assert "=" in drop_in(page, unit)

@@ -1,9 +1,8 @@
-"""The doctor's checks of what the daemon stands on: folders, bundles, peers, the service."""
+"""The doctor's checks of what the daemon stands on: folders, bundles, peers, its budget."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from lohi_edge.files import is_directory, is_file
 from lohi_edge.watch import disk as disks
 from lohi_edge.watch import localfs, status
 
-UNIT = "lohi-edge-watch.service"
 _VOLATILE = ("tmpfs", "ramfs", "overlay", "squashfs")
 _GB = 1e9
 _AS_DAEMON = "ask as the daemon's user: sudo -u lohi-edge lohi-edge doctor"
@@ -176,27 +174,6 @@ def peers(context: Context) -> Finding:
     return Finding(PASS, ", ".join(words))
 
 
-def service(context: Context) -> Finding:
-    """systemd runs the daemon, and will after a restart."""
-    if not (context.root / "run/systemd/system").is_dir():
-        return Finding(NOT_APPLICABLE, "systemd does not run here")
-    asked = "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts"
-    code, text = context.command("systemctl", "show", f"--property={','.join(asked)}", UNIT)
-    said = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
-    if code or said.get("LoadState") != "loaded":
-        return Finding(NOT_APPLICABLE, f"{UNIT} is not installed")
-    words = f"{said['ActiveState']} ({said['SubState']}), {said['UnitFileState']}"
-    if said["ActiveState"] != "active":
-        return Finding(FAIL, words, f"journalctl -u {UNIT}; sudo systemctl restart {UNIT}")
-    if said["UnitFileState"] != "enabled":
-        return Finding(WARN, words, f"sudo systemctl enable {UNIT}")
-    if said["NRestarts"] != "0":
-        return Finding(
-            WARN, f"{words}, restarted {said['NRestarts']} times", f"journalctl -u {UNIT}"
-        )
-    return Finding(PASS, words)
-
-
 def latency(context: Context) -> Finding:
     """The running daemon keeps its budget."""
     try:
@@ -224,6 +201,5 @@ CHECKS: dict[str, Check] = {
     "inbox": inbox,
     "outbox": outbox,
     "dicom peers": peers,
-    "service": service,
     "latency": latency,
 }

@@ -101,10 +101,11 @@ def examine(context: Context) -> dict[str, Any]:
     Returns:
         `healthy` (no check failed), `counts` by status, `checks`: name, status, found and fix.
     """
-    from lohi_edge.device import checks_data, checks_machine
+    from lohi_edge.device import checks_data, checks_machine, checks_service
 
     rows = []
-    for name, check in {**checks_machine.CHECKS, **checks_data.CHECKS}.items():
+    groups = checks_machine.CHECKS, checks_data.CHECKS, checks_service.CHECKS
+    for name, check in (item for group in groups for item in group.items()):
         try:
             finding = check(context)
         except (LohiError, OSError) as error:

@@ -18,8 +18,6 @@ from lohi_edge.files import sha256
 from lohi_edge.settings import Dicom, Disk, Enhance, Settings, Watch
 from machine import GPU, mount, write
 
-SHOW = "LoadState={}\nActiveState={}\nSubState={}\nUnitFileState={}\nNRestarts={}\n"
-
 
 def test_disk(context):
     for reserve, status in ((0.001, PASS), (1e9, FAIL)):
@@ -129,23 +127,6 @@ def test_peers(context, tmp_path):
         assert checks_data.peers(told).status == PASS
     found = checks_data.peers(told)
     assert (found.status, peer in found.found) == (FAIL, True)
-
-
-@pytest.mark.parametrize(
-    ("state", "status"),
-    [
-        (("loaded", "active", "running", "enabled", 0), PASS),
-        (("loaded", "failed", "failed", "enabled", 5), FAIL),
-        (("loaded", "active", "running", "disabled", 0), WARN),
-        (("loaded", "active", "running", "enabled", 3), WARN),
-        (("not-found", "inactive", "dead", "", 0), NOT_APPLICABLE),
-    ],
-)
-def test_service(context, state, status):
-    assert checks_data.service(context).status == NOT_APPLICABLE  # no systemd
-    (context.root / "run/systemd/system").mkdir(parents=True)
-    told = replace(context, command=lambda *_: (0, SHOW.format(*state)))
-    assert checks_data.service(told).status == status
 
 
 def test_latency(context):

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from lohi_edge.device import checks_data, checks_machine, doctor
+from lohi_edge.device import checks_data, checks_machine, checks_service, doctor
 from lohi_edge.device.doctor import FAIL, WARN
 from lohi_edge.settings import Settings, Watch
 
@@ -37,7 +37,7 @@ def test_a_command_that_is_not_there_is_no_traceback():
 def test_every_check_is_tested_here():
     tests = [path.read_text() for path in Path(__file__).parent.glob("test_checks_*.py")]
     names = re.findall(r"^def (test_\w+)", "".join(tests), re.MULTILINE)
-    wanted = {**checks_machine.CHECKS, **checks_data.CHECKS}
+    wanted = {**checks_machine.CHECKS, **checks_data.CHECKS, **checks_service.CHECKS}
     other = {"bundle signature": "signature", "inbox": "durable_mounts", "outbox": "durable_mounts"}
     for name in wanted:
         short = other.get(name, name.split()[-1] if name == "dicom peers" else name)
