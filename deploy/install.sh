@@ -184,8 +184,10 @@ build() {
     is_complete "$version" && return
     rm -rf "$folder"
     mkdir -p "$home/versions"
+    unfinished=$folder
+    trap 'rm -rf "$unfinished"' EXIT
     "$python" -m venv --without-pip "$folder"
-    local wheels=() wheel
+    local wheels=() wheel said
     if reuse "$folder"; then
         wheels=("$wheelhouse"/wheels/lohi_edge-*.whl)
     else
@@ -196,15 +198,20 @@ build() {
     # The lock holds everything, so pip has nothing to choose.
     "$folder/bin/python" -I "$pip_wheel/pip" --isolated install --quiet --no-index --no-deps \
         --no-cache-dir --disable-pip-version-check --root-user-action=ignore "${wheels[@]}"
-    "$folder/bin/python" -I "$pip_wheel/pip" --isolated check --disable-pip-version-check >/dev/null
+    said=$("$folder/bin/python" -I "$pip_wheel/pip" --isolated check --disable-pip-version-check 2>&1) ||
+        refuse "$wheelhouse: its wheels do not fit each other:
+$said
+gather it again, with what is missing in EXTRA_WHEELS"
     see_tensorrt "$folder"
-    "$folder/bin/lohi-edge" --help >/dev/null
+    "$folder/bin/lohi-edge" --help >/dev/null || refuse \
+        "$wheelhouse: version $version does not start here; nothing was switched"
     # Units, settings and this script belong to the version: a rollback brings them back as well.
     mkdir "$folder/deploy"
     cp -R "$wheelhouse/systemd" "$wheelhouse/lohi-edge.toml" "$wheelhouse/install.sh" \
         "$wheelhouse/SHA256SUMS" "$folder/deploy/"
     sync -f "$folder"
     touch "$folder/.complete"
+    trap - EXIT
 }
 
 # JetPack's TensorRT is a Debian package for the system's Python; pip never resolves it there.

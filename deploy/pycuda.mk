@@ -1,6 +1,7 @@
 # `make pycuda-wheel`, on a Jetson: pycuda has no aarch64 wheel, so it is built once for a JetPack and
-# joins the wheelhouse: make wheelhouse TARGET=jetpack6 EXTRA_WHEELS="$(echo wheels/*.whl)"
-# NOT VERIFIED on a Jetson. Needs JetPack's CUDA toolkit, python3-dev and g++.
+# joins the wheelhouse, with what it needs and no lock holds:
+# make wheelhouse TARGET=jetpack6 EXTRA_WHEELS="$(echo wheels/*.whl)"
+# NOT VERIFIED on a Jetson. Needs a network, JetPack's CUDA toolkit, python3-dev and g++.
 
 CUDA ?= /usr/local/cuda
 
@@ -10,5 +11,7 @@ pycuda-wheel:
 		{ echo "error: expected a Jetson (aarch64), this is $$(uname -m)" >&2; exit 2; }
 	@test -x $(CUDA)/bin/nvcc || \
 		{ echo "error: expected nvcc in $(CUDA)/bin; install cuda-toolkit, or set CUDA=" >&2; exit 2; }
-	PATH=$(CUDA)/bin:$$PATH $(PYTHON) -m pip wheel --no-deps pycuda pytools --wheel-dir wheels
+	version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+		PATH=$(CUDA)/bin:$$PATH deploy/pycuda.sh $(PYTHON) \
+		"$$(echo deploy/locks/jetpack*-py$$version.txt)" wheels
 	@echo "copy wheels/ to the workstation; then make wheelhouse ... EXTRA_WHEELS=..."

@@ -61,12 +61,13 @@ def write_wheel(folder: Path, version: str, cli: str = CLI) -> None:
             wheel.writestr(name, text)
 
 
-def write_dependency(folder: Path, version: str = "1.0") -> None:
-    """A wheel of somebody else, whose RECORD has digests as real ones have."""
+def write_dependency(folder: Path, version: str = "1.0", needs: str = "") -> None:
+    """A wheel of somebody else, whose RECORD has digests as real ones have; it may need another."""
     info = f"other-{version}.dist-info"
     files = {
         "other.py": f"VERSION = '{version}'\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: other\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: other\nVersion: {version}\n"
+        + (f"Requires-Dist: {needs}\n" if needs else ""),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []

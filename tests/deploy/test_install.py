@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -196,6 +197,32 @@ def test_pycuda_is_built_on_a_jetson_alone():
     )
     assert done.returncode == 2
     assert "expected a Jetson (aarch64)" in done.stderr
+
+
+def test_pycuda_comes_with_what_no_lock_holds(tmp_path):
+    """In the versions of the lock; a stand-in for pip says what it was asked for."""
+    wheels = (
+        "pycuda-2026.1-cp310-cp310-linux_aarch64", "pytools-2026.1.1-py3-none-any",
+        "siphash24-1.9-cp310-cp310-linux_aarch64", "typing_extensions-4.16.0-py3-none-any",
+    )  # fmt: skip
+    fake, folder = tmp_path / "python", tmp_path / "wheels"
+    fake.write_text(
+        '#!/bin/sh\necho "$@"\ncat "$5"\nmkdir "$7"\ncd "$7"\ntouch '
+        + " ".join(f"{name}.whl" for name in wheels)
+    )
+    fake.chmod(0o755)
+    folder.mkdir()
+    (folder / "pytools-2025.1-py3-none-any.whl").touch()  # of an earlier time
+    lock = DEPLOY / "locks/jetpack6-py3.10.txt"
+    done = subprocess.run(
+        ["bash", DEPLOY / "pycuda.sh", fake, lock, folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "-m pip wheel --constraint" in done.stdout
+    assert re.search(r"^typing-extensions==[\d.]+$", done.stdout, re.MULTILINE)
+    assert "--hash" not in done.stdout
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(wheels[:3])
 
 
 def test_the_container_installs_with_options_that_exist():

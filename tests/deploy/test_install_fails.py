@@ -10,15 +10,30 @@ import sys
 
 import pytest
 
-from wheelhouse import HOME, says
+from wheelhouse import HOME, says, seal, write_dependency
 
 
 @pytest.mark.slow
 def test_a_version_that_does_not_start_is_never_switched_to(make_house, install, root):
     assert install(make_house("1.0")).returncode == 0
     done = install(make_house("2.0", cli="def main():\n    raise SystemExit(1)\n"))
-    assert done.returncode != 0
+    assert (done.returncode, "does not start here" in done.stderr) == (3, True)
     assert says(root) == "this is 1.0"
+    assert len(list((root / HOME / "versions").iterdir())) == 1
+
+
+def test_a_wheel_that_misses_another_is_refused_by_name_and_leaves_nothing(
+    make_house, install, root
+):
+    house = make_house()
+    write_dependency(house / "wheels", needs="platformdirs>=2.2")
+    seal(house)
+    done = install(house)
+    assert done.returncode == 3, done.stderr
+    assert "other 1.0 requires platformdirs, which is not installed" in done.stderr
+    assert "EXTRA_WHEELS" in done.stderr
+    assert not list((root / HOME / "versions").iterdir())
+    assert not (root / "etc/systemd").exists()
 
 
 @pytest.mark.slow
