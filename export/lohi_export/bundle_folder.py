@@ -64,7 +64,8 @@ def write(
         files={name: sha256(data) for name, data in files.items()},
         metrics={**manifest.metrics, "macs_per_slice": work},
     )
-    parent = out.absolute().parent
+    out = out.resolve()  # of "." and of a link it is the folder itself that is replaced
+    parent = out.parent
     make_directory(parent)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))

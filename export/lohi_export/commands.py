@@ -205,7 +205,8 @@ def bundle(
     session.set_up_cpu(threads)
     opened = open_run(run)
     require_room(out)  # before minutes of measuring
-    figures = {part: session.evaluate(opened, part, device) for part in ("validation", "test")}
+    parts = bundling.measured_parts(opened)
+    figures = {part: session.evaluate(opened, part, device) for part in parts}
     bundling.write_bundle(opened, out, figures, name, version, serial)
     sys.stdout.write(f"{out}\n")
 

@@ -196,6 +196,8 @@ def _loss_problems(config: TrainConfig) -> list[str]:
         problems.append("every loss has weight 0")
     if config.gan_loss not in GAN_LOSSES:
         problems.append(f"gan_loss {config.gan_loss!r} is none of {', '.join(GAN_LOSSES)}")
+    if not model.paired and not config.adversarial:
+        problems.append(f"{config.model} learns from its adversaries, got adversarial 0")
     if not model.paired and config.channels > 1:
         problems.append(f"{config.model} translates single slices, got channels {config.channels}")
     return problems

@@ -116,6 +116,11 @@ def verify(
         named = _names(subjects)
         precision_data.refuse_learned(data, opened.manifest, named)
         names = named or precision_data.part_of(opened.manifest, "test")
+        if known := precision_data.learned_before(data, opened.manifest, names):
+            sys.stderr.write(
+                f"the weights that this bundle's training began with learned from "
+                f"{', '.join(known)}: figures on them will flatter\n"
+            )
         held_out = precision_data.heads(data, opened.manifest, names, cache)
     make_directory(out)  # before minutes of work that could not be written
     with _progress() as stage:

@@ -13,6 +13,7 @@ from lohi_edge.bundle import Manifest
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Float32
 from lohi_export.dataset import SlicePair, absent, describe, find_pairs, load_slices
+from lohi_export.record import began_with
 
 TRIAL_SLICES = 24
 
@@ -64,11 +65,22 @@ def refuse_reported(data: Path, manifest: Manifest, subjects: Sequence[str]) -> 
 def refuse_learned(data: Path, manifest: Manifest, subjects: Sequence[str]) -> None:
     """Raises UsageError where a bundle learned from one of `subjects`: figures would flatter."""
     learned = _subjects_in(data, manifest, "train", "validation")
+    learned += learned_before(data, manifest, subjects)
     if known := [subject for subject in subjects if subject in learned]:
         raise UsageError(
             f"expected --subjects that this bundle did not learn from, got {', '.join(known)} of "
-            f"its training and validation subjects {', '.join(map(str, learned))}; name others"
+            f"its training and validation subjects, or those of the weights that it began with: "
+            f"{', '.join(dict.fromkeys(map(str, learned)))}; name others"
         )
+
+
+def learned_before(data: Path, manifest: Manifest, subjects: Sequence[str]) -> list[str]:
+    """Which of `subjects` the weights learned from that a bundle's training began with."""
+    record = manifest.provenance
+    training = record.get("training")
+    began = began_with(record, training if isinstance(training, dict) else {})
+    name = describe(data).get("Name", "")
+    return sorted({known for origin in began for known in origin.knows(name, subjects)})
 
 
 def _subjects_in(data: Path, manifest: Manifest, *parts: str) -> list[str]:

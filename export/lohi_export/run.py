@@ -74,8 +74,13 @@ class Run:
         """Slices of one part of the split, cached on first use.
 
         Raises:
-            BadInput: the part has no scans, or scans that do not pair up.
+            BadInput: the part has no scans, or scans that do not pair up, or the data set is gone.
         """
+        if not self.data.is_dir():
+            raise BadInput(
+                f"{self.folder}: expected its data set in {self.data}, found nothing; where it was "
+                "moved, repeat the command that trained this run with --data of its place now"
+            )
         pairs = select(find_pairs(self.data, self.config.contrast), self.config.split[part], part)
         return [load_slices(pair, self.config.contract, self.cache) for pair in pairs]
 
@@ -170,6 +175,20 @@ def start_run(
     return run
 
 
+def settle_place(run: Run) -> bool:
+    """Keep where a run's data set and its slices are now; whether the data set was elsewhere.
+
+    Raises:
+        DiskError: it cannot be kept.
+    """
+    record = read_record(run.folder)
+    now = {"data": str(run.data), "cache": str(run.cache)}
+    moved = bool(record["data"] != now["data"])
+    if any(record[key] != place for key, place in now.items()):
+        write_json(run.folder / CONFIG, record | now)
+    return moved
+
+
 def _weights_in(init: Path) -> Path:
     """The file or bundle to begin with; a bundle that ships goes by its name alone."""
     for path in all_shipped():
@@ -205,11 +224,15 @@ def _some_slices(run: Run, pairs: int = 4, each: int = 4) -> Float32:
 def _check_same(run: Run, former: dict[str, Any]) -> None:
     """Refuse to go on with a run that was begun otherwise.
 
+    A data set may have moved, if the run kept which scans it learned from (`settle_scans`).
+
     Raises:
         UsageError: names every value that differs.
     """
-    asked = {**run.config.to_dict(), "data": str(run.data)}
-    had = {**TrainConfig.from_dict(former["config"]).to_dict(), "data": former["data"]}
+    asked = run.config.to_dict()
+    had = TrainConfig.from_dict(former["config"]).to_dict()
+    if "scans" not in former:
+        asked, had = asked | {"data": str(run.data)}, had | {"data": former["data"]}
     odd = [f"{k} {had[k]!r}, not {v!r}" for k, v in asked.items() if v != had[k]]
     if odd:
         raise UsageError(

@@ -25,8 +25,8 @@ from lohi_export.evaluation import evaluate as evaluate_slices
 from lohi_export.json_files import write_json
 from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
-from lohi_export.record import Scans, began_with, read_record, settle_scans
-from lohi_export.run import Run, data_digest, start_run
+from lohi_export.record import CONFIG, Scans, began_with, read_record, settle_scans
+from lohi_export.run import Run, data_digest, settle_place, start_run
 from lohi_export.splits import default_split, outsiders, without_pair
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
@@ -64,6 +64,9 @@ def prepare(
         raise UsageError("expected --steps or --epochs, got both")
     if split is not None:
         options = options | {"split": _read_split(split)}
+    elif "split" not in options and (out / CONFIG).is_file():
+        # Drawn over other subjects it would be another split.
+        options = options | {"split": read_record(out)["config"].get("split")}
     if steps is not None:
         options = options | {"steps": steps}
     config = TrainConfig.from_dict(options)
@@ -82,6 +85,8 @@ def prepare(
     run = start_run(out, config, data, scans, cache, init)
     if settle_scans(out, scans):
         console.print(f"{out} did not keep which scans it learned from; from now on it is these")
+    if settle_place(run):
+        console.print(f"{out}: its data set lies in {run.data} now", markup=False)
     _warn_of_init(run)
     console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
     return run

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -169,6 +170,36 @@ def test_a_card_changes_words_alone_and_takes_the_signature_with_it(
     shown = CliRunner().invoke(app, ["card", str(out)]).output
     assert shown == "limits: Blurs.\ncredits: A head (CC0).\n"
     assert (out / "manifest.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize("through", ["a link", "its own folder"])
+def test_a_card_changes_the_bundle_itself(
+    bundle: Path, tmp_path: Path, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    shutil.copytree(bundle, real)
+    link.symlink_to(real)
+    monkeypatch.chdir(real)
+    named = link if through == "a link" else Path()
+    words = ["card", str(named), "--limits", "Blurs."]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    assert load(real).manifest.limits == "Blurs."
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_run_that_reports_on_nobody_is_bundled_with_figures_of_those_that_validate(
+    toy: Path, toy_options: dict[str, Any], tmp_path: Path
+) -> None:
+    split = {"train": ["01", "02"], "validation": ["03"], "test": []}
+    run = session.prepare(
+        toy, tmp_path / "run", {**toy_options, "split": split}, 2, None, None, None
+    )
+    assert session.train(run, "cpu", None) == 0
+    done = CliRunner().invoke(app, ["bundle", str(tmp_path / "run"), str(tmp_path / "b")])
+    assert done.exit_code == 0, done.output
+    assert "no test subject is in the data set" in done.stderr
+    assert "test" not in load(tmp_path / "b").manifest.metrics
 
 
 def test_the_same_run_makes_the_same_bundle(bundle: Path, trained: Path, tmp_path: Path) -> None:

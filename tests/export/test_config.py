@@ -43,6 +43,7 @@ def test_a_crop_that_does_not_fit_is_refused() -> None:
         ({"discriminator_lr": -1.0}, "discriminator_lr -1.0 is negative"),
         ({"l1": math.nan}, "l1 nan is no finite number"),
         ({"lr": math.inf}, "lr inf is no finite number"),
+        ({"model": "cyclegan", "adversarial": 0}, "cyclegan learns from its adversaries"),
     ],
 )
 def test_an_unusable_configuration_says_why(options: dict[str, Any], message: str) -> None:

@@ -129,9 +129,23 @@ def test_subjects_that_a_bundle_learned_from_are_not_called_held_out(plain, toy,
     words = ("verify", plain.path, "--data", toy, "--out", tmp_path / "report", "--subjects")
     refused = invoke(*words, "02,03,04").exception
     assert isinstance(refused, UsageError)
-    assert "got 02 of its training and validation subjects 01, 02" in str(refused)
+    assert "got 02 of its training and validation subjects" in str(refused)
+    assert "began with: 01, 02; name others" in str(refused)
     assert not (tmp_path / "report").exists()
     precision_data.refuse_learned(toy, bundles.load(plain.path).manifest, ["03", "04"])
+
+
+def test_subjects_that_the_first_weights_learned_from_are_not_called_held_out(plain, toy):
+    split = {"train": ["01"], "validation": ["02"], "test": ["03"]}
+    before = [{"weights": "0" * 64, "data_set": "", "subjects": ["04"]}]
+    provenance = {"training": {"split": split, "init": "0" * 64}, "init_learned": before}
+    manifest = replace(plain.manifest, provenance=provenance)
+    with pytest.raises(UsageError, match=r"got 04 of .* began with: 01, 02, 04; name others"):
+        precision_data.refuse_learned(toy, manifest, ["03", "04"])
+    precision_data.refuse_learned(toy, manifest, ["03"])
+    elsewhere = [{**before[0], "data_set": "another"}]  # whose 04 is another person
+    manifest = replace(plain.manifest, provenance={**provenance, "init_learned": elsewhere})
+    precision_data.refuse_learned(toy, manifest, ["03", "04"])
 
 
 def test_an_existing_bundle_is_not_overwritten(plain, data, tmp_path):

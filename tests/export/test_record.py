@@ -55,6 +55,38 @@ def test_other_scans_do_not_resume_a_run(
     assert (out / "config.json").read_bytes() == record
 
 
+def test_a_drawn_split_stays_when_somebody_joins_the_data_set(
+    own: Path, tmp_path: Path, toy_options: dict[str, Any]
+) -> None:
+    del toy_options["split"]
+    drawn = prepare(own, tmp_path / "run", toy_options).config.split
+    for path in (own / "sub-01").rglob("*.nii.gz"):
+        there = Path(str(path).replace("sub-01", "sub-05"))
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, there)
+    assert prepare(own, tmp_path / "run", toy_options).config.split == drawn
+
+
+def test_a_data_set_may_move_and_the_run_is_told_by_going_on(
+    own: Path, tmp_path: Path, toy_options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, there = tmp_path / "run", tmp_path / "elsewhere"
+    prepare(own, out, toy_options)
+    own.rename(there)
+    with pytest.raises(BadInput, match=r"expected its data set in .*pairs, found nothing; where"):
+        open_run(out).slices("test")
+    prepare(there, out, toy_options)
+    assert f"its data set lies in {there} now" in capsys.readouterr().err.replace("\n", "")
+    assert open_run(out).slices("test")
+    # A run that did not keep its scans cannot tell whether it is the same one.
+    record = json.loads((out / "config.json").read_text())
+    del record["scans"]
+    (out / "config.json").write_text(json.dumps(record))
+    there.rename(own)
+    with pytest.raises(UsageError, match="holds a run with data"):
+        prepare(own, out, toy_options)
+
+
 def test_a_run_that_kept_no_scans_takes_those_it_finds(
     own: Path, tmp_path: Path, toy_options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,8 @@ def train(
     if data:
         found = scans.find(data, [f"{n:02d}" for n in numbers], CONTRASTS)
         scanned = partial(scans.draw, found, Models(threads=threads))
-    options = Options((first, second), (lr, lr_second), seed, amp)
+    rates = (lr, lr_second)
+    options = Options((first, second), rates, seed, amp, tuple(numbers), scanned is not None)
     with alone(out), Stop(max_minutes) as stop:
         begun = read_model(init) if init else None
         fit(crops, out, options, stop, reporter(options), scanned, begun)

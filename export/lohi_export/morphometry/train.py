@@ -44,12 +44,16 @@ class Options:
         lr: highest learning rate of each stage; a cosine leads to 0.
         seed: head k depends on (seed, k) and the bank alone.
         amp: compute the second stage in bfloat16.
+        of: heads of the bank.
+        scans: whether every second head of the second stage is a scan.
     """
 
     heads: tuple[int, int] = (300, 600)
     lr: tuple[float, float] = (2e-3, 1e-3)
     seed: int = 0
     amp: bool = False
+    of: tuple[int, ...] = ()
+    scans: bool = False
 
 
 class Bank:
@@ -88,6 +92,8 @@ def fit(
     init: Model | None = None,
 ) -> None:
     """Train both stages until their end or `stop`; `averaged` reads the result.
+
+    The heads that a stage learns from at a time are not kept: resumed, it gathers new ones.
 
     Every second head of the second stage is what `scanned` gives, where there is such a thing.
     `init` is what a new run begins with.

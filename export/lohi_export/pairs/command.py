@@ -17,7 +17,7 @@ def simulate(
     volumes: Annotated[
         Path | None, typer.Option(help="NIfTI file or folder of whole heads; see --contrast.")
     ] = None,
-    heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-10",
+    heads: Annotated[str, typer.Option(help="Heads: 1-10 or 1,2,13.")] = "1-16",
     draws: Annotated[int, typer.Option(min=1, max=100, help="Pairs per head.")] = 4,
     ill: Annotated[
         int, typer.Option(min=0, max=100, help="More pairs per head, with lesions.")
@@ -43,7 +43,7 @@ def simulate(
     more pairs (run-101 and so on) show infarcts, tumours, bleedings and wide ventricles at random:
     a generator that saw healthy heads alone takes lesions away.
 
-    Example: lohi-export simulate --labels label_maps --out pairs --heads 1-12 --draws 8 --jobs 2
+    Example: lohi-export simulate --labels label_maps --out pairs --draws 8 --jobs 2
 
     Example: lohi-export simulate --from volumes --volumes t1w --contrast T1w --out pairs
 
@@ -53,6 +53,7 @@ def simulate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from lohi_edge.errors import UsageError
+    from lohi_edge.files import require_place
     from lohi_export.pairs import dataset
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
@@ -70,6 +71,8 @@ def simulate(
         work = plan(labels, out, numbers, draws, seed, contrast, scans, ill)
     else:
         raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
+    if preview is not None:
+        require_place(preview)  # before minutes or hours of simulation
     dataset.write_description(out, from_labels=source == "labels")
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:

@@ -23,19 +23,22 @@ from lohi_export.pairs import pathology, volumes
 from lohi_export.pairs.anatomy import Labels
 from lohi_export.pairs.files import (
     as_json,
+    describe_beside,
+    described,
     label_nifti_bytes,
     nifti_bytes,
     read_labels,
+    unstarted_dropped,
     write_whole,
 )
 from lohi_export.pairs.plan import Job
 from lohi_export.pairs.ranges import ranges_for
-from lohi_export.pairs.scans import read_object
 from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
 
 SIMULATOR = 4  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
 
+TOOL, LICENSE = "lohi-export simulate", "Apache-2.0"  # the label maps' own
 OF_LABELS = "Anatomy from the label maps published with SynthSeg (Apache-2.0)."
 OF_VOLUMES = "Anatomy and 3 T images of others from real volumes, whose licence is their own."
 
@@ -48,23 +51,22 @@ def write_description(out: Path, from_labels: bool = True) -> None:
     Raises:
         BadInput: one that is there is no JSON object.
     """
-    path = out / "dataset_description.json"
-    before = str(read_object(path).get("Acknowledgements")) if path.is_file() else ""
+    before = described(out)
     credits = [
         credit
         for credit, now in ((OF_LABELS, from_labels), (OF_VOLUMES, not from_labels))
-        if now or credit in before
+        if now or credit in str(before.get("Acknowledgements"))
     ]
     text: dict[str, Any] = {
         "Name": "lohi-edge simulated 64 mT and 3 T pairs",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "lohi-export simulate", "Version": str(SIMULATOR)}],
+        "GeneratedBy": [{"Name": TOOL, "Version": str(SIMULATOR)}],
         "Acknowledgements": " ".join(credits),
     }
     if credits == [OF_LABELS]:
-        text["License"] = "Apache-2.0"
-    write_whole(path, as_json(text))
+        text["License"] = LICENSE
+    describe_beside(out, text, TOOL)
 
 
 def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]:
@@ -76,8 +78,9 @@ def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]
     # spawn: a forked child would inherit the locks of BLAS and progress threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(write_pair, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        with unstarted_dropped(pool):
+            for future in as_completed(futures):
+                yield futures[future], future.result()
 
 
 def write_pair(job: Job) -> bool:

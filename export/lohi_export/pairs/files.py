@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.volume import Volume
 from lohi_export.pairs.anatomy import Labels
+from lohi_export.pairs.scans import read_object
+
+DESCRIPTION = "dataset_description.json"
 
 
 def read_labels(path: Path) -> tuple[Labels, np.ndarray]:
@@ -58,6 +64,53 @@ def _packed(image: Any, affine: np.ndarray, description: str) -> bytes:
 def as_json(content: Any) -> bytes:
     """As readable JSON."""
     return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """dataset_description.json of a data set; empty where there is none.
+
+    Raises:
+        BadInput: it is no JSON object.
+    """
+    path = folder / DESCRIPTION
+    return read_object(path) if path.is_file() else {}
+
+
+@contextmanager
+def unstarted_dropped(pool: Executor) -> Iterator[None]:
+    """What fails or is interrupted ends with the jobs that run: the others are not begun."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+
+
+def describe_beside(folder: Path, own: dict[str, Any], tool: str) -> None:
+    """Write dataset_description.json; what is not of `tool` alone keeps its name and credits.
+
+    Whose pairs were there first names the data set. A licence stays only where it is that of both.
+
+    Raises:
+        BadInput: the one that is there is no JSON object.
+    """
+    before = described(folder)
+    made = before.get("GeneratedBy")
+    makers = [one for one in made if isinstance(one, dict)] if isinstance(made, list) else []
+    others = [one for one in makers if one.get("Name") != tool]
+    if before and (others or not makers):
+        known, credit = (
+            str(before.get("Acknowledgements", "")),
+            str(own.get("Acknowledgements", "")),
+        )
+        both = known if credit in known else f"{known} {credit}".strip()
+        license_of_both = before.get("License") == own.get("License")
+        own = {**own, **before, "GeneratedBy": [*others, *own["GeneratedBy"]]}
+        if both:
+            own["Acknowledgements"] = both
+        if not license_of_both:
+            own.pop("License", None)
+    write_whole(folder / DESCRIPTION, as_json(own))
 
 
 def write_whole(path: Path, content: bytes) -> None:

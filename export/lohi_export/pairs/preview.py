@@ -7,14 +7,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lohi_edge.files import atomic_write
 from lohi_export.pairs.fields import Float32
 from lohi_export.pairs.simulate import Pair
 
 
 def save_preview(pair: Pair, path: Path) -> None:
-    """Write a PNG of axial, coronal and sagittal planes of both volumes, each window its own."""
+    """Write a PNG of axial, coronal and sagittal planes of both volumes, each window its own.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
     rows = [_planes(pair.low.isotropic().data), _planes(pair.high.data)]
-    Image.fromarray(np.vstack(rows)).save(path, optimize=True)
+    with atomic_write(path) as file:
+        Image.fromarray(np.vstack(rows)).save(file, format="PNG", optimize=True)
 
 
 def _planes(data: Float32) -> np.ndarray:

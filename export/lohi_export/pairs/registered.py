@@ -19,7 +19,7 @@ from lohi_edge.files import read_bytes, sha256
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.dataset import listed
-from lohi_export.pairs.files import as_json, nifti_bytes, write_whole
+from lohi_export.pairs.files import as_json, nifti_bytes, unstarted_dropped, write_whole
 from lohi_export.pairs.linear import KINDS, Registration, register, resample
 from lohi_export.pairs.matching import Survey, survey
 from lohi_export.pairs.overlay import overlay
@@ -95,8 +95,10 @@ def register_all(jobs: list[Job], workers: int = 1) -> Iterator[Outcome]:
         yield from map(register_pair, jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(register_pair, job) for job in jobs]):
-            yield future.result()
+        futures = [pool.submit(register_pair, job) for job in jobs]
+        with unstarted_dropped(pool):
+            for future in as_completed(futures):
+                yield future.result()
 
 
 def register_pair(job: Job) -> Outcome:

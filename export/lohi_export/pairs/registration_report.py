@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from lohi_edge.receipt import relative
 from lohi_export.dataset import describe
-from lohi_export.pairs.files import as_json, write_whole
+from lohi_export.pairs.files import as_json, describe_beside, write_whole
+
+TOOL = "lohi-export register"
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,20 @@ class Outcome:
 
 
 def write_description(data: Path, out: Path) -> None:
-    """dataset_description.json of the derivative."""
+    """dataset_description.json of the derivative.
+
+    Raises:
+        BadInput: one that is there, or that of `data`, is no JSON object.
+    """
     text = {
         **describe(data),
         "Name": f"{describe(data).get('Name', data.name)}, 3 T registered to 64 mT",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "lohi-export register", "Version": metadata.version("lohi-edge")}],
+        "GeneratedBy": [{"Name": TOOL, "Version": metadata.version("lohi-edge")}],
         "DatasetLinks": {"raw": relative(data, out)},
     }
-    write_whole(out / "dataset_description.json", as_json(text))
+    describe_beside(out, text, TOOL)
 
 
 def write_report(out: Path, outcomes: Iterable[Outcome]) -> None:

@@ -66,6 +66,13 @@ def test_a_stopped_run_goes_on_where_it_was(run):
     assert seen == [1, 2, 3]
 
 
+def test_a_run_goes_on_with_its_own_heads_alone(run, folder):
+    for other in ({"of": (1, 2)}, {"scans": True}):
+        options = train.Options(heads=(2, 1), **other)
+        with Stop() as stop, pytest.raises(UsageError, match="holds a run with"):
+            train.fit(train.Bank(folder, [1]), run[0], options, stop, lambda *_: None)
+
+
 def test_a_run_goes_on_with_its_own_options_alone(run, folder):
     with Stop() as stop, pytest.raises(UsageError, match=r"heads \[2, 1\], not \[2, 2\]; repeat"):
         train.fit(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.volume import Volume
 from lohi_export.dataset import find_pairs
-from lohi_export.pairs import pathology, plan, volumes
+from lohi_export.pairs import pathology, plan, registration_report, volumes
 from lohi_export.pairs.command import simulate as command
 from lohi_export.pairs.dataset import OF_LABELS, OF_VOLUMES, write_description
 from lohi_export.pairs.ranges import Ranges, ranges_for
@@ -140,6 +140,32 @@ def test_a_data_set_credits_all_that_was_put_into_it(tmp_path, order):
     described = json.loads((tmp_path / "dataset_description.json").read_text())
     assert described["Acknowledgements"] == f"{OF_LABELS} {OF_VOLUMES}"
     assert "License" not in described  # that of the label maps is not the volumes'
+
+
+@pytest.mark.parametrize("license_", ["CC-BY-NC-4.0", "Apache-2.0"])
+def test_a_data_set_of_others_keeps_its_name_and_credits(tmp_path, license_):
+    """Who trains on it must still learn whose heads these are."""
+    clinic = {"Name": "Our clinic", "License": license_, "Authors": ["A"], "Acknowledgements": "B."}
+    path = tmp_path / "dataset_description.json"
+    path.write_text(json.dumps(clinic))
+    for _ in range(2):
+        write_description(tmp_path, True)
+        registration_report.write_description(tmp_path / "raw", tmp_path)
+    described = json.loads(path.read_text())
+    assert (described["Name"], described["Authors"]) == ("Our clinic", ["A"])
+    assert described["Acknowledgements"] == f"B. {OF_LABELS}"
+    assert "License" not in described  # of `raw` nobody knows one
+    made = [one["Name"] for one in described["GeneratedBy"]]
+    assert sorted(made) == ["lohi-export register", "lohi-export simulate"]
+
+
+def test_a_licence_stays_where_it_is_that_of_both(tmp_path):
+    path = tmp_path / "dataset_description.json"
+    for theirs in ("CC-BY-NC-4.0", "Apache-2.0"):
+        path.write_text(json.dumps({"Name": "x", "License": theirs}))
+        write_description(tmp_path, True)
+        assert json.loads(path.read_text()).get("License") in (None, "Apache-2.0")
+    assert json.loads(path.read_text())["License"] == "Apache-2.0"
 
 
 def test_refuses_two_volumes_of_one_name_none_and_mixed_sources(tmp_path):
