@@ -224,5 +224,6 @@ def exit_code(line: str) -> int:
     """How it must end here; 0 but for those of WITHOUT_A_GPU."""
     from lohi_edge.runtime.cuda import probe
 
+    line = line.removeprefix("sudo -u lohi-edge ")
     wanted = next((code for start, code in WITHOUT_A_GPU.items() if line.startswith(start)), 0)
     return wanted if isinstance(probe(), str) else 0

@@ -75,7 +75,7 @@ class Worker:
 
     Attributes:
         timeout_s: for one scan; a worker that takes longer is killed.
-        start_timeout_s: to load and accept the model; building an engine takes minutes.
+        start_timeout_s: to load and accept the model; the first time on every runtime.
         attempts: crashes or timeouts after which a scan is quarantined.
         backoff_s: wait after the first crash; doubles with each.
     """

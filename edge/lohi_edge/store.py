@@ -58,6 +58,10 @@ class Store:
             raise disk_error(self.root, error) from None
         check_private(self.root)
 
+    def is_not_the_daemon_s(self) -> bool:
+        """Whether a daemon is installed here, which has a store of its own."""
+        return is_directory(SYSTEM) and self.root != SYSTEM / FOLDER
+
     def write(self, path: Path, record: dict[str, Any]) -> None:
         """Seal a record and write it, whole or not at all.
 

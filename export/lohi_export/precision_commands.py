@@ -81,7 +81,7 @@ def build_engine(
     profile = Profile.parse(batch)
     if precision not in (None, "fp16", "int8", "fp32"):
         raise UsageError(f"expected --precision fp16, int8 or fp32, got {precision}")
-    opened, target, store = report.open_all(bundle)
+    (opened,), target, store = report.open_all(bundle)
     wanted = [precision] if precision else report.precisions(opened)
     rows = report.build_and_accept(opened, wanted, profile, workspace, timing_cache, target, store)
     sys.stdout.write(json.dumps(rows, indent=2) + "\n")

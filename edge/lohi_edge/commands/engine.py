@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(help="Build, accept and list TensorRT engines of this GPU.", no_args_is_help=True)
+_AS_DAEMON = "sudo -u lohi-edge lohi-edge engine build"
 
 
 class EnginePrecision(str, Enum):
@@ -20,11 +21,14 @@ class EnginePrecision(str, Enum):
 
 
 BundleArgument = Annotated[
-    Path | None, typer.Argument(metavar="BUNDLE", help="[default: the one that ships]")
+    Path | None,
+    typer.Argument(
+        metavar="BUNDLE", help="Bundle directory or .zip.  [default: every bundle in use here]"
+    ),
 ]
 PrecisionOption = Annotated[
     EnginePrecision | None,
-    typer.Option("--precision", help="[default: every one that the bundle has]"),
+    typer.Option("--precision", help="[default: every one that a bundle has]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -40,14 +44,15 @@ def build(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build engines from a bundle on this GPU, and accept each on the golden slices.
+    """Build engines of the bundles on this GPU, and accept each on the golden slices.
 
-    Takes minutes. The build runs in a process of its own. Exit 5 where the fastest precision asked
-    for is not accepted; what is then used instead is said.
+    Takes minutes an engine. The build runs in a process of its own. Engines are for the user who
+    builds them alone: on a device do it as the daemon's, and restart the daemon after it. Exit 5
+    where an engine asked for is not accepted; what is then used instead is said.
 
     Examples:
 
-      lohi-edge engine build
+      sudo -u lohi-edge lohi-edge engine build
 
       lohi-edge engine build t1w-edge --precision fp16 --batch 1,8,16 --workspace 256
     """
@@ -55,15 +60,21 @@ def build(
     from lohi_edge.engine.build import Profile
 
     profile = Profile.parse(batch)
-    bundle, target, store = report.open_all(path)
-    wanted = [precision.value] if precision else report.precisions(bundle)
-    rows = report.build_and_accept(bundle, wanted, profile, workspace, timing_cache, target, store)
+    found, target, store = report.open_all(path)
+    if store.is_not_the_daemon_s():
+        sys.stderr.write(f"warning: built for {store.root} alone; for the daemon: {_AS_DAEMON}\n")
+    rows = []
+    for bundle in found:
+        wanted = [precision.value] if precision else report.precisions(bundle)
+        rows += report.build_and_accept(
+            bundle, wanted, profile, workspace, timing_cache, target, store
+        )
     _finish(rows, as_json)
 
 
 @app.command()
 def accept(path: BundleArgument = None, as_json: Json = False) -> None:
-    """Run the golden slices on every engine of a bundle, now; exit 5 where one fails.
+    """Run the golden slices on every engine of the bundles, now; exit 5 where one fails.
 
     An engine without a passing record is never used: INT8 gives way to FP16, FP16 to the CPU.
 
@@ -71,7 +82,8 @@ def accept(path: BundleArgument = None, as_json: Json = False) -> None:
     """
     from lohi_edge.engine import report
 
-    _finish(report.accept_all(*report.open_all(path)), as_json)
+    found, target, store = report.open_all(path)
+    _finish([row for b in found for row in report.accept_all(b, target, store)], as_json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from lohi_edge import bundle as bundles
 from lohi_edge import signing, store
 from lohi_edge.device.doctor import FAIL, NOT_APPLICABLE, PASS, WARN, Check, Context, Finding
+from lohi_edge.device.serving import in_use
 from lohi_edge.errors import BundleError, LohiError, UsageError
 from lohi_edge.files import is_directory, is_file
 from lohi_edge.watch import disk as disks
@@ -17,6 +18,7 @@ from lohi_edge.watch import localfs, status
 _VOLATILE = ("tmpfs", "ramfs", "overlay", "squashfs")
 _GB = 1e9
 _AS_DAEMON = "ask as the daemon's user: sudo -u lohi-edge lohi-edge doctor"
+_BUILD = "sudo -u lohi-edge lohi-edge engine build; then restart the daemon"
 
 
 def disk(context: Context) -> Finding:
@@ -64,24 +66,10 @@ def permissions(context: Context) -> Finding:
     return Finding(PASS, f"for user {context.uid}")
 
 
-def in_use(context: Context) -> list[Path]:
-    """Folders of the bundles that serve here."""
-    if context.settings.enhance.bundle:
-        return [Path(context.settings.enhance.bundle)]
-    context.library.pointer()  # where it cannot be read, this says so
-    found = []
-    for contrast in bundles.CONTRASTS:
-        try:
-            found.append(context.library.active(contrast) or bundles.shipped(contrast))
-        except BundleError:
-            continue  # no bundle for this contrast: a scan of it is told so
-    return list(dict.fromkeys(found))
-
-
 def signatures(context: Context) -> Finding:
     """Every bundle in use is whole, and signed by a key this device trusts."""
     words, foreign = [], False
-    for path in in_use(context):
+    for path in in_use(context.settings, context.library):
         try:
             bundle = bundles.load(path)
             signer = signing.screen(bundle, allow_downgrade=True)
@@ -105,7 +93,7 @@ def acceptance(context: Context) -> Finding:
 
     wanted = context.settings.enhance
     words, slow = [], False
-    for path in in_use(context):
+    for path in in_use(context.settings, context.library):
         bundle = bundles.load(path)
         record = accept(bundle, wanted.threads, wanted.runtime, wanted.precision)
         name = f"{bundle.manifest.name} on {record['runtime']} {record['precision']}"
@@ -115,7 +103,7 @@ def acceptance(context: Context) -> Finding:
         slow |= not isinstance(context.gpu, str) and record["runtime"] != "tensorrt"
         words.append(f"{name}, error {record['max_error']:.2g}")
     if slow:
-        return Finding(WARN, "; ".join(words), "the GPU is not used: lohi-edge engine build")
+        return Finding(WARN, "; ".join(words), f"the GPU is not used: {_BUILD}")
     return Finding(PASS, "; ".join(words))
 
 

@@ -186,4 +186,4 @@ class EngineCache:
         return count
 
 
-_AGAIN = "run `lohi-edge engine clear`, then `lohi-edge engine build`"
+_AGAIN = "run `lohi-edge engine clear`, then `lohi-edge engine build`, as this user"

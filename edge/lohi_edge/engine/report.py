@@ -7,11 +7,13 @@ from typing import Any
 
 from lohi_edge import bundle as bundles
 from lohi_edge.bundle import Bundle
-from lohi_edge.device import installed
+from lohi_edge.device.library import Library
+from lohi_edge.device.serving import in_use
 from lohi_edge.engine import manage
 from lohi_edge.engine.build import Profile
 from lohi_edge.engine.cache import EngineCache, Entry
 from lohi_edge.errors import BundleError
+from lohi_edge.settings import load
 from lohi_edge.store import Store
 
 _DEMOTION = {
@@ -21,14 +23,15 @@ _DEMOTION = {
 }
 
 
-def open_all(path: Path | None) -> tuple[Bundle, manage.Target, Store]:
-    """The bundle, this machine's TensorRT and its store.
+def open_all(path: Path | None) -> tuple[list[Bundle], manage.Target, Store]:
+    """The bundle of a path, without one every bundle in use here; TensorRT and store.
 
     Raises:
         BundleError: any of them cannot be used.
+        UsageError: the settings, which may name a bundle, cannot be read.
     """
-    bundle = bundles.load(path or installed.resolve("T1w"))
-    return bundle, manage.this_machine(), Store()
+    paths = [path] if path else in_use(load(), Library())
+    return [bundles.load(one) for one in paths], manage.this_machine(), Store()
 
 
 def precisions(bundle: Bundle) -> list[str]:
@@ -53,23 +56,22 @@ def build_and_accept(
                 bundle, precision, profile, workspace_mb, timing_cache, target, store
             )
         except BundleError as error:
-            rows.append(_failed(precision, error))
+            rows.append(_failed(bundle, precision, error))
         else:
             rows.append(_accept(bundle, precision, entry, target, store))
     return rows
 
 
 def accept_all(bundle: Bundle, target: manage.Target, store: Store) -> list[dict[str, Any]]:
-    """One row a precision of the bundle.
-
-    Raises:
-        BundleError: no engine has been built.
-    """
+    """One row a precision that an engine was built for; one that says so where none was."""
     found = [(p, manage.find(bundle, p, target, store)) for p in precisions(bundle)]
     rows = [_accept(bundle, p, entry, target, store) for p, entry in found if entry]
-    if not rows:
-        raise BundleError(f"{bundle.path}: no engine was built here; run `lohi-edge engine build`")
-    return rows
+    missing = {
+        "bundle": bundle.manifest.name,
+        "accepted": False,
+        "problems": ["no engine was built here; run `lohi-edge engine build` as this user"],
+    }
+    return rows or [missing]
 
 
 def list_all() -> list[dict[str, Any]]:
@@ -85,13 +87,14 @@ def _accept(
     try:
         record = manage.accept_engine(bundle, entry, store, target)
     except BundleError as error:
-        return {**facts, **_failed(precision, error)}
-    row = {**record, **facts}
+        return {**facts, **_failed(bundle, precision, error)}
+    row = {"bundle": bundle.manifest.name, **record, **facts}
     return row if record["accepted"] else {**row, "demotion": _DEMOTION[precision]}
 
 
-def _failed(precision: str, error: BundleError) -> dict[str, Any]:
+def _failed(bundle: Bundle, precision: str, error: BundleError) -> dict[str, Any]:
     return {
+        "bundle": bundle.manifest.name,
         "precision": precision,
         "accepted": False,
         "problems": [str(error)],

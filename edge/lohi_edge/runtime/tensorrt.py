@@ -126,7 +126,7 @@ class TensorRtRuntime:
             words = "; ".join(logger.complaints[-2:]) or "it gives no reason"
             raise BundleError(
                 f"TensorRT {self.version} does not load this engine ({words}); it was built for "
-                "another TensorRT or GPU: run `lohi-edge engine build`"
+                "another TensorRT or GPU: run `lohi-edge engine build` as this user"
             )
         shape = self._check(trt)
         unified = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))

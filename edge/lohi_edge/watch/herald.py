@@ -79,7 +79,7 @@ class Herald:
     def alive(self, starting: bool) -> None:
         """The work loop turns."""
         if starting:
-            # Building an engine takes minutes; every step of the loop asks for some more time.
+            # Accepting a model may take minutes; every step of the loop asks for some more time.
             notify("EXTEND_TIMEOUT_USEC=30000000")
         notify("WATCHDOG=1")
 
