@@ -16,7 +16,7 @@ Usage: install.sh [install|rollback|list|uninstall] [options]
 
   --wheelhouse DIR  made by `make wheelhouse`  [default: the folder of this script]
   --python EXE      interpreter of the wheelhouse's version  [default: python3]
-  --prefix DIR      where versions live  [default: /opt/lohi-edge]
+  --prefix DIR      where versions live  [default: where this script was kept, else /opt/lohi-edge]
   --root DIR        put everything below DIR and start nothing, for images and tests
   --no-start        enable and start no service
   --dry-run         check and say what would be done; change nothing
@@ -32,7 +32,7 @@ refuse() {
     exit "${2:-3}"
 }
 
-action=install wheelhouse='' python=python3 prefix=/opt/lohi-edge root='' start=yes dry='' purge=''
+action=install wheelhouse='' python=python3 prefix='' root='' start=yes dry='' purge=''
 case ${1:-} in
 install | rollback | list | uninstall) action=$1 && shift ;;
 esac
@@ -51,7 +51,6 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $prefix =~ ^/[A-Za-z0-9._/-]+$ ]] || refuse "--prefix: expected a plain absolute path, got $prefix" 2
 if [ -n "$root" ]; then
     [ -d "$root" ] || refuse "--root: $root is no folder" 2
     root=$(realpath "$root")
@@ -60,6 +59,15 @@ elif [ "$(id -u)" != 0 ] && [ "$action" != list ]; then
     refuse "expected to run as root; run it with sudo" 2
 fi
 here=$(dirname "$(realpath "$0")")
+if [ -z "$prefix" ]; then
+    # The copy that an installation keeps beside its versions works on these.
+    prefix=/opt/lohi-edge
+    if [ -d "$here/versions" ]; then
+        prefix=${here#"$root"}
+        prefix=/${prefix#/}
+    fi
+fi
+[[ $prefix =~ ^/[A-Za-z0-9._/-]+$ ]] || refuse "--prefix: expected a plain absolute path, got $prefix" 2
 home=$root$prefix
 units=$root/etc/systemd/system
 config=$root/etc/lohi-edge/config.toml

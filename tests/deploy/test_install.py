@@ -98,9 +98,19 @@ def test_dry_run_changes_nothing(make_house, install, root):
 @pytest.mark.slow
 def test_another_prefix_reaches_the_units(make_house, install, root):
     assert install(make_house(), "--prefix", "/srv/lohi").returncode == 0
+    assert install(make_house("2.0"), "--prefix", "/srv/lohi").returncode == 0
     unit = (root / "etc/systemd/system/lohi-edge-watch.service").read_text()
     assert "ExecStart=/srv/lohi/current/bin/lohi-edge watch" in unit
     assert (root / "srv/lohi/current/bin/lohi-edge").exists()
+
+    kept = root / "srv/lohi"  # where its install.sh is, which needs to be told nothing
+    assert "1.0-" in (before := install(kept, "list").stdout)
+    assert "is current again" in install(kept, "rollback").stdout
+    assert sorted(before.split()) == sorted(install(kept, "list").stdout.split())
+    assert before != install(kept, "list").stdout
+    assert not (root / HOME).exists()
+    assert install(kept, "uninstall").returncode == 0
+    assert not kept.exists()
 
 
 def test_a_wheelhouse_that_is_not_whole_is_refused(make_house, install, root):
