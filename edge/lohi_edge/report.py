@@ -27,22 +27,36 @@ _ADVICE = {
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
 
-def write(receipt: Path) -> tuple[Path, Path | None]:
+def write(receipt: Path, scan: Path | None = None) -> tuple[Path, Path | None]:
     """Make the page (and, where the images are still there, the contact sheet) of a receipt.
 
     Returns:
         `<name>_report.html` and `<name>_report.png` beside the receipt; the second is None where an
         image is gone or is a DICOM series.
 
+    Args:
+        scan: where it lies, if not where the receipt says.
+
     Raises:
-        BadInput: not a receipt of this software.
+        BadInput: not a receipt of this software, or a page is there and this one would lack images.
         DiskError: the page cannot be written.
     """
     record = finished.read_receipt(receipt)
     if record is None:
         found = "another file" if is_file(receipt) else "none there"
         raise BadInput(f"{receipt}: expected a receipt (the .json beside a result), got {found}")
-    return pages(receipt, record, find_images(receipt.parent, record))
+    images, page = find_images(receipt.parent, record, scan), page_path(receipt)
+    if images.notes and page.exists():
+        raise BadInput(
+            f"{page} is there, and this one would show less: {'; '.join(images.notes).lower()}; "
+            "name the scan with --scan, or remove that page first"
+        )
+    return pages(receipt, record, images)
+
+
+def page_path(receipt: Path) -> Path:
+    """Where the page of a receipt goes."""
+    return receipt.with_name(f"{receipt.stem}_report.html")
 
 
 def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, Path | None]:
@@ -51,7 +65,7 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     Raises:
         DiskError: a file cannot be written.
     """
-    page = receipt.with_name(f"{receipt.stem}_report.html")
+    page = page_path(receipt)
     with atomic_write(page) as file:
         file.write(render(record, images).encode(errors="backslashreplace"))
     if images.fine is None or images.result is None:

@@ -12,7 +12,7 @@ from lohi_edge.nifti_header import Prefer
 from lohi_edge.receipt import preferred
 from lohi_edge.volume import Volume
 
-_GONE, _CHANGED = "is no longer there", "was changed since, or is another"
+_GONE, _CHANGED = "is not where the receipt says", "was changed since, or is another"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,14 @@ class Images:
     notes: tuple[str, ...] = ()
 
 
-def find_images(folder: Path, record: dict[str, Any]) -> Images:
-    """Scan, result and uncertainty of a receipt in `folder`, as far as they can still be read."""
+def find_images(folder: Path, record: dict[str, Any], source: Path | None = None) -> Images:
+    """Scan, result and uncertainty of a receipt in `folder`, as far as they can still be read.
+
+    `source` is where the scan lies, if not where the receipt says.
+    """
     notes, prefer = [], preferred(record)
-    scan, why = _read(folder, record["source"], prefer)
+    named = record["source"] | ({"path": str(source.absolute())} if source else {})
+    scan, why = _read(folder, named, prefer)
     if scan is None:
         notes.append(f"The scan {why}")
     fine = scan and scan.isotropic()

@@ -89,20 +89,27 @@ def report(
         list[Path],
         typer.Argument(metavar="RECEIPT...", help="JSON files, results, or folders of one result."),
     ],
+    scan: Original = None,
 ) -> None:
     """Make the HTML page and the contact sheet of results, from their receipts.
+
+    A page that is there is replaced only where all of its images are found. The daemon's receipts
+    do not name its inbox: say with --scan where the scan lies.
 
     Examples:
 
       lohi-edge report scan_desc-synthetic.json
 
-      lohi-edge report outbox/scan/
+      lohi-edge report outbox/scan/ --scan inbox/scan.nii.gz
     """
+    from lohi_edge.errors import UsageError
     from lohi_edge.finished import find_receipt
     from lohi_edge.report import write
 
+    if scan and len(receipts) > 1:
+        raise UsageError(f"expected --scan with one receipt, got {len(receipts)}")
     for path in receipts:
-        for made in write(find_receipt(path)):
+        for made in write(find_receipt(path), scan):
             if made:
                 sys.stdout.write(f"{made}\n")
 

@@ -220,7 +220,24 @@ def test_the_report_of_a_deleted_volume_says_so(done):
     done.path.unlink()
     page, sheet = report.write(delivery.receipt_path(done.path))
     assert sheet is None
-    assert "The result is no longer there" in page.read_text()
+    assert "The result is not where the receipt says" in page.read_text()
+
+
+def test_a_page_is_not_replaced_by_one_that_shows_less(done, tmp_path):
+    """The daemon's receipts do not say where its inbox lies."""
+    receipt = delivery.receipt_path(done.path)
+    page, _ = report.write(receipt)
+    before = page.read_bytes()
+    scan = tmp_path / "scan_T1w.nii.gz"
+    moved = scan.rename(tmp_path / "moved.nii.gz")
+    with pytest.raises(BadInput, match=r"would show less: the scan is not where the .* --scan"):
+        report.write(receipt)
+    assert page.read_bytes() == before
+    page.unlink()
+    again, sheet = report.write(receipt, moved)
+    assert sheet is not None
+    assert again.read_bytes() == before
+    report.write(receipt, moved)  # all is found: a page is made anew
 
 
 def test_the_report_shows_no_image_under_the_verdict_of_another(done, write_scan):
@@ -260,6 +277,7 @@ def test_a_receipt_edited_by_hand_is_read_or_refused(edited, where, value):
     for read in (report.write, lambda path: provenance.explain(path, bundle)):
         with contextlib.suppress(BadInput):
             read(beside)
+    report.page_path(beside).unlink(missing_ok=True)  # it would stand in the way of the next
     found = drift.drift(25 * drift.receipts([beside.parent]))
     json.dumps(found, allow_nan=False)
 
@@ -278,12 +296,15 @@ def edited(identity_bundle, tmp_path_factory):
 def test_the_report_says_what_the_model_gets_wrong_before_any_figure(edited):
     beside, text, _ = edited
     assert json.loads(text)["LohiEdge"]["model_limits"] is None
-    assert "known to get wrong" not in report.write(beside)[0].read_text()
+    first = report.write(beside)[0]
+    assert "known to get wrong" not in first.read_text()
+    first.unlink()
     whole = json.loads(text)
     whole["LohiEdge"]["model_limits"] = "Infarcts lose half of their contrast."
     beside.write_text(json.dumps(whole))
     page = report.write(beside)[0].read_text()
     assert page.index('class="verdict') < page.index("Infarcts lose half") < page.index("Metrics<")
+    first.unlink()
     beside.write_text(text)
 
 
