@@ -236,14 +236,14 @@ see_tensorrt() {
 }
 
 # Whether this version takes a settings file; says why not.
-takes() { # FILE
-    local folders=()
-    [ -n "$root" ] || folders=(--folders)
-    "$home/versions/$version/bin/lohi-edge" settings --config "$1" "${folders[@]}" >/dev/null
+takes() { # FILE [--folders]
+    "$home/versions/$version/bin/lohi-edge" settings --config "$@" >/dev/null
 }
 
 check_config() {
-    [ ! -f "$config" ] || takes "$config" || refuse \
+    local folders=()
+    [ -n "$root" ] || folders=(--folders)
+    [ ! -f "$config" ] || takes "$config" "${folders[@]}" || refuse \
         "version $version refuses $config, see above; correct it; nothing was switched"
 }
 
@@ -279,6 +279,7 @@ keep_config() { # VERSION
     [ ! -f "$config" ] || copy "$config" "$home/versions/$1/config.toml" 644
 }
 
+# Going back must be possible while a mount is away: whether folders are there is not asked.
 restore_config() {
     local kept=$home/versions/$version/config.toml
     if [ ! -f "$config" ] || takes "$config"; then return; fi
@@ -356,8 +357,8 @@ do_rollback() {
     restore_config
     copy_system_files
     switch_to "$version"
-    restart
     say "lohi-edge $version is current again"
+    restart # which fails, and says so, while a folder is away
 }
 
 do_list() {

@@ -21,7 +21,8 @@ HOME = Path("opt/lohi-edge")  # below the root that is installed on
 OFFLINE = ("resolve host", "name resolution", "connection broken")  # in what pip says
 PIP_WHEELS = (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels"))
 
-# Settings with the key `refused` are refused, and those with `new_in_2` by version 1.
+# Settings with the key `refused` are refused, those with `new_in_2` by version 1, and those with
+# `away` where folders are asked for.
 CLI = """
 import re
 import sys
@@ -32,6 +33,8 @@ def main():
         newer = [n for n in re.findall(r"new_in_(\\d) = ", text) if n > "{version}"[0]]
         if newer or "refused = " in text:
             sys.exit("error: unknown key")
+        if "away = " in text and "--folders" in sys.argv:
+            sys.exit("error: expected a folder, found none")
     else:
         print("this is {version}")
 """

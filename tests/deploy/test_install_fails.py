@@ -46,6 +46,48 @@ def test_settings_the_new_version_refuses_stop_the_switch(make_house, install, r
     assert says(root) == "this is 1.0"
 
 
+# On the machine itself, of whose /etc and /usr/local only copies change.
+_COPIED = """
+set -e
+mount -t tmpfs tmpfs "$1"
+for name in etc usr/local; do
+    up=$1/$name.up work=$1/$name.work
+    mkdir -p "$up" "$work"
+    mount -t overlay overlay -o "lowerdir=/$name,upperdir=$up,workdir=$work" "/$name"
+done
+mkdir "$1/bin" /etc/lohi-edge
+for name in sysusers tmpfiles; do ln -s /bin/true "$1/bin/systemd-$name"; done
+export PATH=$1/bin:$PATH
+run() { "$@" --prefix "$prefix" --python "$python" --no-start; }
+prefix=$1/lohi python=$2
+run bash "$3/install.sh"
+run bash "$4/install.sh"
+echo 'away = 1' >/etc/lohi-edge/config.toml
+run bash "$prefix/install.sh" rollback
+cat /etc/lohi-edge/config.toml
+ls /etc/lohi-edge
+! run bash "$4/install.sh"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount copies")
+def test_going_back_while_a_mount_is_away_keeps_the_settings(make_house, tmp_path):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    words = (copies, sys.executable, make_house("1.0"), make_house("2.0"))
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", _COPIED, "bash", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip("may not mount here")
+    assert done.returncode == 0, done.stderr
+    assert "lohi-edge 1.0-" in done.stdout.partition("is current again\n")[0].splitlines()[-1]
+    assert done.stdout.endswith("again\naway = 1\nconfig.toml\nconfig.toml.example\n")
+    assert "expected a folder, found none" in done.stderr  # an installation still asks
+
+
 # Runs the script given as $0, and kills it before the command number $KILL; without, lists them.
 _TRACED = """
 set -T
