@@ -31,7 +31,7 @@ DEVICE, STATION, BOOTED, MAKE = "device", "station", "booted", "make"
 # Whatever a line of a code block may begin with to be a command.
 PROGRAMS = (
     "lohi-edge", "lohi-export", "sudo", "make", "torchrun", "python", "pytest", "pip", "sha256sum",
-    "systemctl", "journalctl", "grep", "./install.sh", "/opt/lohi-edge/", ".venv/bin/",
+    "systemctl", "journalctl", "grep", "/opt/lohi-edge/", ".venv/bin/",
 )  # fmt: skip
 _EXAMPLE = re.compile(r"(?:^\s+|Example: )((?:sudo -u lohi-edge )?lohi-(?:edge|export) .*)$")
 
@@ -178,7 +178,7 @@ def place(line: str) -> str | None:
     if line in NOT_RUN:
         return None
     program = line.split()[0].rpartition("/")[2]
-    if line.startswith(("sudo", "sha256sum", "systemctl", "journalctl", "/opt/lohi-edge/", "./")):
+    if line.startswith(("sudo", "sha256sum", "systemctl", "journalctl", "/opt/lohi-edge/")):
         return BOOTED
     if program in ("lohi-export", "torchrun") or line.startswith("python export/"):
         return STATION

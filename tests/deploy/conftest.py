@@ -24,6 +24,7 @@ def make_house(tmp_path):
         write_wheel(house / "wheels", version, cli)
         for name in ("install.sh", "lohi-edge.toml"):
             shutil.copy(DEPLOY / name, house)
+        (house / "install.sh").chmod(0o644)  # as on a FAT32 stick that was mounted by itself
         shutil.copytree(DEPLOY / "systemd", house / "systemd")
         facts = {
             "target": "x86-64",

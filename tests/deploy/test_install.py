@@ -26,6 +26,8 @@ def test_install_update_rollback_uninstall(make_house, install, root):
     for name in ("watch.service", "selfcheck.service", "selfcheck.timer"):
         assert (root / f"etc/systemd/system/lohi-edge-{name}").is_file()
 
+    assert os.access(root / HOME / "install.sh", os.X_OK)
+
     # Nothing in the environment can install anything else.
     assert not list((root / HOME / "current/lib").glob("python*/site-packages/pip*"))
     nowhere = install(first, "rollback")
