@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lohi_edge.errors import BadInput, BundleError, OtherContrast
+from lohi_edge.errors import BadInput, BundleError, ModelFault, OtherContrast
 from lohi_edge.files import is_directory, is_file, read_bytes, sha256
 from lohi_edge.manifest import CONTRASTS, GOLDEN, INTENDED_USE, MANIFEST, Manifest
 from lohi_edge.onnx_check import check_onnx
@@ -65,7 +66,8 @@ class Bundle:
         """Bytes of one file of the manifest, hashed again.
 
         Raises:
-            BundleError: not in the manifest, unreadable, or changed.
+            BundleError: not in the manifest, or not permitted.
+            ModelFault: unreadable, or changed.
         """
         wanted = self.manifest.files.get(name)
         if wanted is None:
@@ -74,7 +76,7 @@ class Bundle:
         data = _read(self.path / name, MAX_FILE)
         got = sha256(data)
         if got != wanted:
-            raise BundleError(
+            raise ModelFault(
                 f"{self.path / name}: expected sha256 {wanted[:12]}..., got {got[:12]}...; "
                 "the bundle was altered or damaged, install it again"
             )
@@ -84,7 +86,8 @@ class Bundle:
         """Bytes of an ONNX file that holds nothing but what a generator is made of.
 
         Raises:
-            BundleError: as `read`, or operators, subgraphs or outside weights that are not allowed.
+            BundleError, ModelFault: as `read`.
+            ModelFault: operators, subgraphs or outside weights that are not allowed.
         """
         data = self.read(name)
         check_onnx(data, str(self.path / name))
@@ -94,7 +97,7 @@ class Bundle:
         """The golden slices.
 
         Raises:
-            BundleError: arrays missing, empty, of other shapes than the slice contract's, or not
+            ModelFault: arrays missing, empty, of other shapes than the slice contract's, or not
                 finite.
         """
         contract = self.manifest.slice_contract
@@ -107,13 +110,13 @@ class Bundle:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 golden = Golden(*(arrays[name] for name in ("input", "output", "truth")))
         except Exception as error:  # what numpy's parser of headers raises has no common base
-            raise BundleError(f"{self.path / GOLDEN}: unreadable golden slices: {error}") from error
+            raise ModelFault(f"{self.path / GOLDEN}: unreadable golden slices: {error}") from error
         count = max(1, golden.input.shape[0] if golden.input.ndim else 0)
         for name, channels in (("input", contract.channels), ("output", 1), ("truth", 1)):
             array = getattr(golden, name)
             wanted = (count, channels, contract.height, contract.width)
             if array.shape != wanted or array.dtype != np.float32 or not np.isfinite(array).all():
-                raise BundleError(
+                raise ModelFault(
                     f"{self.path / GOLDEN}: expected finite float32 {wanted} in {name!r}, "
                     f"got {array.dtype} {array.shape}"
                 )
@@ -124,7 +127,8 @@ def load(path: str | Path) -> Bundle:
     """Open a bundle, a directory or a .zip, and check every file in it.
 
     Raises:
-        BundleError: missing, malformed, damaged, or holding files its manifest does not name.
+        BundleError: it may not be read.
+        ModelFault: missing, malformed, damaged, or holding files its manifest does not name.
     """
     path = Path(path)
     if not is_file(path):
@@ -136,20 +140,20 @@ def load(path: str | Path) -> Bundle:
         return _checked(folder)
     except BundleError as error:
         shutil.rmtree(folder, ignore_errors=True)  # up to a gigabyte, of no use to anybody
-        raise BundleError(str(error).replace(str(folder), str(path))) from None
+        raise type(error)(str(error).replace(str(folder), str(path))) from None
 
 
 def _checked(path: Path) -> Bundle:
     if not is_directory(path):
-        raise BundleError(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
+        raise ModelFault(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
     manifest, digest = read_manifest(path)
     try:
         found = {entry.name for entry in path.iterdir()}
     except OSError as error:  # removed by another command, or a stick pulled out
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     extra = found - {MANIFEST, SIGNATURE, *manifest.files}
     if extra:
-        raise BundleError(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
+        raise ModelFault(f"{path}: holds files its manifest does not name: {sorted(extra)[:5]}")
     bundle = Bundle(path, manifest, digest)
     for name in manifest.files:
         bundle.read(name)
@@ -160,15 +164,16 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     """(manifest, its sha256) of a bundle's directory, whose other files are not looked at.
 
     Raises:
-        BundleError: missing or malformed.
+        BundleError: it may not be read.
+        ModelFault: missing or malformed.
     """
     raw = _read(path / MANIFEST, MAX_MANIFEST)
     try:
         return Manifest.from_dict(json.loads(raw)), sha256(raw)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path / MANIFEST}: not JSON: {error}") from None
+        raise ModelFault(f"{path / MANIFEST}: not JSON: {error}") from None
     except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
+        raise ModelFault(f"{path}: {error}") from None
 
 
 def require_contrast(path: Path, manifest: Manifest, contrast: str) -> None:
@@ -214,13 +219,20 @@ def is_shipped(path: Path) -> bool:
 def _read(path: Path, limit: int) -> bytes:
     try:
         if stat.S_ISLNK(path.lstat().st_mode):
-            raise BundleError(f"{path}: expected a regular file, got a link")
+            raise ModelFault(f"{path}: expected a regular file, got a link")
         if (size := path.lstat().st_size) > limit:
-            raise BundleError(f"{path}: expected at most {limit:,} bytes, got {size:,}")
+            raise ModelFault(f"{path}: expected at most {limit:,} bytes, got {size:,}")
         return read_bytes(path, limit)
     except FileNotFoundError:
-        raise BundleError(f"{path}: missing from the bundle; install it again") from None
+        raise ModelFault(f"{path}: missing from the bundle; install it again") from None
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
+        raise _unreadable(path, error) from None
     except BadInput as error:
-        raise BundleError(str(error)) from None
+        kind = ModelFault if os.access(path, os.R_OK) else BundleError
+        raise kind(str(error)) from None
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    """What may not be read may be whole; what cannot be read, by whomever, is not."""
+    kind = BundleError if isinstance(error, PermissionError) else ModelFault
+    return kind(f"{path}: cannot be read: {(error.strerror or '').lower()}")

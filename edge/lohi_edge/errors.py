@@ -42,6 +42,14 @@ class BundleError(LohiError):
     exit_code = 5
 
 
+class ModelFault(BundleError):
+    """The bundle itself is no good on this device: damaged, altered, or it computes wrongly here.
+
+    Another bundle may do better, and is gone back to. Of any other BundleError (an unreadable key,
+    a runtime that is not there) no bundle is the cause, and every one stays.
+    """
+
+
 class OtherContrast(BundleError):
     """A scan of a contrast that the bundle was not made for; other scans may fit."""
 
@@ -50,3 +58,9 @@ class DiskError(LohiError):
     """The result could not be written: full disk or no permission."""
 
     exit_code = 6
+
+
+def of_exit_code(code: int, message: str) -> LohiError:
+    """The error that another process of this program ended in, as far as its exit code tells."""
+    kinds = {kind.exit_code: kind for kind in (UsageError, BadInput, BundleError, DiskError)}
+    return kinds.get(code, LohiError)(message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import ModelFault
 
 # What generators and the networks of the quality check are made of. None of these runs a subgraph,
 # reads a file or keeps state.
@@ -29,19 +29,19 @@ def check_onnx(data: bytes, name: str) -> None:
     """Look through a model.
 
     Raises:
-        BundleError: not ONNX, an operator that is not allowed, functions, subgraphs, or weights in
+        ModelFault: not ONNX, an operator that is not allowed, functions, subgraphs, or weights in
             other files.
     """
     try:
         operators = set(_operators(memoryview(data)))
     except (IndexError, ValueError):
-        raise BundleError(f"{name}: not an ONNX model") from None
+        raise ModelFault(f"{name}: not an ONNX model") from None
     except _Refused as refused:
-        raise BundleError(f"{name}: {refused}; this model is not run") from None
+        raise ModelFault(f"{name}: {refused}; this model is not run") from None
     if not operators:
-        raise BundleError(f"{name}: not an ONNX model: it has no operators")
+        raise ModelFault(f"{name}: not an ONNX model: it has no operators")
     if odd := sorted(operators - ALLOWED):
-        raise BundleError(f"{name}: operators that a generator does not need: {', '.join(odd)}")
+        raise ModelFault(f"{name}: operators that a generator does not need: {', '.join(odd)}")
 
 
 class _Refused(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lohi_edge.bundle import MANIFEST, MAX_MANIFEST, SIGNATURE, Bundle, is_shipped
-from lohi_edge.errors import BadInput, BundleError, UsageError
+from lohi_edge.errors import BadInput, BundleError, ModelFault, UsageError
 from lohi_edge.files import atomic_write, disk_error, read_bytes, sha256
 from lohi_edge.store import Store, digest
 
@@ -93,7 +93,7 @@ def sign(folder: Path, key: Path) -> Path:
 
 
 def verify(bundle: Bundle, key: Path) -> None:
-    """Raises BundleError unless the public key `key` signed the bundle."""
+    """Raises ModelFault unless the public key `key` signed the bundle."""
     _verify(bundle, [key])
 
 
@@ -154,7 +154,8 @@ def screen(
 
     Raises:
         KeyUnusable: a trusted key, or their folder; a bundle's own key may be the damaged one.
-        BundleError: unsigned, signed by nobody trusted, or older than what ran here before.
+        ModelFault: unsigned, or signed by nobody trusted.
+        BundleError: older than what ran here before.
     """
     if is_shipped(bundle.path):
         return None
@@ -195,12 +196,14 @@ def _verify(bundle: Bundle, keys: list[Path]) -> Path:
         manifest = read_bytes(bundle.path / MANIFEST, MAX_MANIFEST)
         signature = read_bytes(bundle.path / SIGNATURE, 64)
     except BadInput:
-        raise BundleError(
+        for path in keys:
+            _public(path)  # where a key cannot be read, no bundle is to blame
+        raise ModelFault(
             f"{bundle.path}: this bundle is not signed ({SIGNATURE}); sign it on the workstation "
             "with: lohi-export sign"
         ) from None
     if sha256(manifest) != bundle.sha256:
-        raise BundleError(f"{bundle.path}: the manifest changed while it was read")
+        raise ModelFault(f"{bundle.path}: the manifest changed while it was read")
     for path in keys:
         try:
             _public(path).verify(signature, _CONTEXT + manifest)
@@ -208,7 +211,7 @@ def _verify(bundle: Bundle, keys: list[Path]) -> Path:
             continue
         return path
     names = ", ".join(path.name for path in keys)
-    raise BundleError(
+    raise ModelFault(
         f"{bundle.path}: not signed by any of {names}; it was altered, or made by somebody else"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lohi_edge.bundle import Bundle
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, ModelFault
 from lohi_edge.runtime import Progress
 from lohi_edge.volume import Float32
 
@@ -74,16 +74,16 @@ class OnnxRuntime:
 
 
 def check_answer(file: Path, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Raises BundleError unless a model answered a batch of slices with as many."""
+    """Raises ModelFault unless a model answered a batch of slices with as many."""
     if got != wanted:
-        raise BundleError(f"{file}: expected an answer of shape {wanted}, got {got}")
+        raise ModelFault(f"{file}: expected an answer of shape {wanted}, got {got}")
 
 
 def check_interface(bundle: Bundle, onnx: str, got: list[tuple[str, str, list[int]]]) -> None:
     """Compare a model's inputs and outputs (name, type, shape without batch) with the contract's.
 
     Raises:
-        BundleError: they differ.
+        ModelFault: they differ.
     """
     contract = bundle.manifest.slice_contract
     size = [contract.height, contract.width]
@@ -92,6 +92,4 @@ def check_interface(bundle: Bundle, onnx: str, got: list[tuple[str, str, list[in
         ("output", "tensor(float)", [1, *size]),
     ]
     if got != wanted:
-        raise BundleError(
-            f"{bundle.path / onnx}: expected {wanted} after the batch axis, got {got}"
-        )
+        raise ModelFault(f"{bundle.path / onnx}: expected {wanted} after the batch axis, got {got}")
