@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lohi_edge.bundle import Bundle, Golden
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, ModelFault
 from lohi_edge.quality.reference import psnr, ssim
-from lohi_edge.runtime import Runtime, choose
+from lohi_edge.runtime import Choice, Runtime
+from lohi_edge.runtime.chooser import Request, pick
+from lohi_edge.runtime.records import Records
 from lohi_edge.volume import Float32
 
 SCHEMA = 1
@@ -21,27 +24,76 @@ BF16_FACTOR = 8.0  # bfloat16 keeps 8 bits of a number where FP16 keeps 11
 _MOST_DB = 200.0  # stands for equal, which JSON has no number for
 
 
+def prove(
+    bundle: Bundle, threads: int | None = None, runtime: str = "auto", precision: str = "auto"
+) -> Choice:
+    """As `choose`, with the golden slices run now on what is chosen, whatever was recorded before.
+
+    Drivers and hardware change under a device. What fails now is recorded and passed over, which
+    the choice's `fallback` says, until something is accepted or nothing is left.
+
+    Raises:
+        ModelFault: nothing on this machine computes what it must.
+        BundleError: nothing that was asked for by name does, though something else would; or
+            nothing of it is there.
+    """
+    try:
+        return _prove(bundle, Request(runtime, precision, threads))
+    except ModelFault as error:
+        if (runtime, precision) == ("auto", "auto"):
+            raise
+        wrong = error
+    try:
+        well = _prove(bundle, Request(threads=threads)).runtime
+    except BundleError:
+        raise wrong from None
+    raise BundleError(
+        f"{wrong}; {well.precision} on {well.name} is accepted here: set runtime and precision to "
+        "auto"
+    )
+
+
+def _prove(bundle: Bundle, request: Request) -> Choice:
+    records = Records()
+    while True:
+        choice = pick(bundle, request, records)
+        try:
+            record = examine(bundle, choice.runtime, choice.onnx)
+        except BundleError as error:
+            # It may do better in another process: only this one remembers.
+            broke = not isinstance(error, ModelFault)
+            record = {"accepted": False, "problems": [str(error)], "broke": broke}
+            records.add(choice.key, record, keep=False)
+        else:
+            if record["accepted"]:
+                return replace(choice, acceptance=record)
+            records.add(choice.key, record)
+        if close := getattr(choice.runtime, "close", None):
+            close()  # what is tried next wants the GPU's memory
+
+
 def accept(
     bundle: Bundle, threads: int | None = None, runtime: str = "auto", precision: str = "auto"
 ) -> dict[str, Any]:
     """Choose a runtime and run the golden slices on it now, whatever was recorded before.
 
     Returns:
-        The record of `examine`; where nothing is accepted that of the last resort, fp32.onnx on
-        onnxruntime, which then says what is wrong.
+        The record of `examine`, with the `fallback` of the choice; where nothing is accepted that
+        of the last resort, fp32.onnx on onnxruntime, which then says what is wrong.
 
     Raises:
         BundleError: nothing loads, or nothing that was asked for by name is accepted.
     """
     try:
-        choice = choose(bundle, threads, runtime, precision)
+        choice = prove(bundle, threads, runtime, precision)
     except BundleError:
         if (runtime, precision) != ("auto", "auto"):
             raise
         from lohi_edge.runtime.ort import OnnxRuntime
 
         return examine(bundle, OnnxRuntime(bundle, "fp32.onnx", threads), "fp32.onnx")
-    return examine(bundle, choice.runtime, choice.onnx)
+    assert choice.acceptance
+    return {**choice.acceptance, "fallback": choice.fallback}
 
 
 def examine(bundle: Bundle, runtime: Runtime, onnx: str) -> dict[str, Any]:

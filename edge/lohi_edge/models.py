@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lohi_edge import acceptance, signing
 from lohi_edge import bundle as bundles
-from lohi_edge import signing
 from lohi_edge.device import installed
 from lohi_edge.runtime import Choice, choose
 
@@ -28,6 +28,7 @@ class Models:
         threads: of the CPU; None for one per core.
         runtime, precision: "auto", or one of `lohi_edge.runtime`'s RUNTIMES and PRECISIONS.
         screened: the caller checked signature and serial, and nothing is to be remembered of them.
+        prove: run the golden slices of each model when it is loaded, as `acceptance.prove` does.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Models:
         runtime: str = "auto",
         precision: str = "auto",
         screened: bool = False,
+        prove: bool = False,
     ) -> None:
         self._screened = screened
+        self._choose = acceptance.prove if prove else choose
         self._path = Path(path) if path is not None else None
         self.threads = threads
         self._options = (threads, runtime, precision)
@@ -59,7 +62,7 @@ class Models:
             if not self._screened:
                 # Serials are checked at activation; going back to an earlier bundle is no attack.
                 signing.admit(bundle, allow_downgrade=installed.is_active(path))
-            self._loaded[path] = Model(bundle, choose(bundle, *self._options))
+            self._loaded[path] = Model(bundle, self._choose(bundle, *self._options))
         model = self._loaded[path]
         bundles.require_contrast(path, model.bundle.manifest, contrast)
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lohi_edge.bundle import Bundle
@@ -46,6 +46,7 @@ class Choice:
         why: in words, what the choice rests on.
         acceptance: the record that this runtime passed on the golden slices here.
         engine: what is known of the TensorRT engine; None on CPUs.
+        key: under which its acceptance record is kept.
     """
 
     runtime: Runtime
@@ -54,6 +55,7 @@ class Choice:
     why: str = ""
     acceptance: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
+    key: dict[str, Any] = field(default_factory=dict)
 
 
 def choose(
@@ -68,7 +70,8 @@ def choose(
 
     Raises:
         UsageError: an unknown runtime or precision.
-        BundleError: nothing that was asked for is there and accepted.
+        ModelFault: all that was asked for computes otherwise than where the bundle was made.
+        BundleError: nothing that was asked for is there, or can be run.
     """
     from lohi_edge.runtime.chooser import Request, pick
 

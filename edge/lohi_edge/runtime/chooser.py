@@ -6,16 +6,16 @@ import importlib
 import importlib.util
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lohi_edge.bundle import Bundle
-from lohi_edge.errors import BundleError, DiskError, UsageError
+from lohi_edge.errors import BundleError, ModelFault, UsageError
 from lohi_edge.runtime import PRECISIONS, RUNTIMES, Choice, Runtime
-from lohi_edge.store import Store
+from lohi_edge.runtime.records import Records
 
 # The file that each CPU precision runs; bf16 computes the FP32 file in bfloat16.
 _CPU_FILES = {
@@ -26,7 +26,6 @@ _CPU_FILES = {
 }
 # What `auto` weighs on a CPU. FP16 only costs conversions there, and bfloat16 is a choice.
 _AUTO_CPU = ("int8", "fp32")
-_FORGOTTEN = "acceptance is not remembered"  # which only costs time
 
 
 @dataclass(frozen=True)
@@ -57,31 +56,74 @@ class Candidate:
     key: dict[str, Any]
 
 
-def pick(bundle: Bundle, request: Request) -> Choice:
+def pick(bundle: Bundle, request: Request, records: Records | None = None) -> Choice:
     """The fastest accepted candidate.
 
+    Args:
+        records: with what was found out in this process; None where nothing was.
+
     Raises:
-        BundleError: nothing that was asked for is there and accepted.
+        ModelFault: every candidate failed, on golden slices that were run just now.
+        BundleError: nothing that was asked for is there, or can be run.
     """
     from lohi_edge.runtime import gpu_candidates
 
+    records = records or Records()
     notes: list[str] = []
-    found: list[tuple[Candidate, dict[str, Any], Runtime | None]] = []
-    engine = gpu_candidates.pick(bundle, request, notes)
+    engine = gpu_candidates.pick(bundle, request, notes, records)
     if engine:
         return engine
-    store = _open_store(notes)
-    for candidate in cpu_candidates(bundle, request):
+    candidates = cpu_candidates(bundle, request)
+    weighed = _weigh(bundle, candidates, records, trust_failures=True)
+    if not weighed.accepted:
+        # A driver may have been mended since: no bundle is refused for what was once recorded.
+        weighed = _weigh(bundle, candidates, records, trust_failures=False)
+    notes += [*weighed.notes, *([records.trouble] if records.trouble else [])]
+    if choice := _fastest(weighed.accepted, notes, request):
+        return choice
+    kind = ModelFault if weighed.wrong else BundleError
+    raise kind(_nothing(bundle, request, notes))
+
+
+@dataclass
+class _Weighed:
+    """Candidates that are accepted, with record and, where it was just made, runtime.
+
+    Attributes:
+        notes: why others are not, in words.
+        wrong: one computes something else than its golden slices.
+    """
+
+    accepted: list[tuple[Candidate, dict[str, Any], Runtime | None]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    wrong: bool = False
+
+
+def _weigh(
+    bundle: Bundle, candidates: list[Candidate], records: Records, trust_failures: bool
+) -> _Weighed:
+    weighed = _Weighed()
+    for candidate in candidates:
+        name = f"{candidate.precision} on {candidate.runtime}"
         try:
-            record, runtime = _accepted(bundle, candidate, store, notes)
+            record, runtime = _accepted(bundle, candidate, records, trust_failures)
         except BundleError as error:
-            notes.append(f"{candidate.precision} on {candidate.runtime}: {error}")
+            weighed.wrong |= isinstance(error, ModelFault)
+            weighed.notes.append(f"{name}: {error}")
             continue
         if record["accepted"]:
-            found.append((candidate, record, runtime))
+            weighed.accepted.append((candidate, record, runtime))
         else:
-            reasons = "; ".join(record["problems"])
-            notes.append(f"{candidate.precision} on {candidate.runtime} not accepted: {reasons}")
+            weighed.wrong |= not record.get("broke")
+            weighed.notes.append(f"{name} not accepted: {'; '.join(record['problems'])}")
+    return weighed
+
+
+def _fastest(
+    found: list[tuple[Candidate, dict[str, Any], Runtime | None]],
+    notes: list[str],
+    request: Request,
+) -> Choice | None:
     while found:
         fastest = min(found, key=lambda item: item[1]["seconds_per_slice"])
         candidate, record, runtime = fastest
@@ -97,8 +139,9 @@ def pick(bundle: Bundle, request: Request) -> Choice:
             "; ".join(dict.fromkeys(notes)) or None,
             _why(candidate, record, [f[0] for f in found], request),
             record,
+            key=candidate.key,
         )
-    raise BundleError(_nothing(bundle, request, notes))
+    return None
 
 
 def cpu_candidates(bundle: Bundle, request: Request) -> list[Candidate]:
@@ -148,31 +191,18 @@ def _maker(
 
 
 def _accepted(
-    bundle: Bundle, candidate: Candidate, store: Store | None, notes: list[str]
+    bundle: Bundle, candidate: Candidate, records: Records, trust_failures: bool
 ) -> tuple[dict[str, Any], Runtime | None]:
-    """The candidate's record, from the store or from a run of the golden slices now."""
+    """The candidate's record, a known one or from a run of the golden slices now."""
     from lohi_edge.acceptance import examine
 
-    record = store.accepted(candidate.key) if store else None
+    record = records.find(candidate.key, trust_failures)
     if record is not None:
         return record, None
     runtime = candidate.make()
     record = examine(bundle, runtime, candidate.onnx)
-    if store:
-        try:
-            store.keep(candidate.key, record)
-        except DiskError as error:
-            notes.append(f"{_FORGOTTEN}: {error}")
+    records.add(candidate.key, record)
     return record, runtime
-
-
-def _open_store(notes: list[str]) -> Store | None:
-    """The store; without one everything is accepted anew, which only costs time."""
-    try:
-        return Store()
-    except (BundleError, DiskError) as error:
-        notes.append(f"{_FORGOTTEN}: {error}")
-        return None
 
 
 def _why(

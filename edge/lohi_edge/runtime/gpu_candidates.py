@@ -12,11 +12,12 @@ from lohi_edge.runtime.cuda import probe
 if TYPE_CHECKING:
     from lohi_edge.engine.cache import Entry
     from lohi_edge.runtime.chooser import Request
+    from lohi_edge.runtime.records import Records
 
 ORDER = ("int8", "fp16", "fp32")  # where one is not accepted, the next is tried
 
 
-def pick(bundle: Bundle, request: Request, notes: list[str]) -> Choice | None:
+def pick(bundle: Bundle, request: Request, notes: list[str], records: Records) -> Choice | None:
     """An accepted engine within a request; None, with notes why, where there is none.
 
     Engines are never built here: that takes minutes and memory, and is asked for by name.
@@ -29,13 +30,13 @@ def pick(bundle: Bundle, request: Request, notes: list[str]) -> Choice | None:
             notes.append(found)
         return None  # under `auto`, a machine without a GPU misses nothing
     try:
-        return _fastest(bundle, request, notes)
+        return _fastest(bundle, request, notes, records)
     except (BundleError, DiskError) as error:
         notes.append(f"{found.name}: {error}")
         return None
 
 
-def _fastest(bundle: Bundle, request: Request, notes: list[str]) -> Choice | None:
+def _fastest(bundle: Bundle, request: Request, notes: list[str], records: Records) -> Choice | None:
     from lohi_edge.engine import manage
     from lohi_edge.store import Store
 
@@ -46,11 +47,15 @@ def _fastest(bundle: Bundle, request: Request, notes: list[str]) -> Choice | Non
         if manage.FILES.get(precision) not in bundle.manifest.files:
             continue
         entry = manage.find(bundle, precision, target, store)
-        record = store.accepted(manage.acceptance_key(bundle, entry)) if entry else None
+        record = records.find(manage.acceptance_key(bundle, entry)) if entry else None
         if entry and record and record["accepted"]:
             accepted.append((entry, record))
         elif record:
-            notes.append(f"{precision} on tensorrt not accepted: {'; '.join(record['problems'])}")
+            problems = "; ".join(record["problems"])
+            notes.append(
+                f"{precision} on tensorrt not accepted: {problems}; once its cause is mended: "
+                "`lohi-edge engine accept`"
+            )
         else:
             state = "has not been accepted" if entry else "has not been built"
             notes.append(f"the {precision} engine {state}: run `lohi-edge engine build`")
@@ -81,4 +86,5 @@ def _choice(
             "built": entry.record["built"],
             "cuda_graph": runtime.graph,
         },
+        manage.acceptance_key(bundle, entry),
     )

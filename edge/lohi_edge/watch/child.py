@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import acceptance, contrast, delivery, dicom, nifti, report, source
 from lohi_edge import bundle as bundles
+from lohi_edge import contrast, delivery, dicom, nifti, report, source
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
-from lohi_edge.errors import BundleError, DiskError, LohiError
+from lohi_edge.errors import BundleError, DiskError, LohiError, ModelFault
 from lohi_edge.files import disk_error
 from lohi_edge.models import Models
 from lohi_edge.pipeline import Result, enhance, write
@@ -49,8 +49,9 @@ class Child:
         self._send = send
         self.proving: Path | None = None
         self._models = Models(
-            options["bundle"], options["threads"], options["runtime"], options["precision"]
-        )
+            options["bundle"], options["threads"], options["runtime"], options["precision"],
+            prove=True,
+        )  # fmt: skip
         self._limits = json.loads(options["limits"]) if options["limits"] else None
         self._volumes: dict[int, tuple[Volume, dict[str, float]]] = {}
         self._tasks: Tasks = queue.Queue()
@@ -61,8 +62,8 @@ class Child:
         """Load every model that is there and run its golden slices.
 
         Raises:
-            BundleError: none is there, or the one in `proving` does not reproduce its golden
-                slices.
+            BundleError: none is there, or none can run on this machine.
+            ModelFault: the one in `proving` is damaged, or does not reproduce its golden slices.
         """
         faults.reach("worker_start")
         models = []
@@ -86,25 +87,20 @@ class Child:
         return found or {bundles.shipped(bundles.CONTRASTS[0]): None}
 
     def _accepted(self, path: Path, contrast: str | None) -> dict[str, Any]:
-        bundle = bundles.load(path)
-        model = self._models.get(contrast or bundle.manifest.contrasts[0])
-        # What was accepted once is checked again: drivers and hardware change under a daemon.
-        record = acceptance.examine(bundle, model.choice.runtime, model.choice.onnx)
-        if not record["accepted"]:
-            raise BundleError(
-                f"{path}: not accepted on this machine: {'; '.join(record['problems'])}; "
-                "install the bundle again"
-            )
+        contrast = contrast or bundles.load(path).manifest.contrasts[0]
+        model = self._models.get(contrast)
+        manifest, choice = model.bundle.manifest, model.choice
+        assert choice.acceptance
         return {
-            "name": bundle.manifest.name,
-            "version": bundle.manifest.version,
-            "serial": bundle.manifest.serial,
-            "contrasts": list(bundle.manifest.contrasts),
-            "runtime": record["runtime"],
-            "precision": record["precision"],
-            "device": model.choice.runtime.device,
-            "fallback": model.choice.fallback,
-            "seconds_per_slice": record["seconds_per_slice"],
+            "name": manifest.name,
+            "version": manifest.version,
+            "serial": manifest.serial,
+            "contrasts": list(manifest.contrasts),
+            "runtime": choice.runtime.name,
+            "precision": choice.runtime.precision,
+            "device": choice.runtime.device,
+            "fallback": choice.fallback,
+            "seconds_per_slice": choice.acceptance["seconds_per_slice"],
         }
 
     def listen(self) -> None:
@@ -239,7 +235,7 @@ def main() -> None:
     try:
         child.accept()
     except LohiError as error:
-        bundle = str(child.proving) if child.proving else None
+        bundle = str(child.proving) if isinstance(error, ModelFault) else None
         send("refused", message=str(error), exit_code=error.exit_code, bundle=bundle)
         return
     process.in_thread(child.listen)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lohi_edge import acceptance
 from lohi_edge import bundle as bundles
 from lohi_edge.engine import manage, report
 from lohi_edge.engine.build import Profile
@@ -15,6 +16,7 @@ from lohi_edge.engine.cache import EngineCache, EngineKey
 from lohi_edge.errors import BundleError, DiskError
 from lohi_edge.runtime import choose
 from lohi_edge.runtime.cuda import Gpu
+from lohi_edge.runtime.tensorrt import TensorRtRuntime
 from lohi_edge.store import Store
 
 PROFILE = Profile(1, 4, 4)
@@ -152,6 +154,30 @@ def test_int8_gives_way_to_fp16_and_says_so(make_bundle, store, machine):
     choice = choose(bundle)
     assert (choice.runtime.name, choice.runtime.precision) == ("tensorrt", "fp16")
     assert "int8 on tensorrt not accepted: largest error" in choice.fallback
+    choice.runtime.close()
+
+
+def test_an_engine_that_computes_wrongly_later_gives_way_and_is_closed(
+    make_bundle, store, machine, monkeypatch
+):
+    bundle = bundles.load(make_bundle(tolerance={"int8.trt": 1e-6}))
+    target = manage.this_machine()
+    for precision in ("int8", "fp16"):
+        entry = fake_entry(bundle, store, target, precision)
+        fine = {"accepted": True, "problems": [], "seconds_per_slice": 0.001 * len(precision)}
+        store.keep(manage.acceptance_key(bundle, entry), fine)
+    closed = []
+    plain = TensorRtRuntime.close
+    monkeypatch.setattr(
+        TensorRtRuntime, "close", lambda self: (closed.append(self.precision), plain(self))
+    )
+
+    choice = acceptance.prove(bundle)
+
+    assert (choice.runtime.name, choice.runtime.precision) == ("tensorrt", "fp16")
+    assert "int8 on tensorrt not accepted: largest error" in choice.fallback
+    assert "once its cause is mended: `lohi-edge engine accept`" in choice.fallback
+    assert closed == ["int8"]
     choice.runtime.close()
 
 

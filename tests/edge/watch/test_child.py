@@ -7,8 +7,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from lohi_edge.errors import BundleError, Held
+from lohi_edge import bundle as bundles
+from lohi_edge.errors import BundleError, Held, ModelFault
+from lohi_edge.runtime.chooser import Request, cpu_candidates
 from lohi_edge.sections import Enhance
+from lohi_edge.store import Store
 from lohi_edge.volume import Origin, Volume
 from lohi_edge.watch import child
 
@@ -48,3 +51,30 @@ def test_a_model_that_breaks_ends_the_worker_and_costs_no_scan_its_place(compute
     said, ended = compute(BundleError("CUDA failed: an illegal address"))
     assert said == []
     assert ended == "the model failed: CUDA failed: an illegal address"
+
+
+def test_a_precision_that_computes_wrongly_gives_way_and_the_worker_says_so(make_bundle):
+    path = make_bundle(tolerance={"int8.cpu": 1e-6})
+    for candidate in cpu_candidates(bundles.load(path), Request(threads=1)):
+        seconds = 0.001 if candidate.precision == "int8" else 0.002
+        Store().keep(
+            candidate.key, {"accepted": True, "problems": [], "seconds_per_slice": seconds}
+        )  # fmt: skip
+    said = []
+    options = asdict(Enhance(bundle=str(path), threads=1))
+    child.Child(options, lambda event, **facts: said.append((event, facts))).accept()
+    ((event, facts),) = said
+    (model,) = facts["models"]
+    assert (event, model["precision"]) == ("ready", "fp32")
+    assert "int8 on onnxruntime not accepted: largest error" in model["fallback"]
+
+
+def test_a_bundle_of_which_nothing_computes_as_it_must_is_at_fault(make_bundle):
+    from conftest import build_small_net
+
+    other = {"fp32.onnx": build_small_net(seed=9)}
+    path = make_bundle(files=other, tolerance={"int8.cpu": 1e-6})
+    worker = child.Child(asdict(Enhance(bundle=str(path), threads=1)), lambda *_, **__: None)
+    with pytest.raises(ModelFault, match="largest error"):
+        worker.accept()
+    assert worker.proving == path
