@@ -91,7 +91,8 @@ def install(
     not activated: what was active stays active. The bundle before it is kept: see rollback. Can be
     interrupted at any moment and repeated.
 
-    Exit codes: 0 active, 2 usage, 4 self-test failed, 5 refused or not accepted, 6 disk.
+    Exit codes: 0 active, 1 not tested (killed, out of time), 2 usage, 4 self-test failed, 5 refused
+    or not accepted, 6 disk.
 
     Example: sudo -u lohi-edge lohi-edge bundle install /media/stick/t1w-mine.zip
     """

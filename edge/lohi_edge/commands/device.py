@@ -105,8 +105,9 @@ def selftest(
     the first run) as closely as the bundle grants its precision, and must not be farther from the
     scan's 3 T truth than the scan. Each phase is timed against the latency budget.
 
-    Exit codes: 0 passed, 2 usage, 4 the result is not what it must be, 5 bundle or engine refused,
-    6 disk, 7 right, but slower than the budget.
+    Exit codes: 0 passed, 1 not tested (killed, out of time), 2 usage, 4 the result is not what it
+    must be, 5 bundle or engine refused, 6 disk, 7 right, but slower than the budget. --rollback
+    goes back after 4, and after 5 where the bundle itself is damaged or computes wrongly here.
 
     Examples:
 

@@ -8,13 +8,6 @@ seal. And it must be about as near to the scan's 3 T truth, which ships, as the 
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import demo, finished, nifti, signing
+from lohi_edge import demo, nifti
 from lohi_edge.acceptance import tolerance_of
 from lohi_edge.bundle import Bundle
-from lohi_edge.device import latency
-from lohi_edge.device.private import private_folder
-from lohi_edge.errors import BundleError, LohiError
-from lohi_edge.files import sha256
+from lohi_edge.device import latency, trial
+from lohi_edge.device.trial import CONTRAST
+from lohi_edge.files import make_directory, sha256
 from lohi_edge.models import Models
 from lohi_edge.pipeline import enhance
 from lohi_edge.settings import Settings
@@ -36,24 +28,9 @@ from lohi_edge.slices import INTENSITY_MAX
 from lohi_edge.store import Store, digest
 from lohi_edge.volume import Float32, Volume
 
-PREFIX = "lohi-edge-selftest-"  # of folders in the temporary one
-CONTRAST = "T1w"  # of the scan that ships
 BLOCK_MM = 8
 ROUNDING = 0.5  # of INTENSITY_MAX: what storing a result as int16 may change
 LOSS_DB = 0.5  # a result may be so much farther from the truth than its scan
-_STOP_S = 20.0
-# Whoever starts the daemon may be killed, or lose its terminal: then the daemon ends too.
-_TETHERED = (
-    "import os, signal, sys; from lohi_edge.watch.process import die_with; "
-    "die_with(int(sys.argv.pop(1)), signal.SIGTERM); from lohi_edge.cli import main; main()"
-)
-_KEEP = ("runtime", "precision", "threads", "prefer")
-
-
-class SelfTestFailed(LohiError):
-    """The result is not what it must be."""
-
-    exit_code = 4
 
 
 def run(bundle: Path, settings: Settings, store: Store | None = None) -> dict[str, Any]:
@@ -71,16 +48,17 @@ def run(bundle: Path, settings: Settings, store: Store | None = None) -> dict[st
         `skipped`, for no scan of another contrast ships.
 
     Raises:
-        BundleError: the daemon refuses the bundle, or it cannot be read.
-        SelfTestFailed: the daemon delivered no result.
+        ModelFault: the bundle is damaged, or the daemon refuses it.
+        SelfTestFailed: the daemon held the result back.
+        NotTested: the daemon was killed, hung, or gave the scan up.
+        BundleError, UsageError: nothing can run here, whatever the bundle.
         DiskError: the private folder or the store cannot be written.
     """
     found = bundles.load(bundle)
     if CONTRAST not in found.manifest.contrasts:
         return {"passed": True, "problems": [], "skipped": f"no scan but of {CONTRAST} ships"}
     golden = _golden(found, store or Store())
-    with private_folder(PREFIX) as (folder, lock):
-        receipt, image = _through_the_daemon(found.path, settings, folder, lock)
+    receipt, image = trial.run(found.path, settings)
     return _judge(found, receipt, image, golden, settings)
 
 
@@ -151,96 +129,10 @@ def _golden(bundle: Bundle, store: Store) -> Float32:
     result = enhance(demo.SCAN, bundle=models, contrast=CONTRAST, grid="1mm", deliver_held=True)
     assert result.volume is not None
     means = block_means(result.volume.data)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    make_directory(path.parent)
     values = [round(float(value), 2) for value in means.ravel()]
     store.write(path, {"key": key, "shape": list(means.shape), "means": values})
     return means
-
-
-def _through_the_daemon(
-    bundle: Path, settings: Settings, folder: Path, lock: int
-) -> tuple[dict[str, Any], Volume]:
-    inbox, outbox, state = (folder / name for name in ("inbox", "outbox", "state"))
-    for path in (inbox, outbox):
-        path.mkdir()
-    (folder / "none.toml").touch()
-    shutil.copyfile(demo.SCAN, inbox / demo.SCAN.name)
-    command = [
-        sys.executable, "-c", _TETHERED, str(os.getpid()), "watch", str(inbox), str(outbox),
-        "--state", str(state), "--config", str(folder / "none.toml"), "--bundle", str(bundle),
-    ]  # fmt: skip
-    log = folder / "log"
-    limit_s = settings.worker.start_timeout_s + settings.worker.timeout_s
-    with log.open("wb") as words:
-        process = subprocess.Popen(
-            command, env=environment(os.environ, settings, folder), stdout=words, stderr=words,
-            pass_fds=(lock,),  # it may outlive this process by some seconds
-        )  # fmt: skip
-        try:
-            _wait(process, outbox, limit_s, log)
-        finally:
-            _end(process)
-    (found,) = [*outbox.rglob("*_desc-synthetic*.json"), *outbox.rglob("*.reason.txt")]
-    receipt = finished.read_receipt(found) if found.suffix == ".json" else None
-    if receipt is None:
-        reason = found.read_text().strip().replace("\n", " ")
-        raise SelfTestFailed(f"the daemon delivered no result of the scan that ships: {reason}")
-    return receipt, nifti.read(found.parent / receipt["result"]["path"])
-
-
-def environment(own: Mapping[str, str], settings: Settings, folder: Path) -> dict[str, str]:
-    """For the private daemon: the device's way of computing, and nothing else of its settings."""
-    kept = {
-        name: value
-        for name, value in own.items()
-        if name in (signing.KEYS, "LOHI_EDGE_CACHE", "LOHI_EDGE_BUNDLES")
-        or not name.startswith(("LOHI_EDGE_", "NOTIFY_", "WATCHDOG_", "STATE_DIRECTORY"))
-    }
-    options = {
-        f"LOHI_EDGE_ENHANCE_{name.upper()}": str(value)
-        for name in _KEEP
-        if (value := getattr(settings.enhance, name)) is not None
-    }
-    own_options = {
-        signing.SERIALS: str(folder / "serials"),
-        "LOHI_EDGE_ENHANCE_CONTRAST": CONTRAST,
-        "LOHI_EDGE_ENHANCE_GRID": "1mm",
-        "LOHI_EDGE_DISK_RESERVE_GB": "0",
-        "LOHI_EDGE_WATCH_INTERVAL_S": "0.2",
-        "LOHI_EDGE_WORKER_ATTEMPTS": "1",
-    }
-    return kept | options | own_options
-
-
-def _wait(process: subprocess.Popen[bytes], outbox: Path, limit_s: float, log: Path) -> None:
-    """Until a receipt or a reason is there, or the daemon has ended."""
-    end = time.monotonic() + limit_s
-    patterns = ("*_desc-synthetic*.json", "*.reason.txt")
-    while not any(_visible(path, outbox) for p in patterns for path in outbox.rglob(p)):
-        code = process.poll()
-        if code is not None:
-            words = log.read_text(errors="replace").strip().splitlines()
-            last = words[-1].removeprefix("error: ") if words else f"exit {code}"
-            if code == BundleError.exit_code:
-                raise BundleError(last)
-            raise SelfTestFailed(f"the daemon ended with {code}: {last}")
-        if time.monotonic() > end:
-            raise SelfTestFailed(f"the daemon delivered nothing within {limit_s:g} s")
-        time.sleep(0.05)
-
-
-def _visible(path: Path, outbox: Path) -> bool:
-    """Whether it is delivered: what is still being written lies below a dot-name."""
-    return not any(part.startswith(".") for part in path.relative_to(outbox).parts)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def summary(report: dict[str, Any]) -> str:

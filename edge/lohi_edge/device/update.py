@@ -16,8 +16,9 @@ from lohi_edge import bundle as bundles
 from lohi_edge.bundle import Bundle
 from lohi_edge.device import installed, selftest
 from lohi_edge.device.library import Library
+from lohi_edge.device.trial import CONTRAST, SelfTestFailed
 from lohi_edge.engine.cache import EngineCache, Removed
-from lohi_edge.errors import BundleError, LohiError, UsageError
+from lohi_edge.errors import BundleError, LohiError, ModelFault, UsageError
 from lohi_edge.runtime.cuda import probe
 from lohi_edge.settings import Settings
 from lohi_edge.store import Store
@@ -40,7 +41,7 @@ def install(
     Raises:
         BundleError: damaged, not signed as this device asks, older than what runs here, or not
             accepted; what was active stays active.
-        SelfTestFailed: the same, for its self-test.
+        SelfTestFailed, NotTested: the same, for its self-test.
         DiskError: the folder of bundles or the store cannot be written.
     """
     with library.locked():
@@ -112,20 +113,21 @@ def check_active(bundle: Path | None, settings: Settings, back: bool, say: Say) 
             other contrasts stay.
 
     Raises:
-        BundleError, SelfTestFailed: it failed, whether or not anything was gone back to.
+        ModelFault, SelfTestFailed: it failed, whether or not anything was gone back to.
+        NotTested, BundleError, UsageError, DiskError: it could not be tested; every bundle stays.
     """
     named = bundle or (settings.enhance.bundle and Path(settings.enhance.bundle))
-    path = named or installed.resolve(selftest.CONTRAST)
+    path = named or installed.resolve(CONTRAST)
     try:
         found = bundles.load(path)
         signing.screen(found, allow_downgrade=installed.is_active(path))
         report = selftest.run(found.path, settings)
         if not report["passed"]:
-            raise selftest.SelfTestFailed(f"{path}: {'; '.join(report['problems'])}")
-    except (BundleError, selftest.SelfTestFailed) as error:
+            raise SelfTestFailed(f"{path}: {'; '.join(report['problems'])}")
+    except (ModelFault, SelfTestFailed) as error:
         if back and not named and (now := installed.fall_back(path, str(error))) is not None:
-            serves = now.get(selftest.CONTRAST, "the bundle that ships")
-            say(f"rolled back: {path.name} is refused, active for {selftest.CONTRAST} is {serves}")
+            serves = now.get(CONTRAST, "the bundle that ships")
+            say(f"rolled back: {path.name} is refused, active for {CONTRAST} is {serves}")
         raise
     return report
 
@@ -204,9 +206,9 @@ def _prove_and_switch(
     try:
         report = _prove(bundle, settings, say)
     except LohiError as error:
-        if isinstance(error, BundleError | selftest.SelfTestFailed):
+        if isinstance(error, ModelFault | SelfTestFailed):
             library.refuse(folder, str(error))
-            say(f"rolled back: {folder.name} is not activated; what was active stays active")
+        say(f"{folder.name} is not activated; what was active stays active")
         raise
     library.switch(folder, bundle.manifest.contrasts)
     faults.reach("bundle_switched")
@@ -222,15 +224,17 @@ def _prove(bundle: Bundle, settings: Settings, say: Say) -> dict[str, Any]:
     wanted = settings.enhance
     record = acceptance.accept(bundle, wanted.threads, wanted.runtime, wanted.precision)
     if not record["accepted"]:
-        raise BundleError(
+        raise ModelFault(
             f"{bundle.path}: not accepted on this machine: {'; '.join(record['problems'])}"
         )
     say(f"accepted: {record['runtime']} {record['precision']}, error {record['max_error']:.2g}")
+    if record["fallback"]:
+        say(f"passed over: {record['fallback']}")
     faults.reach("bundle_accepted")
     report = selftest.run(bundle.path, settings)
     say(f"self-test: {selftest.summary(report)}")
     if not report["passed"]:
-        raise selftest.SelfTestFailed(f"{bundle.path}: {'; '.join(report['problems'])}")
+        raise SelfTestFailed(f"{bundle.path}: {'; '.join(report['problems'])}")
     faults.reach("bundle_tested")
     return {"engines": engines, "acceptance": record, "selftest": report}
 

@@ -140,6 +140,22 @@ def verify(path: Path, anchors: Iterable[tuple[str, Head]]) -> Finding:
     return Finding(count, total, tuple(faults))
 
 
+def last(path: Path, event: str) -> dict[str, Any] | None:
+    """The last line of an event; None where there is none.
+
+    Raises:
+        BadInput: the log cannot be read, or is none.
+    """
+    found = None
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            entry = json.loads(line)
+            found = entry if entry["event"] == event else found
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise BadInput(f"{path}: line {number}: not a line of this log") from None
+    return found
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:

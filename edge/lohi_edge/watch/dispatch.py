@@ -8,7 +8,7 @@ from typing import Any
 
 from lohi_edge.device import latency
 from lohi_edge.device.latency import Contract
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import DiskError, of_exit_code
 from lohi_edge.watch import faults, repeats
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import Crew
@@ -76,7 +76,7 @@ class Dispatcher:
         """Take in what the worker has to say.
 
         Raises:
-            BundleError: it refuses the model.
+            BundleError: it refuses the model, or cannot run any.
         """
         for event in self.crew.events():
             handler: Callable[..., None] = getattr(self, f"_on_{event.pop('event')}")
@@ -91,14 +91,20 @@ class Dispatcher:
         self.parts.audit.append("model.accepted", models=models)
 
     def _on_refused(self, message: str, exit_code: int, bundle: str | None) -> None:
+        """The worker cannot start; `bundle`: the one that is at fault, None where none is."""
+        name = Path(bundle).name if bundle else None
+        self.parts.audit.append("model.refused", bundle=name, why=message)
+        if exit_code == DiskError.exit_code:  # which passes: no reason to stop
+            self.gate.close(message)
+            self._lost(message)
+            return
         self.hands.stop()
         from lohi_edge.device import installed
 
-        own = exit_code == BundleError.exit_code and not self.parts.settings.enhance.bundle
-        now = installed.fall_back(Path(bundle), message) if own and bundle else None
+        named = self.parts.settings.enhance.bundle
+        now = installed.fall_back(Path(bundle), message) if bundle and not named else None
         if now is None:
-            raise BundleError(message)
-        name = Path(str(bundle)).name
+            raise of_exit_code(exit_code, message)
         self.parts.log("bundle.rolled_back", bundle=name, why=message, active=now)
         self.parts.audit.append("bundle.rolled_back", bundle=name, active=now)
 

@@ -11,9 +11,9 @@ import pytest
 
 from lohi_edge import bundle as bundles
 from lohi_edge import signing
-from lohi_edge.device import installed, selftest, update
+from lohi_edge.device import installed, selftest, trial, update
 from lohi_edge.device.library import POINTER, Library
-from lohi_edge.errors import BundleError, DiskError, UsageError
+from lohi_edge.errors import BundleError, DiskError, ModelFault, UsageError
 from lohi_edge.models import Models
 from lohi_edge.settings import Settings
 
@@ -165,14 +165,14 @@ def test_a_failed_proof_leaves_the_active_one_and_says_why(
     first = device.install(make_serial(1))["folder"]
 
     def fail(*_):
-        raise BundleError("golden slices differ")
+        raise ModelFault("golden slices differ")
 
     monkeypatch.setattr(update, "_prove", fail)
     said: list[str] = []
     with pytest.raises(BundleError, match="golden slices differ"):
         update.install(make_serial(2), Settings(), device.library, said.append)
     assert device.active() == {"T1w": first}
-    assert any("rolled back" in line for line in said)
+    assert any("is not activated" in line for line in said)
     refused = [row for row in device.library.rows() if row["refused"]]
     assert [row["serial"] for row in refused] == [2]
     assert refused[0]["refused"] == "golden slices differ"
@@ -225,7 +225,7 @@ def test_a_failed_self_test_leaves_the_bundles_of_other_contrasts(
     failed = {"passed": False, "problems": ["differs by 20"]}
     monkeypatch.setattr(selftest, "run", lambda *_: failed)
     said: list[str] = []
-    with pytest.raises(selftest.SelfTestFailed, match="differs by 20"):
+    with pytest.raises(trial.SelfTestFailed, match="differs by 20"):
         update.check_active(None, Settings(), True, said.append)
     assert device.active() == {"T2w": other}
     assert list(device.library.pointer().refused) == [first]

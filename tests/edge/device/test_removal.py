@@ -10,7 +10,7 @@ import pytest
 from lohi_edge import bundle as bundles
 from lohi_edge.device import update
 from lohi_edge.engine.cache import EngineCache, EngineKey
-from lohi_edge.errors import BundleError, UsageError
+from lohi_edge.errors import ModelFault, UsageError
 from lohi_edge.settings import Enhance, Settings
 from lohi_edge.store import Store
 from lohi_edge.watch import audit
@@ -106,10 +106,10 @@ def test_a_refused_and_a_damaged_bundle_can_be_removed(device, proved, monkeypat
     first = device.install(make_serial(1))["folder"]
 
     def fail(*_):
-        raise BundleError("golden slices differ")
+        raise ModelFault("golden slices differ")
 
     monkeypatch.setattr(update, "_prove", fail)
-    with pytest.raises(BundleError):
+    with pytest.raises(ModelFault):
         device.install(make_serial(2))
     (second,) = device.library.pointer().refused
     (device.bundles / second / "manifest.json").write_text("{")

@@ -13,7 +13,7 @@ import pytest
 
 from lohi_edge import bundle as bundles
 from lohi_edge import signing
-from lohi_edge.device import selftest, update
+from lohi_edge.device import selftest, trial, update
 from lohi_edge.device.installed import resolve
 from lohi_edge.device.private import private_folder
 from lohi_edge.errors import BundleError
@@ -50,7 +50,7 @@ def test_install_proves_a_zip_through_a_daemon_and_activates_it(device, make_ser
     means = np.array(kept["means"])
     store.write(record, {**kept, "means": (means + 20 * (means > 100)).tolist()})
     done = device.run("selftest", "--rollback")
-    assert done.returncode == selftest.SelfTestFailed.exit_code == 4
+    assert done.returncode == trial.SelfTestFailed.exit_code == 4
     assert "differs from the golden output by 20" in done.stderr
     assert "is refused, active for T1w is the bundle that ships" in done.stderr
     assert device.active() == {}
@@ -83,11 +83,11 @@ def test_only_activation_changes_the_record_of_serials(
 
     def fail(bundle, settings, _):
         passed.append(selftest.run(bundle.path, settings)["passed"])
-        raise selftest.SelfTestFailed("too slow")
+        raise trial.SelfTestFailed("too slow")
 
     with monkeypatch.context() as patch:
         patch.setattr(update, "_prove", fail)
-        with pytest.raises(selftest.SelfTestFailed, match="too slow"):
+        with pytest.raises(trial.SelfTestFailed, match="too slow"):
             device.install(other, allow_downgrade=True)
     assert passed == [True]
     signing.screen(bundles.load(before))
@@ -120,7 +120,7 @@ def test_the_private_daemon_gets_nothing_of_the_device_s_settings():
         "NOTIFY_SOCKET": "/run/s", "WATCHDOG_USEC": "1", "LOHI_EDGE_ENHANCE_BUNDLE": "/other",
     }  # fmt: skip
     settings = load(None, {"LOHI_EDGE_ENHANCE_PRECISION": "int8", "LOHI_EDGE_ENHANCE_THREADS": "3"})
-    found = selftest.environment(own, settings, Path("/private"))
+    found = trial.environment(own, settings, Path("/private"))
     assert {k: v for k, v in found.items() if k in own} == {
         "LOHI_EDGE_KEYS": "/keys", "LOHI_EDGE_CACHE": "/cache", "PATH": "/bin",
     }  # fmt: skip
@@ -149,7 +149,7 @@ def test_the_private_daemon_ends_with_a_self_test_that_is_killed(
         test.kill()
     monkeypatch.setattr(tempfile, "tempdir", str(private))
     for _ in range(600):
-        with private_folder(selftest.PREFIX) as (folder, _):  # as the next one begins
+        with private_folder(trial.PREFIX) as (folder, _):  # as the next one begins
             left = [path for path in private.iterdir() if path != folder]
         if not left and not runs_in(private):
             return

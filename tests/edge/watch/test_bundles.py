@@ -86,3 +86,14 @@ def test_a_bundle_of_another_contrast_stays_though_it_came_last(box, library):
     assert list(library.pointer().refused) == ["identity-1"]
     names = {model["name"] for model in box.status()["models"]}
     assert {"identity", "t1w-edge"} <= names
+
+
+def test_a_runtime_that_is_not_there_ends_the_daemon_and_costs_no_model(box, library):
+    library.switch(library.root / "identity-2", ("T1w",))
+    before = library.pointer()
+    env = {"LOHI_EDGE_BUNDLES": str(library.root), "LOHI_EDGE_ENHANCE_RUNTIME": "tensorrt"}
+    process = box.start(env=env)
+    assert process.wait(60) == 5
+    box.process = None
+    assert "nothing to run for runtime tensorrt" in box.read_log()
+    assert library.pointer() == before
