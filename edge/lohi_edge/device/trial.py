@@ -107,6 +107,10 @@ def environment(own: Mapping[str, str], settings: Settings, folder: Path) -> dic
         for name in _KEEP
         if (value := getattr(settings.enhance, name)) is not None
     }
+    if settings.enhance.limits:
+        file = folder / "limits.json"  # what they were when they were read, not what they are now
+        file.write_text(settings.enhance.limits)
+        options["LOHI_EDGE_ENHANCE_LIMITS"] = str(file)
     own_options = {
         signing.SERIALS: str(folder / "serials"),
         "LOHI_EDGE_ENHANCE_CONTRAST": CONTRAST,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lohi_edge.device import selftest, trial, update
 from lohi_edge.errors import BundleError, DiskError, ModelFault, UsageError
+from lohi_edge.sections import Enhance
 from lohi_edge.settings import Settings, load
 from lohi_edge.signing import KeyUnusable
 from lohi_edge.watch.audit import Audit
@@ -120,3 +123,24 @@ def test_an_install_that_cannot_be_proved_marks_nothing(device, monkeypatch, mak
         device.install(make_serial(1))
     assert device.active() == {}
     assert device.library.pointer().refused == {}
+
+
+HOLDS = {"result": {"T1w": {"finite": {"hold": [2.0, None]}}}}
+
+
+def test_the_private_daemon_judges_by_the_limits_of_the_device(tmp_path):
+    limits = json.dumps(HOLDS)
+    found = trial.environment({}, Settings(enhance=Enhance(limits=limits)), tmp_path)
+    assert json.loads(str(load(None, found).enhance.limits)) == HOLDS
+    assert "LOHI_EDGE_ENHANCE_LIMITS" not in trial.environment({}, Settings(), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_result_that_the_device_s_limits_hold_fails(device, make_serial, tmp_path):
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps(HOLDS))
+    done = device.run(
+        "selftest", "--bundle", make_serial(1), LOHI_EDGE_ENHANCE_LIMITS=str(path)
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "State: held" in done.stderr
