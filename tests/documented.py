@@ -46,8 +46,9 @@ NOT_RUN = {
     "pytest tests/edge/dicom -m slow -k sigkill": _TEST,
     "python tests/edge/runtime/overhead.py": "a clock; test_tensorrt.py runs what it times",
     "pip install --no-compile .": "needs a package index; test_device.py installs without one",
-    "pip install 'lohi-edge[dicom-jpeg]'": "needs a package index",
-    "pip install 'lohi-edge[tensorrt]'": "needs a package index and a GPU",
+    "pip install '.[dicom-jpeg]'": "needs a package index",
+    "pip install '.[tensorrt]'": "needs a package index and a GPU",
+    "pip download --no-deps --only-binary :all: --dest wheels python-gdcm": "needs a package index",
     "python3 -m venv --system-site-packages": _JETSON,
     "torchrun --nproc-per-node 2 -m lohi_export train --data pairs --out runs/t1w --batch 8": (
         "for two GPUs; test_processes.py trains in two processes on the CPU"

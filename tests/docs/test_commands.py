@@ -80,3 +80,9 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_nobody_is_told_to_install_from_an_index_that_does_not_have_us():
+    """The package is on none; an installed device has neither pip nor a network."""
+    told = [*PAGES, *(ROOT / "edge").rglob("*.py"), *(ROOT / "export").rglob("*.py")]
+    assert [path for path in told if re.search(r"install '?lohi-edge\[", path.read_text())] == []

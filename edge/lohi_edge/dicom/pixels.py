@@ -119,7 +119,7 @@ def _decompress(instance: Instance, body: memoryview, size: tuple[int, int, int]
     if not available:
         raise BadInput(
             f"compressed as {instance.syntax.name}, which cannot be decoded here; decompress it "
-            "(dcmdjpeg, gdcmconv --raw) or install lohi-edge[dicom-jpeg]"
+            "(dcmdjpeg, gdcmconv --raw) or install python-gdcm (docs/how-to/dicom.md)"
         )
     raw = rows * columns * int(number(header, "BitsAllocated") or 0) // 8
     decoded = []

@@ -59,8 +59,8 @@ def this_machine() -> Target:
         trt = importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:
         raise BundleError(
-            f"TensorRT does not load: {error}; on a Jetson it comes with JetPack, elsewhere with "
-            "`pip install lohi-edge[tensorrt]`"
+            f"TensorRT does not load: {error}; on a Jetson it comes with JetPack (then run "
+            "install.sh again), in a checkout with `pip install '.[tensorrt]'` (docs/jetson.md)"
         ) from None
     return Target(trt, gpu)
 

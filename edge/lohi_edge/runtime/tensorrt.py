@@ -192,5 +192,6 @@ def _load(module: str) -> Any:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:
         raise BundleError(
-            f"{module} does not load: {error}; install it with `pip install lohi-edge[tensorrt]`"
+            f"{module} does not load: {error}; on a device install from a wheelhouse that holds it "
+            "(EXTRA_WHEELS), in a checkout `pip install '.[tensorrt]'` (docs/jetson.md)"
         ) from None
