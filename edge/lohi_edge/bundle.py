@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lohi_edge.errors import BadInput, BundleError, ModelFault, OtherContrast
-from lohi_edge.files import is_directory, is_file, read_bytes, sha256
+from lohi_edge.files import NOT_PERMITTED, is_directory, is_file, read_bytes, sha256
 from lohi_edge.manifest import CONTRASTS, GOLDEN, INTENDED_USE, MANIFEST, Manifest
 from lohi_edge.onnx_check import check_onnx
 from lohi_edge.volume import Float32
@@ -145,7 +145,7 @@ def load(path: str | Path) -> Bundle:
 
 def _checked(path: Path) -> Bundle:
     if not is_directory(path):
-        raise ModelFault(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
+        raise _no_bundle(path)
     manifest, digest = read_manifest(path)
     try:
         found = {entry.name for entry in path.iterdir()}
@@ -158,6 +158,17 @@ def _checked(path: Path) -> Bundle:
     for name in manifest.files:
         bundle.read(name)
     return bundle
+
+
+def _no_bundle(path: Path) -> BundleError:
+    """Why a path is no folder; one that may not be looked at may be a bundle, zipped or not."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        return _unreadable(path, error)
+    except OSError:
+        pass  # nothing is there
+    return ModelFault(f"{path}: expected a bundle directory; see `lohi-edge bundle --help`")
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:
@@ -234,5 +245,6 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _unreadable(path: Path, error: OSError) -> BundleError:
     """What may not be read may be whole; what cannot be read, by whomever, is not."""
-    kind = BundleError if isinstance(error, PermissionError) else ModelFault
-    return kind(f"{path}: cannot be read: {(error.strerror or '').lower()}")
+    if isinstance(error, PermissionError):
+        return BundleError(f"{path}: {NOT_PERMITTED}")
+    return ModelFault(f"{path}: cannot be read: {(error.strerror or '').lower()}")

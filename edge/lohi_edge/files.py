@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from lohi_edge.errors import BadInput, DiskError
 
+NOT_PERMITTED = "cannot be opened: permission denied; copy it to where this user may read it"
+
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """The whole of a regular file of at most `limit` bytes.

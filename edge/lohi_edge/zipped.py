@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lohi_edge.errors import BundleError
-from lohi_edge.files import disk_error, fsync_directory
+from lohi_edge.files import NOT_PERMITTED, disk_error, fsync_directory
 from lohi_edge.manifest import FILE_NAME
 from lohi_edge.store import Store
 
@@ -33,7 +33,7 @@ def unpack(path: Path, store: Store | None = None) -> Path:
     What lies in it is checked by `bundle.load` like any other bundle.
 
     Raises:
-        BundleError: not a zip, or one with folders, links, odd names, or too much in it.
+        BundleError: not permitted, not a zip, or one with folders, links, odd names, or too much.
         DiskError: the store cannot be written.
     """
     root = (store or Store()).root / "bundles"
@@ -49,6 +49,8 @@ def unpack(path: Path, store: Store | None = None) -> Path:
         raise BundleError(
             f"{path}: expected a bundle directory or .zip: {error}; copy it again"
         ) from None
+    except PermissionError:
+        raise BundleError(f"{path}: {NOT_PERMITTED}") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ import pytest
 from lohi_edge import batch, bids, bundle, dicom, settings, source, store
 from lohi_edge.commands.enhance import _folder
 from lohi_edge.dicom.send import _files
-from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
+from lohi_edge.errors import BadInput, BundleError, DiskError, ModelFault, UsageError
 from lohi_edge.settings import Settings, Watch
 from lohi_edge.watch import status
 from lohi_edge.watch.folders import folders
@@ -45,11 +45,18 @@ def test_scans_that_may_not_be_looked_at_are_told_of_when_they_are_enhanced(shut
     assert batch.expand([shut.parent]) == [shut.parent]
 
 
-def test_a_bundle_that_may_not_be_looked_at(shut):
-    with pytest.raises(BundleError, match="permission denied"):
-        bundle.load(shut)
+def test_a_bundle_that_may_not_be_looked_at(shut, monkeypatch):
+    monkeypatch.setenv(store.ENVIRONMENT, str(shut.parent / "cache"))
+    for path in (shut, shut / "t1w-edge", shut / "t1w.zip"):
+        with pytest.raises(BundleError, match="permission denied; copy it to where") as found:
+            bundle.load(path)
+        assert not isinstance(found.value, ModelFault)  # nothing is wrong with the bundle
+    closed = shut.parent / "closed.zip"
+    closed.touch(mode=0o000)
+    with pytest.raises(BundleError, match="permission denied; copy it to where"):
+        bundle.load(closed)
     with pytest.raises(BundleError, match="expected a bundle directory"):
-        bundle.load(shut / "t1w-edge")
+        bundle.load(shut.parent / "nothing.zip")
 
 
 def test_the_devices_folders_of_another_user(unprivileged, monkeypatch):
