@@ -31,6 +31,7 @@ RECORD = {
     "precision": "fp32",
     "runtime": {"name": "onnxruntime", "version": "1", "device": "cpu"},
     "software": {"lohi-edge": "0.1.0"},
+    "verdict": "pass",
 }
 
 

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from lohi_edge.dicom.attributes import DESCRIPTION
 from lohi_edge.dicom.converted import says_synthetic
 from lohi_edge.dicom.folder import folder_digest
 from lohi_edge.dicom.places import Part
 from lohi_edge.dicom.read import only, read
 from lohi_edge.dicom.series import Found, Series, find, is_dicom
 from lohi_edge.dicom.sheet import write_sheet
+from lohi_edge.dicom.words import DESCRIPTION
 from lohi_edge.dicom.write import write
 
 __all__ = [

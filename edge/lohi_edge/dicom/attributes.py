@@ -15,12 +15,11 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STR_VR
 
-from lohi_edge.dicom import uids
+from lohi_edge.dicom import uids, words
 from lohi_edge.dicom.geometry import Frame
 from lohi_edge.dicom.instance import (
     MAKER,
     MR_IMAGE,
-    SYNTHETIC_PREFIX,
     SYNTHETIC_TYPE,
     Instance,
     items,
@@ -59,10 +58,6 @@ NEVER_ABSENT_IN_MR = (
     *("PositionReferenceIndicator", "ScanOptions", "MRAcquisitionType", "RepetitionTime"),
     *("EchoTime", "EchoTrainLength"),
 )
-DESCRIPTION = (
-    "Synthetic 3 T-like image computed from a low-field scan by a generative neural network. "
-    "Not acquired. Research use only, NOT FOR DIAGNOSTIC USE."
-)
 
 
 def common(first: Frame, record: dict[str, Any]) -> Dataset:
@@ -99,24 +94,20 @@ def of_study(source: Instance) -> Dataset:
 
 
 def identify(ds: Dataset, source: Instance, record: dict[str, Any]) -> None:
-    """Say of a derived MR image that it is synthetic, what computed it and from what."""
-    bundle = record["bundle"]
+    """Say of a derived MR image that it is synthetic, held if it is, what made it and from what."""
     ds.SOPClassUID = MR_IMAGE
     ds.Modality = "MR"
     # SECONDARY: computed after the examination from its images. OTHER: of the values that MR
     # allows third, the only true one (PS3.3 C.8.3.1.1.1).
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER", SYNTHETIC_TYPE]
     ds.SeriesNumber = _series_number(source)
-    ds.SeriesDescription = f"{SYNTHETIC_PREFIX} {record['contrast']['name']} NOT FOR DIAGNOSTIC USE"
-    ds.ImageComments = DESCRIPTION
+    ds.SeriesDescription = words.series_description(record)
+    ds.ImageComments = words.comment(record)
     ds.ContentQualification = "RESEARCH"
     ds.BurnedInAnnotation = "NO"
     if text(ds, "LossyImageCompression") != "01":
         ds.LossyImageCompression = "00"
-    ds.DerivationDescription = (
-        f"{DESCRIPTION} lohi-edge {record['software']['lohi-edge']}, model {bundle['name']} "
-        f"{bundle['version']}, {record['precision']}, {record['runtime']['name']}"
-    )[:1024]
+    ds.DerivationDescription = words.derivation(record)
     ds.DerivationCodeSequence = [
         code("SYN3T", "99LOHI", "Synthetic image by generative neural network"),
         code("113085", "DCM", "Spatial resampling"),

@@ -26,6 +26,7 @@ _RECORD = {
     "precision": "fp32",
     "runtime": {"name": "none", "version": "0", "device": "cpu"},
     "software": {"lohi-edge": "0"},
+    "verdict": "pass",
 }
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from pydicom import uid as dicom_uids
 from pydicom.filewriter import dcmwrite
 
-from lohi_edge.dicom import uids
+from lohi_edge.dicom import uids, words
 from lohi_edge.dicom.attributes import identify, of_study, source_images
 from lohi_edge.dicom.folder import encoded
-from lohi_edge.dicom.instance import SYNTHETIC_PREFIX
 from lohi_edge.dicom.read import Acquired
 from lohi_edge.files import atomic_write, sha256
 from lohi_edge.volume import Volume
@@ -48,9 +47,7 @@ def write_sheet(
         identify(ds, source, record)
         ds.SOPClassUID = dicom_uids.SecondaryCaptureImageStorage
         ds.Modality, ds.ConversionType = "OT", "WSD"
-        ds.SeriesDescription = (
-            f"{SYNTHETIC_PREFIX} {record['contrast']['name']} sheet NOT FOR DIAGNOSTIC USE"
-        )
+        ds.SeriesDescription = words.series_description(record, "sheet")
         if ds.SeriesNumber is not None:
             ds.SeriesNumber += 1000  # behind the derived series, which is as far behind its source
         # Its mark is burnt in; so that a system which asks for that finds it, "YES".

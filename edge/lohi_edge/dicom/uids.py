@@ -9,6 +9,8 @@ from typing import Any
 
 from pydicom.uid import UID
 
+from lohi_edge.dicom.words import is_held
+
 
 def derive(*parts: Any) -> UID:
     """A UID under 2.25 (PS3.5 B.2: a UUID as an integer) that is a hash of JSON-able `parts`.
@@ -36,6 +38,9 @@ def result(sources: list[str], record: dict[str, Any], grid: str, pixels: str) -
         pixels: sha256 of the stored values.
     """
     runtime = record["runtime"]
+    # Other limits may hold the same image, whose headers then differ. Of any other verdict they
+    # say nothing, and the UIDs given before there was this mark stay.
+    held = ["held"] if is_held(record) else []
     return [
         sorted(sources),
         record["onnx"]["sha256"],
@@ -46,6 +51,7 @@ def result(sources: list[str], record: dict[str, Any], grid: str, pixels: str) -
         grid,
         record["software"]["lohi-edge"],
         pixels,
+        *held,
     ]
 
 

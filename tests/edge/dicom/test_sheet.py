@@ -15,6 +15,8 @@ from lohi_edge import delivery, dicom, enhance, picture
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 
+HOLDS = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
+
 
 @pytest.fixture
 def made(tmp_path, identity_bundle):
@@ -59,6 +61,17 @@ def test_a_rerun_makes_no_twin(made):
     assert first.SOPInstanceUID == second.SOPInstanceUID
     assert first.SeriesInstanceUID == second.SeriesInstanceUID
     assert first.SOPInstanceUID != marked.SOPInstanceUID
+
+
+def test_that_of_a_held_result_says_so_and_is_no_twin_of_another(made):
+    passed = made(out="a", limits={"base": "none"})[1]
+    result, path = made(out="b", limits=HOLDS, deliver_held=True)
+    sheet, image = pydicom.dcmread(path), pydicom.dcmread(next(result.path.iterdir()))
+    assert sheet.SeriesDescription == "SYN 3T-like HELD T1w sheet NOT FOR DIAGNOSTIC USE"
+    assert image.SeriesDescription == "SYN 3T-like HELD T1w NOT FOR DIAGNOSTIC USE"
+    assert "HELD" in sheet.ImageComments
+    assert "HELD" in image.ImageComments
+    assert sheet.SeriesInstanceUID != pydicom.dcmread(passed).SeriesInstanceUID
 
 
 def test_it_never_comes_back_in(made):

@@ -68,8 +68,26 @@ def test_a_rerun_makes_no_twin_and_other_pixels_no_namesake(derived):
         ("f", {"onnx": {"sha256": "c" * 64}}),
         ("g", {"precision": "int8"}),
         ("h", {"software": {"lohi-edge": "0.2.0"}}),
+        ("i", {"verdict": "hold"}),  # its headers say so
     ):
         assert not first & uids_of(out, **options), out
+    assert uids_of("j", verdict="warn") == first
+
+
+def test_a_held_result_says_so_wherever_its_headers_speak_to_people(derived):
+    said = {}
+    for verdict in ("pass", "warn", "hold"):
+        folder, _, _ = derived(out=verdict, verdict=verdict, contrast={"name": "FLAIR"})
+        (said[verdict],) = {
+            (ds.SeriesDescription, ds.ImageComments, ds.DerivationDescription)
+            for ds in instances(folder)
+        }
+    assert said["pass"] == said["warn"]
+    assert "HELD" not in " ".join(said["pass"])
+    name, comment, derivation = said["hold"]
+    assert name == "SYN 3T-like HELD FLAIR NOT FOR DIAGNOSTIC USE"
+    for text in (comment, derivation):
+        assert text.startswith("Synthetic 3 T-like image, HELD BY QUALITY CHECK, computed")
 
 
 def test_planes_between_all_axes_stay_the_acquired_ones(derived):
@@ -148,11 +166,12 @@ def test_dcm2niix_and_dciodvfy_accept_it(tmp_path, derived, grid, kind):
     assert np.abs(image.get_fdata() - volume.data).max() <= 0.51 * written["slope"]
 
 
+@pytest.mark.parametrize("verdict", ["pass", "hold"])
 @pytest.mark.parametrize("trace", ["header", "ImageType", "SeriesDescription"])
-def test_a_derived_series_that_was_converted_is_no_scan(tmp_path, derived, trace):
+def test_a_derived_series_that_was_converted_is_no_scan(tmp_path, derived, trace, verdict):
     if not shutil.which("dcm2niix"):
         pytest.skip("dcm2niix is not installed")
-    folder, _, _ = derived(slices())
+    folder, _, _ = derived(slices(), verdict=verdict)
     command = ["dcm2niix", "-z", "n", "-f", "scan_T1w", "-o", str(tmp_path), str(folder)]
     subprocess.run(command, check=True, capture_output=True)
     file, sidecar = tmp_path / "scan_T1w.nii", tmp_path / "scan_T1w.json"
