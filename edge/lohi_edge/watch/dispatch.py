@@ -226,12 +226,13 @@ class Dispatcher:
         parts.ledger.identify(scan.id, identity, facts["sha256"], facts["contrast"])
         scan = job.scan = parts.ledger.get(scan.id)
         expected = sum(j.facts["expected_bytes"] for j in (job, *others) if j.facts)
-        if placed := parts.outbox.find_own(scan.id, scan.path, identity):
+        placed = parts.outbox.find_own(scan.id, scan.path, identity)
+        if placed and placed.image:  # numbers come again where a lost ledger was rebuilt
             self.hands.drop(scan.id)
             self._ends.guarded(scan, lambda: parts.adopt(scan, placed))
-        elif first := parts.ledger.with_identity(identity):
+        elif known := repeats.earlier(parts, identity):
             self.hands.drop(scan.id)
-            self._ends.guarded(scan, lambda: repeats.deliver(parts, scan, first))
+            self._ends.guarded(scan, lambda: repeats.deliver(parts, scan, *known))
         elif why := repeats.remainder(parts, scan):
             self.hands.drop(scan.id)
             self._ends.close(scan, "failed", why)

@@ -193,11 +193,9 @@ class Ledger:
         )
         return map(Scan.from_row, rows)
 
-    def with_identity(self, identity: str) -> Scan | None:
-        """The first finished scan of an identity."""
-        return next(
-            self.select("identity = ? AND state = 'done' AND first IS NULL", identity), None
-        )
+    def with_identity(self, identity: str) -> Iterator[Scan]:
+        """The finished scans of an identity that have a result of their own, each made anew."""
+        return self.select("identity = ? AND state = 'done' AND first IS NULL", identity)
 
     def counts(self) -> dict[str, int]:
         """Scans by state; counted again only after a change made through this connection."""

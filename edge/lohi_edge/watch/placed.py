@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ class Placed:
         ours = self.receipt.stem
         beside = self.receipt.parent.iterdir()
         return [path for path in beside if path != self.receipt and path.name.startswith(ours)]
+
+    @property
+    def image(self) -> Path | None:
+        """The image that the receipt tells of; None where it is not there any more."""
+        result = self.record.get("result")
+        name = result.get("path") if isinstance(result, dict) else None
+        if not isinstance(name, str):
+            return None
+        path = self.receipt.parent / name
+        return path if os.path.lexists(path) else None
 
     @property
     def bytes(self) -> int:

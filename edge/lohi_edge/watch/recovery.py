@@ -54,12 +54,13 @@ def rebuild(parts: Closing) -> int:
     by it, and when a result was made is in no receipt.
     """
     count = 0
-    originals: dict[str, int] = {}
+    firsts: dict[str, int] = {}
     found = sorted(parts.outbox.all(), key=lambda p: ("repeats" in p.record["watch"], _received(p)))
     for placed in found:
         stamp, record = placed.record["watch"], placed.record
         path = os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"]))
-        first = originals.get(stamp["identity"])
+        # Of one that was enhanced anew, the image being gone, the result is its own.
+        first = firsts.get(stamp["identity"]) if "repeats" in stamp else None
         scan = parts.ledger.adopt(
             path,
             stamp["mark"],
@@ -73,7 +74,8 @@ def rebuild(parts: Closing) -> int:
             first=first,
             original="pending" if parts.settings.watch.originals != "keep" else "kept",
         )
-        originals.setdefault(stamp["identity"], scan)
+        if first is None:
+            firsts[stamp["identity"]] = scan
         count += 1
     return count
 

@@ -13,6 +13,7 @@ from lohi_edge.files import atomic_write
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.group import files_of
 from lohi_edge.watch.names import clean_name
+from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
 
 
@@ -60,36 +61,48 @@ def remainder(parts: Closing, scan: Scan) -> str | None:
     )
 
 
-def deliver(parts: Closing, scan: Scan, first: Scan) -> None:
+def earlier(parts: Closing, identity: str) -> tuple[Scan, Placed] | None:
+    """The scan that was enhanced before, and its result with the image.
+
+    None where retention or a person has taken every image of it away: a receipt that points to
+    nothing would be all that whoever sends the scan again ever gets.
+    """
+    for scan in parts.ledger.with_identity(identity):
+        placed = parts.outbox.find(scan.result or "", identity)
+        if placed and placed.image:
+            return scan, placed
+    return None
+
+
+def deliver(parts: Closing, scan: Scan, first: Scan, placed: Placed) -> None:
     """A receipt of its own for the second name, which points to the first result.
+
+    Args:
+        first: the scan that was enhanced.
+        placed: its result.
 
     Raises:
         DiskError: nothing was delivered.
     """
-    assert first.result is not None
     assert first.identity is not None
     folder = parts.outbox.choose(scan.path, first.identity)
-    placed = parts.outbox.find(first.result, first.identity)
-    unknown: dict[str, Any] = {"source": {"sha256": scan.sha256}}
-    record = {**(placed.record if placed else unknown)}
-    here = parts.outbox.root / folder
-    there = parts.outbox.root / first.result
+    record = dict(placed.record)
     source = parts.source(scan, folder)
     record["source"] = {**record["source"], "path": source}
     record["watch"] = {**parts.stamp(scan, first.identity), "repeats": first.id}
     record["verdict"] = first.verdict
-    if placed and record.get("result"):
-        first_image = there / record["result"]["path"]
-        record["result"] = {**record["result"], "path": os.path.relpath(first_image, here)}
+    image = placed.receipt.parent / record["result"]["path"]
+    there = os.path.relpath(image, parts.outbox.root / folder)
+    record["result"] = {**record["result"], "path": there}
     sidecar = {
         "Description": "The same scan under another name; the image lies beside the first receipt. "
         "Synthetic. Research use only.",
         "Sources": [source],
         "LohiEdge": record,
     }
-    image = delivery.output_name(nifti.stem(Path(clean_name(Path(scan.path).name))))
-    staged = delivery.receipt_path(parts.outbox.stage(scan.id) / image)
+    name = delivery.output_name(nifti.stem(Path(clean_name(Path(scan.path).name))))
+    staged = delivery.receipt_path(parts.outbox.stage(scan.id) / name)
     with atomic_write(staged) as file:
         file.write(json.dumps(sidecar, indent=2, allow_nan=False).encode() + b"\n")
-    parts.log("scan.repeats", scan=scan.id, first=first.id, folder_known=placed is not None)
+    parts.log("scan.repeats", scan=scan.id, first=first.id)
     parts.deliver(scan, folder, {"verdict": first.verdict}, first=first.id)

@@ -135,7 +135,9 @@ def test_a_scan_that_came_twice_says_which_it_repeats(page, parts):
     first = parts.ledger.latest("ward/a_T1w.nii.gz")
     (number,) = parts.ledger.receive([Found("again.nii", "m", 3)])
     parts.ledger.begin(number)
-    repeats.deliver(parts, parts.ledger.get(number), first)
+    known = repeats.earlier(parts, first.identity)
+    assert known
+    repeats.deliver(parts, parts.ledger.get(number), *known)
     row = json.loads(get(page, "/scans.json")[2])["done"][0]
     assert (row["name"], row["first"], row["same"]) == ("again.nii", first.id, first.path)
 

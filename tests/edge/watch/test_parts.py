@@ -105,7 +105,7 @@ def test_a_ledger_is_rebuilt_from_tombstones_alone(parts, tmp_path):
     try:
         assert recovery.rebuild(parts) == 3
         for number in range(3):
-            scan = parts.ledger.with_identity(str(number) * 64)
+            (scan,) = parts.ledger.with_identity(str(number) * 64)
             assert scan.path == f"w/{number}.nii"
             assert parts.ledger.mark(scan.path) == f"m:w/{number}.nii"
     finally:
