@@ -164,11 +164,19 @@ def send(
     """
     from lohi_edge.dicom import send as scu
     from lohi_edge.dicom.sendqueue import Queue
+    from lohi_edge.errors import BadInput
+    from lohi_edge.files import is_directory, may_be_file
 
     node, tls = scu.Node.parse(to, title), _tls(tls_cert, tls_key, tls_ca)
     if queue is None:
         _say(f"{node}: stored {scu.send(paths, node, tls)} instances")
         return
+    for path in paths:
+        # What is not there now will hardly come; the queue would wait for it.
+        if not is_directory(path) and not may_be_file(path):
+            raise BadInput(
+                f"{path}: expected a DICOM file or folder, found nothing; check the path"
+            )
     jobs = Queue(queue, tls)
     jobs.add(paths, node)
     failed = jobs.run()

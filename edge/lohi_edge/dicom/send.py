@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -40,6 +41,10 @@ class NetworkError(LohiError):
 
 class Unreachable(NetworkError):
     """A node that gives no association to anybody or to us, whatever is to be sent."""
+
+
+class Unreadable(BadInput):
+    """What is to be sent is missing or cannot be read; it may come back, as a mount does."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def send(
         How many instances the node says it has stored.
 
     Raises:
-        BadInput: a file is missing or no DICOM.
+        BadInput: a file was read and is no DICOM, or one is missing or fails (Unreadable).
         NetworkError: the node does not answer, or does not store one of them.
     """
     files = _files(paths)
@@ -126,17 +131,39 @@ def send(
 
 
 def _files(paths: Iterable[Path]) -> list[tuple[Path, Instance]]:
-    found = []
+    found, others = [], 0
     for path in paths:
-        folder = is_directory(path)
-        files = sorted(filter(may_be_file, path.rglob("*"))) if folder else [path]
-        for file in files:
-            data = read_bytes(file, MAX_INSTANCE)
+        for file in _listed(path):
+            try:
+                data = read_bytes(file, MAX_INSTANCE)
+            except BadInput as error:
+                raise Unreadable(str(error)) from None
             if looks_like_dicom(data[:132]) or file == path:
                 found.append((file, parse(data)))
+            else:
+                others += 1
     if not found:
-        raise BadInput("expected DICOM files to send, found none; check the path")
+        # A folder with nothing in it may be what is left where a mount is away.
+        kind = BadInput if others else Unreadable
+        raise kind("expected DICOM files to send, found none; check the path")
     return found
+
+
+def _listed(path: Path) -> list[Path]:
+    """All files of a folder; a file alone, and whatever is no folder.
+
+    Raises:
+        Unreadable: a part of the folder cannot be listed, which pathlib would leave out.
+    """
+
+    def fail(error: OSError) -> None:
+        words = (error.strerror or str(error)).lower()
+        raise Unreadable(f"{path}: cannot be listed: {words}; check the path") from None
+
+    if not is_directory(path):
+        return [path]
+    walked = os.walk(path, onerror=fail)
+    return sorted(filter(may_be_file, (Path(base, n) for base, _, names in walked for n in names)))
 
 
 def _entity(node: Node) -> AE:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.dicom.send import NetworkError, Node, Unreachable, send
+from lohi_edge.dicom.send import NetworkError, Node, Unreachable, Unreadable, send
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes
@@ -23,7 +23,9 @@ class Queue:
     """Jobs as files: each says what to send where, how often that was tried, and when to again.
 
     A job disappears when the node has acknowledged every instance. Sending an instance twice does
-    no harm (its UID is the same), so a crash between the two costs nothing but time.
+    no harm (its UID is the same), so a crash between the two costs nothing but time. It waits while
+    its files are away; set aside is only one that is damaged, or whose files were read and are no
+    DICOM.
 
     Args:
         folder: of the job files.
@@ -89,16 +91,16 @@ class Queue:
             self._save(file, job)
             try:
                 send([Path(path) for path in paths], node, self._tls)
-            except NetworkError as error:
-                failed.append(f"{error}; attempt {attempts + 1}, next in {wait:.0f} s")
-                self._save(file, {**job, "why": str(error)})
+            except (NetworkError, Unreadable) as error:
+                why = str(error)
+                if isinstance(error, Unreadable):
+                    why = f"{node}: cannot be sent now: {_without(paths, why)}"
+                failed.append(f"{why}; attempt {attempts + 1}, next in {wait:.0f} s")
+                self._save(file, {**job, "why": why})
                 if isinstance(error, Unreachable):
                     away.add(node)
             except BadInput as error:
-                why = str(error)
-                for path in paths:  # may name a patient, and is logged
-                    why = why.replace(path, "its file")
-                failed.append(self._set_aside(file, why))
+                failed.append(self._set_aside(file, _without(paths, str(error))))
             else:
                 file.unlink()
                 sent(file.stem)
@@ -113,3 +115,10 @@ class Queue:
         aside = file.with_name(f"failed-{file.name}")
         file.replace(aside)
         return f"{aside.name}: set aside: {why}"
+
+
+def _without(paths: list[str], why: str) -> str:
+    """A message without the paths in it, which may name a patient: it is logged."""
+    for path in paths:
+        why = why.replace(path, "its file")
+    return why

@@ -24,6 +24,7 @@ from lohi_edge.watch.schema import Scan
 MODULE = "lohi_edge.watch.network_child"
 FOLDER = "send"  # in the state folder: jobs of results that are not sent yet
 STDERR_FILE = "network.stderr"
+_ASIDE = "failed-"  # before the name of a job that was set aside, by `sendqueue.Queue`
 _RESTART_S = (0.5, 60.0)
 _READ, _MAX_JOB = 20, 16 << 20  # jobs looked into for why they wait, and bytes of one
 
@@ -88,8 +89,12 @@ class Outgoing:
         return bool(scan.identity) and _token(scan) in unsent
 
     def unsent(self) -> set[str]:
-        """What stands for results that some destination has not acknowledged."""
-        names = (job.stem.split("-") for job in self._jobs())
+        """What stands for results that some destination has not acknowledged.
+
+        Jobs that were set aside count: nobody has their results elsewhere.
+        """
+        jobs = (*self._jobs(), *self._aside())
+        names = (job.stem.removeprefix(_ASIDE).split("-") for job in jobs)
         return {token for _, token, *_ in names}
 
     def reasons(self) -> list[str]:
@@ -101,9 +106,12 @@ class Outgoing:
         jobs = sorted(self._jobs())
         found = dict.fromkeys(map(self._reason, [*jobs[:_READ], *jobs[_READ:][-1:]]))
         lines = [line for line in found if line]
-        if aside := sorted(self._folder.glob("failed-*.json")):
+        if aside := sorted(self._aside()):
             first = f"{len(aside)} set aside, the first as {aside[0]}"
-            lines.append(f"{first}; the log said why (dicom.not_sent)")
+            lines.append(
+                f"{first}; the log said why (dicom.not_sent): send their results with `lohi-edge "
+                "send` and remove them, retention keeps the results until then"
+            )
         return lines
 
     def _reason(self, job: Path) -> str | None:
@@ -124,6 +132,9 @@ class Outgoing:
 
     def _jobs(self) -> Iterator[Path]:
         return self._folder.glob("[0-9]*-*-*.json")
+
+    def _aside(self) -> Iterator[Path]:
+        return self._folder.glob(f"{_ASIDE}[0-9]*-*-*.json")
 
 
 def _token(scan: Scan) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import random
 import resource
@@ -17,13 +19,15 @@ from dataclasses import replace
 import pydicom
 import pytest
 from pydicom import uid as uids
+from typer.testing import CliRunner
 
 from dicom_series import SMALL, save, slices
 from lohi_edge import dicom
+from lohi_edge.cli import app
 from lohi_edge.dicom.instance import parse
 from lohi_edge.dicom.send import NetworkError, Node, Unreachable, echo, send
 from lohi_edge.dicom.sendqueue import Queue
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.watch.ground import Ground
 from orthanc import free_port
 
@@ -208,12 +212,78 @@ def test_a_node_that_is_away_does_not_hold_up_another(tmp_path, monkeypatch):
 def test_a_damaged_or_hopeless_job_is_set_aside(tmp_path):
     queue = Queue(tmp_path)
     (tmp_path / "0.json").write_text("{")
-    queue.add([tmp_path / "gone"], Node("A", "127.0.0.1", 1))
+    other, notes = tmp_path / "PLANTED.dcm", tmp_path / "notes"
+    other.write_text("no DICOM" * 99)
+    notes.mkdir()
+    (notes / "read.me").write_text("no DICOM" * 99)
+    for path in (other, notes):
+        queue.add([path], Node("A", "127.0.0.1", 1))
     lines = queue.run()
-    assert len(lines) == 2
-    assert all("set aside" in line for line in lines)
+    assert len(lines) == 3
+    assert all("set aside" in line and "PLANTED" not in line for line in lines)
     assert queue.pending() == []
-    assert len(list(tmp_path.glob("failed-*.json"))) == 2
+    assert len(list(tmp_path.glob("failed-*.json"))) == 3
+
+
+def away(outbox, monkeypatch):
+    """The share is gone, bare mount point and all."""
+    outbox.rename(outbox.with_name("away"))
+
+
+def bare(outbox, monkeypatch):
+    away(outbox, monkeypatch)
+    (outbox / "PLANTED").mkdir(parents=True)
+
+
+def down(outbox, monkeypatch):
+    """A share whose server does not answer: its folders are known, and cannot be listed."""
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).startswith(str(outbox)):
+            raise OSError(errno.EHOSTDOWN, "Host is down", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("goes", [away, bare, down])
+def test_jobs_outlast_an_outbox_that_is_away(tmp_path, receiver, monkeypatch, goes):
+    now, outbox = [1000.0], tmp_path / "outbox"
+    _, node, inbox, _ = receiver()
+    series = save(outbox / "PLANTED", slices(SMALL))
+    queue = Queue(tmp_path / "queue", clock=lambda: now[0])
+    jobs = [queue.add([path], node) for path in (series, min(series.iterdir()))]
+    with monkeypatch.context() as patch:
+        goes(outbox, patch)
+        lines = queue.run()
+    whys = [json.loads(job.read_text()).get("why") for job in jobs if job.exists()]
+    tried = 2 if goes is not down else 1  # a file alone is found where its folder is not listed
+    assert len(lines) == len(whys) == len(queue.pending()) == tried
+    for line, why in zip(lines, whys, strict=True):
+        assert line == f"{why}; attempt 1, next in 5 s"
+        assert why.startswith(f"{node}: cannot be sent now: ")
+        assert "PLANTED" not in why
+    if goes is not down:
+        shutil.rmtree(outbox, ignore_errors=True)
+        outbox.with_name("away").rename(outbox)
+    now[0] += 6
+    assert queue.run() == queue.pending() == []
+    assert len(list(inbox.rglob("*.dcm"))) == 5
+
+
+def test_nothing_is_queued_of_a_path_that_is_not_there(tmp_path):
+    words = [
+        "send",
+        str(tmp_path / "gone"),
+        "--to",
+        "A@127.0.0.1:1",
+        "--queue",
+        str(tmp_path / "q"),
+    ]
+    run = CliRunner().invoke(app, words)
+    assert isinstance(run.exception, BadInput)
+    assert not (tmp_path / "q").exists()
 
 
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "@host:104", "A B@h:1", "PACS@h:99999"])

@@ -254,7 +254,11 @@ class TestOutgoing:
         folder = deliver(sending, "ser", "1" * 64, format="dicom")
         sending.settings = load(environ={}, overrides={"disk": {"keep_gb": 1e-9}})
         assert disk.retain(sending) == 0
-        for job in (tmp_path / "state/send").iterdir():
+        jobs = [job.rename(job.with_name(f"failed-{job.name}")) for job in sending.outgoing._jobs()]
+        assert len(jobs) == 2
+        assert sending.outgoing.unsent() == {"1" * 16}
+        assert disk.retain(sending) == 0  # set aside is not sent
+        for job in jobs:
             job.unlink()
         assert disk.retain(sending) == 1
         assert [p.suffix for p in folder.iterdir()] == [".json"]
