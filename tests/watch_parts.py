@@ -50,9 +50,9 @@ def opened(tmp_path, inbox="in", outbox="out"):
     made.log._stream.close()
 
 
-def deliver(parts, path, identity, size=1000, format="nifti", seconds=1.0):
+def deliver(parts, path, identity, size=1000, format="nifti", seconds=1.0, mark=None):
     """A finished scan without the work: an image of `size` bytes and its receipt."""
-    (number,) = parts.ledger.receive([Found(path, "m:" + path, 3)])
+    (number,) = parts.ledger.receive([Found(path, mark or "m:" + path, 3)])
     parts.ledger.begin(number)
     parts.ledger.identify(number, identity, "5ha", "T1w")
     scan = parts.ledger.get(number)

@@ -39,7 +39,6 @@ class Ledger:
         path = state / FILE
         if read_only and not path.is_file():
             raise UsageError(f"{state}: expected a state folder of the daemon, no ledger there")
-        self.is_new = not path.is_file()
         mode = "ro" if read_only else "rwc"
         try:
             self._db = sqlite3.connect(
@@ -136,11 +135,14 @@ class Ledger:
             )
 
     def adopt(self, path: str, mark: str, identity: str, sha256: str, result: str, **v: Any) -> int:
-        """A finished result found in the outbox, which the ledger had lost."""
-        with self.transaction():
-            scan = self._insert(os.fsencode(path), mark, "done", self._last_turn() + 1)
-            values = {"identity": identity, "sha256": sha256, "result": os.fsencode(result), **v}
-            self._update(scan, {"finished_at": self.clock.now(), **values})
+        """A finished result found in the outbox, which the ledger had lost; in a transaction."""
+        raw = os.fsencode(path)
+        # Received before its result was found: it does not wait any more.
+        where = "path = ? AND mark = ? AND +state = 'received'"
+        self._db.execute(f"DELETE FROM scans WHERE {where}", (raw, mark))
+        scan = self._insert(raw, mark, "done", self._last_turn() + 1)
+        values = {"identity": identity, "sha256": sha256, "result": os.fsencode(result), **v}
+        self._update(scan, {"finished_at": self.clock.now(), **values})
         return scan
 
     def set_original(self, scan: int, outcome: str) -> None:

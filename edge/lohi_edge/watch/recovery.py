@@ -6,9 +6,12 @@ import datetime
 import os
 import urllib.parse
 
+from lohi_edge.watch import localfs
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.placed import Placed
+
+REBUILD = "rebuild"  # fact of the ledger: "wanted" from its first moment on, then "done"
 
 
 def recover(parts: Closing) -> None:
@@ -17,9 +20,6 @@ def recover(parts: Closing) -> None:
     Raises:
         DiskError: a folder cannot be written.
     """
-    if parts.ledger.is_new and (count := rebuild(parts)):
-        parts.log("ledger.rebuilt", results=count)
-        parts.audit.append("ledger.rebuilt", results=count)
     for scan in parts.ledger.select("state = 'running'"):
         placed = scan.identity and parts.outbox.find_own(scan.id, scan.path, scan.identity)
         if placed:
@@ -27,6 +27,9 @@ def recover(parts: Closing) -> None:
         else:
             parts.ledger.put_back(scan.id)
             parts.log("scan.interrupted", scan=scan.id, attempts=scan.attempts)
+    if parts.ledger.fact(REBUILD) == "wanted" and (count := rebuild(parts)):
+        parts.log("ledger.rebuilt", results=count)
+        parts.audit.append("ledger.rebuilt", results=count)
     parts.settle_pending()
 
 
@@ -48,36 +51,56 @@ def seconds_of_last(parts: Closing, count: int) -> list[float]:
 
 
 def rebuild(parts: Closing) -> int:
-    """Fill an empty ledger from the receipts in the outbox; returns how many were found.
+    """Fill a new ledger from the receipts in the outbox; returns how many it did not know.
 
     In the order in which their scans came, each with that time: people tell scans of one name apart
     by it, and when a result was made is in no receipt.
+
+    A power cut leaves it as it was, and still to be filled. So is one that saw a bare mount point
+    in place of the outbox: the receipts are to be read once they are there.
     """
+    found = sorted(parts.outbox.all(), key=lambda p: ("repeats" in p.record["watch"], _received(p)))
     count = 0
     firsts: dict[str, int] = {}
-    found = sorted(parts.outbox.all(), key=lambda p: ("repeats" in p.record["watch"], _received(p)))
-    for placed in found:
-        stamp, record = placed.record["watch"], placed.record
-        path = os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"]))
-        # Of one that was enhanced anew, the image being gone, the result is its own.
-        first = firsts.get(stamp["identity"]) if "repeats" in stamp else None
-        scan = parts.ledger.adopt(
-            path,
-            stamp["mark"],
-            stamp["identity"],
-            record["source"]["sha256"],
-            placed.folder,
-            finished_wall=_received(placed) or wall(),
-            verdict=record.get("verdict"),
-            contrast=(record.get("contrast") or {}).get("name"),
-            bytes=placed.bytes,
-            first=first,
-            original="pending" if parts.settings.watch.originals != "keep" else "kept",
-        )
-        if first is None:
-            firsts[stamp["identity"]] = scan
-        count += 1
+    with parts.ledger.transaction():
+        for placed in found:
+            identity = placed.record["watch"]["identity"]
+            known = _known(parts, placed, identity)
+            # Of one that was enhanced anew, the image being gone, the result is its own.
+            repeats = "repeats" in placed.record["watch"]
+            first = firsts.get(identity) if repeats else None
+            scan = known or _adopt(parts, placed, first)
+            if first is None:
+                firsts[identity] = scan
+            count += known is None
+        if parts.outbox.is_there() and not localfs.not_mounted(parts.outbox.root):
+            parts.ledger.set(REBUILD, "done")
     return count
+
+
+def _known(parts: Closing, placed: Placed, identity: str) -> int | None:
+    """The scan of the ledger that has a result already; None where it does not know of it."""
+    where = "identity = ? AND state = 'done' AND result = ?"
+    rows = parts.ledger.select(where, identity, os.fsencode(placed.folder))
+    return next((scan.id for scan in rows), None)
+
+
+def _adopt(parts: Closing, placed: Placed, first: int | None) -> int:
+    """Tell the ledger of a result that it does not know; returns the scan's number."""
+    stamp, record = placed.record["watch"], placed.record
+    return parts.ledger.adopt(
+        os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"])),
+        stamp["mark"],
+        stamp["identity"],
+        record["source"]["sha256"],
+        placed.folder,
+        finished_wall=_received(placed) or wall(),
+        verdict=record.get("verdict"),
+        contrast=(record.get("contrast") or {}).get("name"),
+        bytes=placed.bytes,
+        first=first,
+        original="pending" if parts.settings.watch.originals != "keep" else "kept",
+    )
 
 
 def _received(placed: Placed) -> str:

@@ -38,6 +38,7 @@ MIGRATIONS = (
     CREATE INDEX scans_queue ON scans (state, turn, id);
     CREATE INDEX scans_identity ON scans (identity, state);
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    INSERT INTO meta VALUES ('rebuild', 'wanted');  -- from the receipts; see recovery.rebuild
     """,
 )
 

@@ -26,7 +26,7 @@ def prepare(state: Path) -> None:
 
 
 def open_ledger(state: Path, log: Log) -> Ledger:
-    """The ledger; a damaged one is set aside and a new one begun (`is_new` is then True).
+    """The ledger; a damaged one is set aside and a new one begun.
 
     Raises:
         DiskError: neither can be done.
