@@ -146,8 +146,11 @@ class Closing:
         if place_of(scan.path) is not None:
             self._leave(lambda: self.leaving.settle(scan.path, self.settings), scan=scan.id)
             return
+        mark = self.inbox.mark(scan.path)
+        if mark is None and not self._has_left(scan):
+            return
         # None: a power cut came between the scan and its sidecar, which is then settled now.
-        if self.inbox.mark(scan.path) in (scan.mark, None):
+        if mark in (scan.mark, None):
             try:
                 outcome = self._dispose(scan, self.root / scan.path)
             except DiskError:
@@ -158,6 +161,16 @@ class Closing:
         faults.reach("after_original", scan.path)
         self.ledger.set_original(scan.id, outcome)
         faults.reach("after_closed", scan.path)
+
+    def _has_left(self, scan: Scan) -> bool:
+        """Whether a scan is in the inbox no more; False where the inbox is not there to tell."""
+        try:
+            (self.root / scan.path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return bool(self.leaving.ground.token())
+        except OSError:
+            return False
+        return False
 
     def settle_pending(self) -> None:
         """Settle every original that could not be settled when its scan was closed."""

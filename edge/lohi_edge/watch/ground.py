@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lohi_edge.watch import localfs
+
+if TYPE_CHECKING:
+    from lohi_edge.watch.ledger import Ledger
+
+_FACT = "inbox"  # of the ledger: the place of the inbox
 
 
 class Place(NamedTuple):
@@ -57,3 +63,20 @@ class Ground:
         self.place = place
         self._tell(place)
         return now
+
+
+def remembered(inbox: Path, ledger: Ledger) -> Ground:
+    """The inbox as the ledger knows it, over restarts, while scans in it are yet to leave.
+
+    Without any it is known anew: somebody may have given the daemon another disk.
+    """
+
+    def keep(place: Place) -> None:
+        ledger.set(_FACT, json.dumps(place))
+
+    open_ones = "original = 'pending' OR state IN ('received', 'running')"
+    known = ledger.fact(_FACT) if any(ledger.select(open_ones, order="id LIMIT 1")) else None
+    ground = Ground(inbox, Place(*json.loads(known)) if known else None, keep)
+    if ground.place:
+        keep(ground.place)
+    return ground

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 from lohi_edge.errors import DiskError
-from lohi_edge.files import disk_error, is_directory
+from lohi_edge.files import disk_error
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults, localfs
+from lohi_edge.watch.ground import remembered
 from lohi_edge.watch.group import Group, place_of
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
@@ -37,6 +38,7 @@ class Leaving:
 
     Attributes:
         plans: what is on its way out.
+        ground: tells the inbox from what lies below its mount.
         more: time ran out before all of something had gone.
         due: when a series that failed is given up, in service seconds.
 
@@ -48,6 +50,7 @@ class Leaving:
         self._root, self._inbox = root, inbox
         self._outbox, self._ledger = outbox, ledger
         self.plans = Plans(outbox)
+        self.ground = remembered(root, ledger)
         self.more = False
         self.due = math.inf
         self._until = math.inf
@@ -77,6 +80,8 @@ class Leaving:
             groups = self._groups(path)
             if groups is None or not all(self._is_over(one) for one in groups):
                 return
+            if not groups and not self.ground.token():
+                return  # the inbox is not mounted: what is missing has not left
             plan = self._decided(key, groups, settings)
             if not groups:
                 self._tell(key, plan)
@@ -113,8 +118,7 @@ class Leaving:
         try:
             groups = self._inbox.listing.groups(place)
         except FileNotFoundError:
-            # It went, and the ledger only missed it.
-            return [] if is_directory(self._root) else None
+            return []  # it went, and the ledger only missed it
         except (OSError, Unfinished):
             return None
         if place:
