@@ -108,9 +108,10 @@ def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
 def discard(path: Path) -> None:
     """Remove what a failed write left, as far as that can be done: what failed is told, not this.
 
-    A disk that turned read-only lets nothing be removed either.
+    A disk that turned read-only lets nothing be removed either; one that is gone, not even be
+    looked at.
     """
-    if path.is_dir() and not path.is_symlink():
+    if is_directory(path) and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

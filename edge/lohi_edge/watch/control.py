@@ -13,8 +13,8 @@ import uuid
 from pathlib import Path, PurePath
 from typing import Any
 
-from lohi_edge.errors import BadInput, LohiError, UsageError
-from lohi_edge.files import atomic_write, make_directory, read_bytes
+from lohi_edge.errors import BadInput, DiskError, LohiError, UsageError
+from lohi_edge.files import atomic_write, is_directory, is_file, make_directory, read_bytes
 from lohi_edge.settings import Settings
 from lohi_edge.watch import faults, localfs, originals
 from lohi_edge.watch.audit import Audit
@@ -25,7 +25,7 @@ from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import Log, printable
 from lohi_edge.watch.names import moved
 from lohi_edge.watch.network import Outgoing
-from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.outbox import ELSEWHERE, Outbox
 from lohi_edge.watch.schema import FINAL, Scan
 from lohi_edge.watch.sidecars import sidecar_of
 
@@ -178,7 +178,10 @@ def _bring_back(parts: Closing, scan: Scan) -> str:
     Raises:
         UsageError: it is gone, or its place is taken.
         BadInput: the inbox cannot be written.
+        DiskError: the outbox is away, or fails.
     """
+    if not parts.outbox.is_there():
+        raise DiskError(ELSEWHERE)  # not "gone", which has people put the scan in again
     ways, path = _ways_back(parts, scan)
     for source, target in ways:
         if os.path.lexists(target) or not os.path.lexists(source):
@@ -218,9 +221,9 @@ def _ways_back(parts: Closing, scan: Scan) -> tuple[list[tuple[Path, Path]], str
             )
         at = found
         beside, original = sidecar_of(at), root / scan.path
-        sidecar = [(beside, sidecar_of(original))] if beside.is_file() else []
+        sidecar = [(beside, sidecar_of(original))] if is_file(beside) else []
         return [*sidecar, (at, original)], scan.path
-    if not at.is_dir():  # an archive
+    if not is_directory(at):  # an archive
         return [(moved(parts.outbox.root, place, "originals"), root / place)], scan.path
     # A folder by one rename, so that nobody ever sees half of it.
     if place and not os.path.lexists(root / place):

@@ -10,6 +10,7 @@ from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.outbox import ELSEWHERE
 
 PAUSE_S = 5.0
+STATE_TROUBLE = "the state folder cannot be written: check its disk"
 NO_ROOM = "not enough free disk space in the outbox: remove what is no longer needed"
 
 
@@ -31,6 +32,10 @@ class Gate:
         if why not in (self.why, self._was):
             self._parts.log("intake.paused", why=why)
         self.why, self._was, self._until = why, None, time.monotonic() + seconds
+
+    def close_after_trouble(self) -> None:
+        """Close for what a step of the daemon ended in: an outbox that went, else the state."""
+        self.close(STATE_TROUBLE if self._parts.outbox.is_there() else ELSEWHERE)
 
     def opens(self, idle: bool) -> bool:
         """Whether work may be taken now; `idle`: nothing is in hand."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lohi_edge import nifti
-from lohi_edge.files import disk_error, fsync_directory, make_directory
+from lohi_edge.files import disk_error, fsync_directory, is_directory, make_directory
 from lohi_edge.watch.names import remove
 from lohi_edge.watch.sidecars import is_shared, sidecar_of
 
@@ -137,9 +137,13 @@ def _copy(original: Path, final: Path, staging: Path) -> None:
 
 
 def make_durable(folder: Path, root: Path) -> None:
-    """Create a folder below root so that a power cut cannot take it away again."""
+    """Create a folder below root so that a power cut cannot take it away again.
+
+    Raises:
+        DiskError: it cannot be made, or looked at.
+    """
     missing = []
-    while not folder.is_dir() and folder != root:
+    while not is_directory(folder) and folder != root:
         missing.append(folder)
         folder = folder.parent
     for one in reversed(missing):

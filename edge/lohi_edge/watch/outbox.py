@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 
 from lohi_edge.errors import DiskError
-from lohi_edge.files import atomic_write, disk_error, fsync_directory
+from lohi_edge.files import atomic_write, disk_error, fsync_directory, is_directory
 from lohi_edge.watch import originals
 from lohi_edge.watch.names import clean_name, remove, result_names
 from lohi_edge.watch.originals import make_durable
@@ -25,7 +25,9 @@ from lohi_edge.watch.placed import Placed, stamped
 
 STAGING = ".lohi-edge"
 PLANS = ".lohi-edge-leaving"
-ELSEWHERE = "the outbox is not the folder it was at the start: mount it again, or restart"
+ELSEWHERE = (
+    "the outbox is not there, or not the folder it was at the start: mount it again, or restart"
+)
 _NAMES_TRIED = 5
 
 
@@ -58,8 +60,8 @@ class Outbox:
         self._begun = True
 
     def is_there(self) -> bool:
-        """Whether this is still the folder the daemon started with, not a bare mount point."""
-        return self._known.is_dir()
+        """Whether this is the folder the daemon started with, no bare mount point or dead share."""
+        return is_directory(self._known)
 
     def _require(self) -> None:
         if not self.is_there():
@@ -116,11 +118,19 @@ class Outbox:
             raise disk_error(final, error) from None
 
     def find(self, folder: str, identity: str) -> Placed | None:
-        """The finished result in a folder, if it is that of `identity`."""
+        """The finished result in a folder, if it is that of `identity`.
+
+        Raises:
+            DiskError: the folder cannot be listed.
+        """
         return next((one for one in self._in(folder) if _is_of(one, identity)), None)
 
     def find_own(self, scan: int, path: str, identity: str) -> Placed | None:
-        """The finished result of this very scan under one of the names `choose` gives its path."""
+        """The finished result of this very scan under one of the names `choose` gives its path.
+
+        Raises:
+            DiskError: a folder cannot be listed.
+        """
         for number, folder in enumerate(result_names(path, identity)):
             if number >= _NAMES_TRIED and not os.path.lexists(self.root / folder):
                 return None
@@ -130,7 +140,16 @@ class Outbox:
         return None
 
     def _in(self, folder: str) -> Iterator[Placed]:
-        for path in sorted((self.root / folder).glob("*.json")):
+        place = self.root / folder
+        try:
+            names = sorted(entry.name for entry in os.scandir(place))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            # No result here would be made a second time.
+            words = (error.strerror or str(error)).lower()
+            raise DiskError(f"{place}: cannot be listed: {words}; check the outbox") from None
+        for path in (place / name for name in names if name.endswith(".json")):
             if record := stamped(path):
                 yield Placed(folder, path, record)
 

@@ -110,7 +110,7 @@ class Daemon:
         except (DiskError, sqlite3.OperationalError) as error:
             self.log("state.trouble", why=type(error).__name__)
             self.dispatcher.hands.abandon()
-            self.dispatcher.gate.close("the state folder cannot be written: check its disk")
+            self.dispatcher.gate.close_after_trouble()
             self._recovered = False
             self._not_before = time.monotonic() + TROUBLE_S
 
