@@ -170,4 +170,5 @@ def _readable(found: dict[str, Any]) -> dict[str, Any]:
     last = {
         f"scan {row['scan']}": f"{row['state']} {row['verdict'] or ''}" for row in found["last"]
     }
-    return {**found, "last": last}
+    put_off = {f"scan {row['scan']}": row["reason"] for row in found["put_off"]}
+    return {**found, "put_off": put_off, "last": last}

@@ -225,19 +225,24 @@ class Dispatcher:
             return
         parts.ledger.identify(scan.id, identity, facts["sha256"], facts["contrast"])
         scan = job.scan = parts.ledger.get(scan.id)
+        self._ends.guarded(scan, lambda: self._go_on(job, identity, others))
+
+    def _go_on(self, job: Job, identity: str, others: list[Job]) -> None:
+        """Raises DiskError where the outbox cannot be read or written."""
+        scan, parts = job.scan, self.parts
         expected = sum(j.facts["expected_bytes"] for j in (job, *others) if j.facts)
         placed = parts.outbox.find_own(scan.id, scan.path, identity)
         if placed and placed.image:  # numbers come again where a lost ledger was rebuilt
             self.hands.drop(scan.id)
-            self._ends.guarded(scan, lambda: parts.adopt(scan, placed))
+            parts.adopt(scan, placed)
         elif known := repeats.earlier(parts, identity):
             self.hands.drop(scan.id)
-            self._ends.guarded(scan, lambda: repeats.deliver(parts, scan, *known))
+            repeats.deliver(parts, scan, *known)
         elif why := repeats.remainder(parts, scan):
             self.hands.drop(scan.id)
-            self._ends.close(scan, "failed", why)
+            parts.close_without_result(scan, "failed", why)
         elif self.gate.has_room(expected):
-            self._ends.guarded(scan, lambda: self._compute(job, identity, others))
+            self._compute(job, identity, others)
 
     def _compute(self, job: Job, identity: str, others: list[Job]) -> None:
         scan, parts = job.scan, self.parts

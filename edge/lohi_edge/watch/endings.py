@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lohi_edge.errors import DiskError
+from lohi_edge.files import require_place
+from lohi_edge.watch import disk
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.gate import Gate
-from lohi_edge.watch.log import without_names
-from lohi_edge.watch.schema import Scan
+from lohi_edge.watch.log import printable, without_names
+from lohi_edge.watch.outbox import STAGING
+from lohi_edge.watch.schema import FINAL, Scan
+
+PUT_OFF_S = (10.0, 600.0)  # first and longest time that a scan waits for its own trouble to pass
 
 
 class Endings:
@@ -28,6 +33,7 @@ class Endings:
     ) -> None:
         self._parts, self._gate = parts, gate
         self._drop, self._delivered = drop, delivered
+        self._failures: dict[int, int] = {}  # of scans that a disk refused which is well
 
     def close(self, scan: Scan, state: str, reason: str) -> None:
         """Held, failed or quarantined."""
@@ -54,11 +60,36 @@ class Endings:
             self.put_back(scan, str(error))
             return
         row = self._parts.ledger.get(scan.id)
+        if row.state in FINAL:
+            self._failures.pop(scan.id, None)
         if row.state == "done" and row.result is not None:
             self._delivered(row, row.result)
 
     def put_back(self, scan: Scan, message: str) -> None:
-        """To the front of the queue, until the disk is well."""
+        """To the front of the queue, until the disk is well; or put off, so that the others go on.
+
+        The latter where the disk is well and refuses the scan a second time: that concerns one name
+        alone, as a file does where the scan needs a folder.
+        """
         self._parts.outbox.discard(scan.id)
-        self._parts.ledger.put_back(scan.id, last=False)
-        self._gate.close(without_names(message, scan.path, scan.id))
+        failures = self._failures.get(scan.id, 0) + 1 if self._is_well() else 0
+        self._failures[scan.id] = failures
+        told = without_names(message, scan.path, scan.id)
+        if failures < 2:
+            self._parts.ledger.put_back(scan.id, last=False)
+            self._gate.close(told)
+            return
+        first, longest = PUT_OFF_S
+        delay = min(first * 2 ** min(failures - 2, 16), longest)
+        later = self._parts.ledger.clock.now() + delay
+        self._parts.ledger.put_back(scan.id, not_before=later, reason=printable(message))
+        self._parts.log("scan.put_off", scan=scan.id, why=told, retry_in_s=delay)
+
+    def _is_well(self) -> bool:
+        """Whether the outbox can be written and has room, for all that can be told in general."""
+        outbox, settings = self._parts.outbox, self._parts.settings.disk
+        try:
+            require_place(outbox.root / STAGING / "any")
+        except DiskError:
+            return False
+        return outbox.is_there() and disk.has_room(outbox.root, settings, 0)

@@ -91,8 +91,8 @@ class Ledger:
         return ids
 
     def begin(self, scan: int) -> None:
-        """Count the attempt, before any work is done."""
-        self._change(scan, state="running", attempts=self.get(scan).attempts + 1)
+        """Count the attempt, before any work is done; why it was put off is over."""
+        self._change(scan, state="running", attempts=self.get(scan).attempts + 1, reason=None)
 
     def identify(self, scan: int, identity: str, sha256: str, contrast: str) -> None:
         self._change(scan, identity=identity, sha256=sha256, contrast=contrast)

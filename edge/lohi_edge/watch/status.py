@@ -111,6 +111,11 @@ def read(state: Path) -> dict[str, Any]:
     ledger = Ledger(state, read_only=True)
     try:
         counts = ledger.counts()
+        waits = "state = 'received' AND reason IS NOT NULL"
+        put_off = [
+            {"scan": scan.id, "path": printable(scan.path), "reason": scan.reason}
+            for scan in ledger.select(waits, order=f"turn, id LIMIT {_SHOWN}")
+        ]
         order = f"finished_at DESC, id DESC LIMIT {10}"
         last = [
             {
@@ -133,6 +138,7 @@ def read(state: Path) -> dict[str, Any]:
         "daemon": told if running else None,
         "last_seen": told["at"] if told else None,
         "queue": counts,
+        "put_off": put_off,
         "last": last,
         "disk": {
             "outbox_free": free_bytes(outbox) if outbox else None,
