@@ -97,6 +97,7 @@ SHORTER = {
     "lohi-export simulate --labels label_maps --out pairs --heads 1-16 --draws 1 --scans": (
         "--out scans --heads 9 --scans 2 --jobs 1 --contrast T1w"
     ),
+    "lohi-export simulate --from volumes": "--draws 1",
     "lohi-export pathologies": "--heads 13 --bundle t1w-edge",
     "python export/make_random_bundle.py": "--width 4",
     "lohi-export train": "--config small.json --steps 2 --interval 2",
