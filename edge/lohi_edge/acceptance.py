@@ -57,6 +57,8 @@ def _prove(bundle: Bundle, request: Request) -> Choice:
     records = Records()
     while True:
         choice = pick(bundle, request, records)
+        if records.is_of_now(choice.key):
+            return choice  # `pick` has just run its golden slices
         try:
             record = examine(bundle, choice.runtime, choice.onnx)
         except BundleError as error:
@@ -79,19 +81,21 @@ def accept(
 
     Returns:
         The record of `examine`, with the `fallback` of the choice; where nothing is accepted that
-        of the last resort, fp32.onnx on onnxruntime, which then says what is wrong.
+        of the last resort, fp32.onnx on onnxruntime, which then says what is wrong; its `fallback`
+        is why there was no choice.
 
     Raises:
         BundleError: nothing loads, or nothing that was asked for by name is accepted.
     """
     try:
         choice = prove(bundle, threads, runtime, precision)
-    except BundleError:
+    except BundleError as error:
         if (runtime, precision) != ("auto", "auto"):
             raise
         from lohi_edge.runtime.ort import OnnxRuntime
 
-        return examine(bundle, OnnxRuntime(bundle, "fp32.onnx", threads), "fp32.onnx")
+        record = examine(bundle, OnnxRuntime(bundle, "fp32.onnx", threads), "fp32.onnx")
+        return {**record, "fallback": str(error)}
     assert choice.acceptance
     return {**choice.acceptance, "fallback": choice.fallback}
 

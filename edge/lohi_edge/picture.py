@@ -38,11 +38,6 @@ class Row:
     volume: Volume
     at: Voxel | None = None
 
-    def pictures(self) -> list[NDArray[np.uint8]]:
-        """The three planes in grey."""
-        cut = planes(self.volume.data, self.at)
-        return ringed(cut, self.at) if self.at else cut
-
 
 def before_after(path: Path, rows: Sequence[Row], remarks: Sequence[str] = ()) -> None:
     """Write `sheet` as a PNG, atomically.
@@ -68,7 +63,7 @@ def sheet(rows: Sequence[Row], remarks: Sequence[str] = ()) -> Image.Image:
     for number, row in enumerate(rows):
         top = number * (TILE + STRIP)
         draw.text((6, top + 3), row.title, fill=255, font=font)
-        for column, plane in enumerate(row.pictures()):
+        for column, plane in enumerate(views(row.volume.data, row.at)):
             tile = Image.fromarray(plane)
             tile.thumbnail((TILE, TILE))
             x = column * TILE + (TILE - tile.width) // 2
@@ -88,6 +83,12 @@ def marked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
     draw.text(at, "SYNTHETIC", fill=255, font=font, anchor="rd", stroke_width=1, stroke_fill=0)
     return np.asarray(picture)
+
+
+def views(data: Float32, at: Voxel | None = None) -> list[NDArray[np.uint8]]:
+    """`planes` through the middle; through a voxel, with a ring about it."""
+    found = planes(data, at)
+    return ringed(found, at) if at else found
 
 
 def planes(data: Float32, at: Voxel | None = None) -> list[NDArray[np.uint8]]:

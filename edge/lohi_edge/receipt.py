@@ -87,9 +87,15 @@ def reasons(record: dict[str, Any]) -> list[str]:
 def remarks(record: dict[str, Any]) -> list[str]:
     """Verdict, reasons and the model's known faults, where a picture lacks its receipt."""
     verdict = record.get("verdict") or "not assessed"
-    limits = record.get("model_limits")
-    known = [f"this model's known limits: {limits}"] if isinstance(limits, str) else []
+    limits = known_limits(record)
+    known = [f"this model's known limits: {limits}"] if limits else []
     return [f"quality check: {verdict}", *(f"- {text}" for text in reasons(record)), *known]
+
+
+def known_limits(record: dict[str, Any]) -> str:
+    """What the model's makers say it gets wrong; empty where they, or an edited receipt, do not."""
+    text = record.get("model_limits")
+    return text if isinstance(text, str) else ""
 
 
 def preferred(record: dict[str, Any]) -> Prefer | None:

@@ -12,7 +12,7 @@ from lohi_edge import finished
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, is_file
 from lohi_edge.picture import MARK, before_after
-from lohi_edge.receipt import remarks
+from lohi_edge.receipt import known_limits, remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.report_pictures import pictures, spots
@@ -99,8 +99,7 @@ def render(record: dict[str, Any], images: Images) -> str:
 
 def _known(record: dict[str, Any]) -> str:
     """What the model's makers say it gets wrong, in results that pass as well."""
-    text = record.get("model_limits")
-    if not isinstance(text, str) or not text:
+    if not (text := known_limits(record)):
         return ""
     title = "What this model is known to get wrong"
     return f"<section aria-label='Known limits'><h2>{title}</h2><p>{_text(text)}</p></section>"

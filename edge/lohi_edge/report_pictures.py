@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lohi_edge.picture import Voxel, marked, planes, png, ringed
+from lohi_edge.picture import Voxel, marked, png, views
 from lohi_edge.report_images import Images
 from lohi_edge.report_maps import PLANES
 from lohi_edge.spots import places
@@ -20,8 +17,8 @@ def pictures(scan: Volume | None, result: Volume | None, at: Voxel | None = None
     """Three planes before and after, through the middle or through a voxel, with a ring there."""
     if scan is None and result is None:
         return ""
-    before = _planes(scan, at) if scan else None
-    after = [marked(plane) for plane in _planes(result, at)] if result else None
+    before = views(scan.data, at) if scan else None
+    after = [marked(plane) for plane in views(result.data, at)] if result else None
     figures = []
     for i, (name, sides) in enumerate(zip(PLANES, _SIDES, strict=True)):
         plane = f"{name} through the spot" if at else name
@@ -44,11 +41,6 @@ def pictures(scan: Volume | None, result: Volume | None, at: Voxel | None = None
                 f"<img src='{png(one[i])}' alt='{plane} slice of the {what}'></figure>"
             )
     return f"<div class='figures'>{''.join(figures)}</div>"
-
-
-def _planes(volume: Volume, at: Voxel | None) -> list[NDArray[np.uint8]]:
-    cut = planes(volume.data, at)
-    return ringed(cut, at) if at else cut
 
 
 def spots(record: dict[str, Any], images: Images) -> str:

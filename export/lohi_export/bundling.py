@@ -17,7 +17,7 @@ from lohi_edge.errors import BundleError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.volume import Float32
 from lohi_export.bundle_folder import refuse_existing, write
-from lohi_export.dataset import SlicePair, find_pairs
+from lohi_export.dataset import SlicePair
 from lohi_export.evaluation import spread
 from lohi_export.onnx_export import export_checked, infer
 from lohi_export.record import LEARNED, as_json, began_with, digest_of, read_record
@@ -73,8 +73,11 @@ def measured_parts(run: Run) -> list[str]:
     """The parts of a split that are not learned from and have scans: validation, and test if any.
 
     A run may report on nobody, for want of subjects or because another data set is to do that.
+
+    Raises:
+        BadInput: the run's data set cannot be used.
     """
-    there = {pair.subject for pair in find_pairs(run.data, run.config.contrast)}
+    there = {pair.subject for pair in run.pairs()}
     if there & set(run.config.split["test"]):
         return ["validation", "test"]
     sys.stderr.write(

@@ -23,8 +23,8 @@ from lohi_edge.slices import Placement, SliceContract, intensity_range, place, t
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Float32, Volume
 from lohi_export.alone import together
+from lohi_export.pairs.files import described
 from lohi_export.pairs.matching import Pair, survey
-from lohi_export.pairs.scans import read_object
 
 LEVELS = 65535  # -1 to 1 as uint16; the ends are exact
 CACHE_VERSION = 1
@@ -81,12 +81,9 @@ def describe(root: Path) -> dict[str, Any]:
     Raises:
         BadInput: it is no JSON object.
     """
-    path = root / "dataset_description.json"
-    if not path.is_file():
-        return {}
     keys = ("Name", "License", "Authors", "Acknowledgements", "ReferencesAndLinks")
-    described = read_object(path)
-    return {key: described[key] for key in keys if key in described}
+    found = described(root)
+    return {key: found[key] for key in keys if key in found}
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, se
 from lohi_export.evaluation import spread
 from lohi_export.json_files import write_json
 from lohi_export.networks import build_generator
+from lohi_export.pairs.matching import Pair
 from lohi_export.record import (
     CONFIG,
     WEIGHTS,
@@ -70,18 +71,26 @@ class Run:
     def init(self) -> Path:
         return self.folder / "init.safetensors"
 
-    def slices(self, part: str) -> list[SlicePair]:
-        """Slices of one part of the split, cached on first use.
+    def pairs(self) -> list[Pair]:
+        """Every pair of the run's data set.
 
         Raises:
-            BadInput: the part has no scans, or scans that do not pair up, or the data set is gone.
+            BadInput: scans that do not pair up, or the data set is gone.
         """
         if not self.data.is_dir():
             raise BadInput(
                 f"{self.folder}: expected its data set in {self.data}, found nothing; where it was "
                 "moved, repeat the command that trained this run with --data of its place now"
             )
-        pairs = select(find_pairs(self.data, self.config.contrast), self.config.split[part], part)
+        return find_pairs(self.data, self.config.contrast)
+
+    def slices(self, part: str) -> list[SlicePair]:
+        """Slices of one part of the split, cached on first use.
+
+        Raises:
+            BadInput: as `pairs`, or the part has no scans.
+        """
+        pairs = select(self.pairs(), self.config.split[part], part)
         return [load_slices(pair, self.config.contract, self.cache) for pair in pairs]
 
     def generator(self) -> nn.Module:

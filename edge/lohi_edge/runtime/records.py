@@ -37,6 +37,10 @@ class Records:
         kept = self._store.accepted(key) if self._store else None
         return kept if kept and (kept["accepted"] or trust_failures) else None
 
+    def is_of_now(self, key: dict[str, Any]) -> bool:
+        """Whether the candidate was run in this process."""
+        return digest(key) in self._now
+
     def add(self, key: dict[str, Any], record: dict[str, Any], keep: bool = True) -> None:
         """Note what a run just now gave, and keep it for later processes too."""
         self._now[digest(key)] = record

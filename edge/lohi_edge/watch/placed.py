@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, DiskError
 from lohi_edge.files import read_bytes
 from lohi_edge.watch.names import size_of
 
@@ -34,13 +33,24 @@ class Placed:
 
     @property
     def image(self) -> Path | None:
-        """The image that the receipt tells of; None where it is not there any more."""
+        """The image that the receipt tells of; None where it is not there any more.
+
+        Raises:
+            DiskError: it cannot be looked at; no result is to be made a second time for that.
+        """
         result = self.record.get("result")
         name = result.get("path") if isinstance(result, dict) else None
         if not isinstance(name, str):
             return None
         path = self.receipt.parent / name
-        return path if os.path.lexists(path) else None
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # a name that none can have
+            return None
+        except OSError as error:
+            words = (error.strerror or str(error)).lower()
+            raise DiskError(f"{path}: cannot be looked at: {words}; check the outbox") from None
+        return path
 
     @property
     def bytes(self) -> int:

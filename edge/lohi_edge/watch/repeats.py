@@ -66,6 +66,9 @@ def earlier(parts: Closing, identity: str) -> tuple[Scan, Placed] | None:
 
     None where retention or a person has taken every image of it away: a receipt that points to
     nothing would be all that whoever sends the scan again ever gets.
+
+    Raises:
+        DiskError: the outbox cannot be read.
     """
     for scan in parts.ledger.with_identity(identity):
         placed = parts.outbox.find(scan.result or "", identity)

@@ -145,7 +145,8 @@ def simulate_from_volume(
     shape, low_affine = low_grid(params, streams[1], field_of_view)
     high_shape, high_affine = isotropic_grid(shape, low_affine)
     signals, brain = _signals(source, params, contrast, streams[2], change)
-    if pathology and source.regions is not None:
+    if pathology:
+        assert source.regions is not None
         wide = ndi.gaussian_filter((pathology.labels != source.regions).astype(np.float32), EDGE_MM)
         grown = Spot(wide, TISSUES["CSF"])
         ill = dataclasses.replace(pathology, spots=[grown, *pathology.spots])
@@ -166,10 +167,11 @@ def _signals(
     change: bool,
 ) -> tuple[Signals, NDArray[np.bool_]]:
     """Signals at both fields on the source's grid, and where the brain is."""
-    if source.regions is None or not change:
+    if not change:
         source = brighten_fat(source, params["high_top"])
         low = map_contrast(source, params, contrast, rng)
         return Signals(low, source.signal), source.brain
+    assert source.regions is not None
     bright = brighten_fat(source, recontrast.OUTSIDE[-1]).signal
     inside = recontrast.skull(source.regions)
     made = recontrast.signals(bright, source.regions, inside, params, contrast, rng)

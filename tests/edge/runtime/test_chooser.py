@@ -240,6 +240,22 @@ def test_what_computes_wrongly_now_gives_way_whatever_was_recorded(make_bundle):
     assert "int8 on onnxruntime not accepted: largest error" in again.fallback
 
 
+def test_golden_slices_are_run_once_where_nothing_was_recorded(bundle, monkeypatch):
+    seen = []
+    plain = acceptance.examine
+
+    def examine(bundle, runtime, onnx):
+        seen.append(runtime.precision)
+        return plain(bundle, runtime, onnx)
+
+    monkeypatch.setattr(acceptance, "examine", examine)
+    assert prove(bundle).acceptance["accepted"]
+    assert sorted(seen) == sorted(set(seen))
+    first = len(seen)
+    assert prove(bundle).acceptance["accepted"]  # recorded by now: the chosen one is run anew
+    assert len(seen) == first + 1
+
+
 def test_what_cannot_be_remembered_is_passed_over_all_the_same(make_bundle, monkeypatch):
     bundle = bundles.load(make_bundle(tolerance={"int8.cpu": 1e-6}))
     remember(bundle, True)

@@ -77,6 +77,19 @@ def test_whatever_is_asked_of_it_says_so(parts, leave):
     assert outbox.find(folder.name, "1" * 64)
 
 
+def test_an_image_on_it_is_not_called_removed(parts, leave):
+    folder = deliver(parts, "a.nii", "1" * 64)
+    placed = parts.outbox.find(folder.name, "1" * 64)
+    image = placed.image
+    assert image.is_file()
+    back = leave(parts.outbox.root)
+    with pytest.raises(DiskError, match="cannot be looked at"):
+        _ = placed.image  # it would be made a second time
+    back()
+    image.unlink()
+    assert placed.image is None
+
+
 def test_one_that_goes_within_a_step_says_so(parts, leave, monkeypatch):
     """It was there when that was looked at."""
     outbox = parts.outbox
