@@ -179,6 +179,7 @@ def test_an_older_jetpack_is_refused(make_house, install, root):
     assert install(make_house("2.0", target="jetpack6"), "--dry-run").returncode == 0
 
 
+@pytest.mark.slow
 def test_going_back_brings_back_settings_and_units_of_that_version(make_house, install, root):
     first, second = make_house("1.0"), make_house("2.0")
     unit = second / "systemd/lohi-edge-watch.service"

@@ -49,6 +49,7 @@ def start():
         process.communicate(timeout=DEADLINE_S)
 
 
+@pytest.mark.slow
 def test_it_receives_where_the_settings_say_and_ends_when_they_say_another(start, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
