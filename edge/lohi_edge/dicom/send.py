@@ -18,7 +18,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from lohi_edge.dicom.instance import Instance, looks_like_dicom, parse
+from lohi_edge.dicom.instance import SYNTHETIC_TYPE, Instance, looks_like_dicom, parse, texts
 from lohi_edge.dicom.titles import require_title
 from lohi_edge.dicom.tls import Tls
 from lohi_edge.dicom.unanswered import refusal, why
@@ -28,6 +28,7 @@ from lohi_edge.files import is_directory, may_be_file, read_bytes
 MAX_INSTANCE = 1 << 30
 CONNECT_SECONDS = 30.0  # for a connection, and for the answer to the request
 WARNINGS = (0xB000, 0xB006, 0xB007)  # stored, with a remark (PS3.4 B.2.3)
+DUPLICATE = 0x0111  # a failure (PS3.7 C.5): it has an instance of this UID, the same or not
 _NODE = re.compile(r"(?P<title>[^@\s\\]{1,16})@(?P<host>[^@:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")
 # Its messages quote what it sends.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -104,7 +105,7 @@ def send(
     """Send DICOM files, and folders of them, in one association.
 
     Returns:
-        How many instances the node says it has stored.
+        How many instances the node says it has stored, now or before.
 
     Raises:
         BadInput: a file was read and is no DICOM, or one is missing or fails (Unreadable).
@@ -117,14 +118,16 @@ def send(
         if not syntax.is_compressed:  # the one that every node must take (PS3.5 10.1)
             entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
     with _associated(entity, node, tls) as association:
-        for done, (file, _) in enumerate(files):
+        for done, (file, instance) in enumerate(files):
             try:
                 status = association.send_c_store(file)
             except (ValueError, RuntimeError, OSError):
                 raise NetworkError(
                     f"{node}: takes no such instances, or went away after {done}"
                 ) from None
-            _check(status, node, f"instance {done + 1} of {len(files)}")
+            had = status.get("Status") == DUPLICATE and _is_named_by_hash(instance)
+            if not had:
+                _check(status, node, f"instance {done + 1} of {len(files)}")
             if progress:
                 progress(done + 1, len(files))
     return len(files)
@@ -147,6 +150,13 @@ def _files(paths: Iterable[Path]) -> list[tuple[Path, Instance]]:
         kind = BadInput if others else Unreadable
         raise kind("expected DICOM files to send, found none; check the path")
     return found
+
+
+def _is_named_by_hash(instance: Instance) -> bool:
+    """Whether a UID is one of ours, a hash of the pixels: nothing else is ever stored under it."""
+    return SYNTHETIC_TYPE in texts(instance.header, "ImageType") and instance.sop_uid.startswith(
+        "2.25."
+    )
 
 
 def _listed(path: Path) -> list[Path]:

@@ -24,6 +24,7 @@ _REFUSALS = {
     "C": "it cannot understand the instance",
     "0122": "it does not store this kind of instance",
     "0124": "it may not take this from our title",
+    "0111": "it has one of this UID already, maybe another image",
     "0110": "it failed to process it",
 }
 

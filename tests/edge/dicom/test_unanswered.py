@@ -90,7 +90,8 @@ def answering():
         (0xA900, "0xA900; it says that the instance does not fit its class"),
         (0xC123, "0xC123; it cannot understand the instance"),
         (0x0124, "0x0124; it may not take this from our title"),
-        (0x0111, "0x0111; see its log"),
+        (0x0111, "0x0111; it has one of this UID already, maybe another image"),
+        (0x0112, "0x0112; see its log"),
     ],
 )
 def test_instances_it_refuses(answering, tmp_path, status, words):
@@ -144,6 +145,27 @@ def test_a_node_that_ends_the_association_at_an_instance(answering, tmp_path):
         NetworkError, match=r"instance 1 of 5; .*may not store what LOHI_EDGE sends"
     ):
         send([save(tmp_path / "a", slices(SMALL))], answering(end))
+
+
+def test_a_node_that_has_some_of_a_derived_series_gets_the_rest(answering, derived, tmp_path):
+    """Their UIDs are hashes of their pixels: what a node has under one can be no other image."""
+    got = []
+
+    def store(event):
+        uid = event.request.AffectedSOPInstanceUID
+        if uid in got:
+            return 0x0111
+        got.append(uid)
+        return 0
+
+    folder, _, _ = derived()
+    files = sorted(folder.iterdir())
+    node = answering(store)
+    assert send(files[:2], node) == 2
+    queue = Queue(tmp_path / "queue")
+    queue.add([folder], node)
+    assert queue.run() == queue.pending() == []
+    assert len(got) == len(set(got)) == len(files)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
