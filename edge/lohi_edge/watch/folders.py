@@ -42,10 +42,12 @@ def claim(inbox: Path, outbox: Path, home: Path) -> list[int]:
     """Make the state folder and lock all three; the descriptors that hold the locks.
 
     Raises:
-        UsageError: another daemon has one of them, or the state folder is on a network.
+        UsageError: another daemon has one of them, or the state folder is on a network or another
+            user's.
         DiskError: they cannot be used.
     """
     state.prepare(home)
+    localfs.require_own(home)
     localfs.require_local(home)
     held = (
         localfs.lock(home, "state folder", required=True),

@@ -148,14 +148,18 @@ def require_own(folder: Path) -> None:
     except OSError:
         return  # whoever is about to use it says what is wrong
     if owner != os.geteuid():
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
+        name = _user(owner)
         raise UsageError(
-            f"{folder}: belongs to the user {name}, who alone may change what is in it; run this "
-            f"as that user: sudo -u {name} lohi-edge ..."
+            f"{folder}: belongs to the user {name}, who alone may change what is in it, not "
+            f"{_user(os.geteuid())}; run this as that user: sudo -u {name} lohi-edge ..."
         )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
 
 
 def lock(folder: Path, what: str, required: bool = False) -> int | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lohi_edge.errors import UsageError
 from lohi_edge.watch import localfs
-from lohi_edge.watch.folders import warn_of_bare
+from lohi_edge.watch.folders import claim, warn_of_bare
 from lohi_edge.watch.log import Log
 
 
@@ -95,3 +96,16 @@ def test_a_daemon_on_a_bare_mount_point_warns_and_works(box):
     said = box.read_log()
     assert said.count("folder.bare") == 1
     assert f'folder=outbox why="{box.outbox} is not mounted"' in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_root_does_not_work_on_the_state_of_a_service(tmp_path):
+    """`sudo lohi-edge watch`, with the service stopped: the service could not use what it wrote."""
+    inbox, outbox, state = (tmp_path / name for name in ("in", "out", "state"))
+    for folder in (inbox, outbox, state):
+        folder.mkdir()
+    os.chown(state, 65534, 65534)
+    said = f"{state}: belongs to the user nobody, who alone .*, not root; .*: sudo -u nobody"
+    with pytest.raises(UsageError, match=said):
+        claim(inbox, outbox, state)
+    assert list(state.iterdir()) == []
