@@ -97,11 +97,12 @@ def acceptance(context: Context) -> Finding:
         bundle = bundles.load(path)
         record = accept(bundle, wanted.threads, wanted.runtime, wanted.precision)
         name = f"{bundle.manifest.name} on {record['runtime']} {record['precision']}"
+        passed_over = f" (passed over: {record['fallback']})" if record["fallback"] else ""
         if not record["accepted"]:
             fix = "lohi-edge bundle rollback, or install the bundle again"
-            return Finding(FAIL, f"{name}: {'; '.join(record['problems'])}", fix)
+            return Finding(FAIL, f"{name}: {'; '.join(record['problems'])}{passed_over}", fix)
         slow |= not isinstance(context.gpu, str) and record["runtime"] != "tensorrt"
-        words.append(f"{name}, error {record['max_error']:.2g}")
+        words.append(f"{name}, error {record['max_error']:.2g}{passed_over}")
     if slow:
         return Finding(WARN, "; ".join(words), f"the GPU is not used: {_BUILD}")
     return Finding(PASS, "; ".join(words))

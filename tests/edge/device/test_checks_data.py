@@ -89,6 +89,16 @@ def test_acceptance(context, make_serial):
     assert (found.status, "largest error" in found.found) == (FAIL, True)
 
 
+def test_acceptance_says_what_was_passed_over_and_why(context, make_bundle):
+    """A model that runs in another precision than the fastest is told of, accepted or not."""
+    path = make_bundle(tolerance={"int8.cpu": 1e-6})
+    wanted = Enhance(bundle=str(path), threads=1, runtime="onnxruntime")
+    found = checks_data.acceptance(replace(context, settings=Settings(enhance=wanted)))
+    assert (found.status, "fp32, error" in found.found) == (PASS, True)
+    assert "passed over: " in found.found
+    assert "int8 on onnxruntime not accepted: largest error" in found.found
+
+
 @pytest.mark.parametrize("name", ["inbox", "outbox"])
 def test_durable_mounts(context, name):
     check = {"inbox": checks_data.inbox, "outbox": checks_data.outbox}[name]
