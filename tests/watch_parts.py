@@ -22,8 +22,8 @@ from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.listing import Found
 from lohi_edge.watch.log import Log
-from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.outgoing import Outgoing
 
 
 @contextmanager

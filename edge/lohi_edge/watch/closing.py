@@ -22,8 +22,8 @@ from lohi_edge.watch.leaving import Leaving
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import Log, printable, without_names
 from lohi_edge.watch.names import moved
-from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import PLANS, Outbox
+from lohi_edge.watch.outgoing import Outgoing
 from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
 from lohi_edge.watch.sidecars import had_sidecar, is_shared, sidecar_of

@@ -24,8 +24,8 @@ from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import Log, printable
 from lohi_edge.watch.names import moved
-from lohi_edge.watch.network import Outgoing
 from lohi_edge.watch.outbox import ELSEWHERE, Outbox
+from lohi_edge.watch.outgoing import Outgoing
 from lohi_edge.watch.schema import FINAL, Scan
 from lohi_edge.watch.sidecars import sidecar_of
 

@@ -25,9 +25,10 @@ from lohi_edge.watch.hook import Hooks
 from lohi_edge.watch.inbox import Inbox
 from lohi_edge.watch.log import Log
 from lohi_edge.watch.lookout import Lookout
-from lohi_edge.watch.network import Network, Outgoing
+from lohi_edge.watch.network import Network
 from lohi_edge.watch.notify import notify, watchdog_s
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.outgoing import Outgoing
 from lohi_edge.watch.schema import Scan
 
 STOP_S = 8.0  # for the scan that is computing at SIGTERM; the promise is 10

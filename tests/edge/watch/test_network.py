@@ -17,14 +17,10 @@ from helpers import small_head
 from lohi_edge.cli import app
 from lohi_edge.dicom.receive import Listening, Receiver
 from lohi_edge.dicom.send import NetworkError, Node, send
-from lohi_edge.dicom.sendqueue import Queue
 from lohi_edge.errors import UsageError
 from lohi_edge.settings import load
-from lohi_edge.watch import disk, network
-from lohi_edge.watch.ledger import Ledger
-from lohi_edge.watch.network import Outgoing
+from lohi_edge.watch import network
 from orthanc import MISSING, Archive, free_port, storescu
-from watch_parts import deliver
 
 PLANTED = b"PLANTED"
 
@@ -198,70 +194,6 @@ def test_another_network_process_knows_what_was_mounted_since(box, tmp_path, tmp
         send([made], node)
     assert list(box.inbox.iterdir()) == []
     assert box.stop() == 0
-
-
-class TestOutgoing:
-    @pytest.fixture
-    def sending(self, parts, tmp_path):
-        settings = load(environ={}, overrides={"dicom": {"send": ["A@h:1", "B@h:2"]}})
-        parts.outgoing = Outgoing(tmp_path / "state", settings)
-        return parts
-
-    def test_every_destination_gets_a_job_once(self, sending, tmp_path):
-        deliver(sending, "ser", "1" * 64, format="dicom")
-        deliver(sending, "a.nii", "2" * 64)
-        jobs = sorted((tmp_path / "state/send").iterdir())
-        assert [json.loads(j.read_text())["node"]["title"] for j in jobs] == ["A", "B"]
-        scan = sending.ledger.get(1)
-        sending.outgoing.add(scan, sending.outbox.find(scan.result, scan.identity))
-        assert sorted((tmp_path / "state/send").iterdir()) == jobs
-        assert sending.outgoing.unsent() == {"1" * 16}
-
-    def test_a_rebuilt_ledger_loses_no_job(self, sending, tmp_path):
-        """Numbers begin again there: another scan of the same number replaces no job."""
-        deliver(sending, "ser", "1" * 64, format="dicom")
-        old, sending.ledger = sending.ledger, Ledger(tmp_path / "in")
-        deliver(sending, "other", "2" * 64, format="dicom")
-        assert sending.ledger.get(1).path == "other"
-        assert len(list((tmp_path / "state/send").iterdir())) == 4
-        sending.ledger.close()
-        sending.ledger = old
-
-    def test_why_results_are_not_sent(self, sending, tmp_path, monkeypatch):
-        assert sending.outgoing.reasons() == []
-        for number in range(30):
-            deliver(sending, f"ser{number}", f"{number:064d}", format="dicom")
-        assert sending.outgoing.reasons() == []  # nobody has tried yet
-
-        def refuse(paths, node, tls):
-            raise NetworkError(f"{node}: its disk is \x1b full")
-
-        monkeypatch.setattr("lohi_edge.dicom.sendqueue.send", refuse)
-        queue = Queue(tmp_path / "state/send")
-        assert len(queue.run()) == 60
-        a, b = (f"{node}: its disk is \\x1b full" for node in ("A@h:1", "B@h:2"))
-        assert sending.outgoing.reasons() == [a, b]
-        # A node that was renamed, and a job that nobody can read, need somebody.
-        sending.outgoing.settings = load(environ={}, overrides={"dicom": {"send": ["B@h:2"]}})
-        (tmp_path / "state/send/000000000001-0000000000000000-0.json").write_text("{")
-        queue.run()
-        again, gone, aside = sending.outgoing.reasons()
-        assert again == b
-        assert "A@h:1: no longer in dicom.send" in gone
-        assert "1 set aside, the first as" in aside
-
-    def test_retention_spares_what_is_not_sent(self, sending, tmp_path):
-        folder = deliver(sending, "ser", "1" * 64, format="dicom")
-        sending.settings = load(environ={}, overrides={"disk": {"keep_gb": 1e-9}})
-        assert disk.retain(sending) == 0
-        jobs = [job.rename(job.with_name(f"failed-{job.name}")) for job in sending.outgoing._jobs()]
-        assert len(jobs) == 2
-        assert sending.outgoing.unsent() == {"1" * 16}
-        assert disk.retain(sending) == 0  # set aside is not sent
-        for job in jobs:
-            job.unlink()
-        assert disk.retain(sending) == 1
-        assert [p.suffix for p in folder.iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize(

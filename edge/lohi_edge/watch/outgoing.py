@@ -1,0 +1,113 @@
+"""Results that are to be sent on, as jobs in the state folder; another process sends them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from lohi_edge.errors import BadInput
+from lohi_edge.files import read_bytes
+from lohi_edge.settings import Settings
+from lohi_edge.watch.log import printable
+from lohi_edge.watch.placed import Placed
+from lohi_edge.watch.schema import Scan
+
+FOLDER = "send"  # in the state folder: jobs of results that are not sent yet
+_ASIDE = "failed-"  # before the name of a job that was set aside, by `sendqueue.Queue`
+_READ, _MAX_JOB = 20, 16 << 20  # jobs looked into for why they wait, and bytes of one
+
+
+class Outgoing:
+    """Results that are to be sent, as jobs on disk.
+
+    Args:
+        state: the state folder.
+        settings: at the time of asking.
+    """
+
+    def __init__(self, state: Path, settings: Settings) -> None:
+        self._folder = state / FOLDER
+        self.settings = settings
+
+    def add(self, scan: Scan, placed: Placed) -> int:
+        """Queue a delivered result for every destination; returns how many jobs that makes.
+
+        A job's name comes from the scan, so that doing it again after a power cut changes nothing.
+        Series and sheet are jobs of their own: not every archive takes secondary captures.
+
+        Raises:
+            DiskError
+        """
+        dicom, result = self.settings.dicom, placed.record.get("result") or {}
+        if not dicom.send or result.get("format") != "dicom":
+            return 0
+        from lohi_edge.dicom.send import Node
+        from lohi_edge.dicom.sendqueue import Queue
+
+        queue, folder = Queue(self._folder), placed.receipt.parent
+        parts = [folder / result["path"]]
+        parts += [folder / result["sheet"]["path"]] if "sheet" in result else []
+        jobs = [(node, part) for node in dicom.send for part in parts]
+        for number, (node, part) in enumerate(jobs):
+            name = f"{scan.id:012d}-{_token(scan)}-{number}"
+            queue.add([part], Node.parse(node, dicom.title), name)
+        return len(jobs)
+
+    def waits(self, scan: Scan, unsent: set[str]) -> bool:
+        """Whether a scan's result is among `unsent`."""
+        return bool(scan.identity) and _token(scan) in unsent
+
+    def unsent(self) -> set[str]:
+        """What stands for results that some destination has not acknowledged.
+
+        Jobs that were set aside count: nobody has their results elsewhere.
+        """
+        jobs = (*self._jobs(), *self._aside())
+        names = (job.stem.removeprefix(_ASIDE).split("-") for job in jobs)
+        return {token for _, token, *_ in names}
+
+    def reasons(self) -> list[str]:
+        """Why results are not sent, each reason once; of the oldest jobs alone, and the newest.
+
+        What is never sent by itself, somebody has to know of: jobs that were set aside, and those
+        for a node that the settings no longer name.
+        """
+        jobs = sorted(self._jobs())
+        found = dict.fromkeys(map(self._reason, [*jobs[:_READ], *jobs[_READ:][-1:]]))
+        lines = [line for line in found if line]
+        if aside := sorted(self._aside()):
+            first = f"{len(aside)} set aside, the first as {aside[0]}"
+            lines.append(
+                f"{first}; the log said why (dicom.not_sent): send their results with `lohi-edge "
+                "send` and remove them, retention keeps the results until then"
+            )
+        return lines
+
+    def _reason(self, job: Path) -> str | None:
+        """What the last attempt at a job met; None before one."""
+        try:
+            said = json.loads(read_bytes(job, _MAX_JOB))
+            node = "{title}@{host}:{port}".format_map(said["node"])
+        except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+            return None  # just sent, or damaged: the network process sets it aside
+        named = (text.replace("[", "").replace("]", "") for text in self.settings.dicom.send)
+        if node not in named:
+            return (
+                f"{printable(node)}: no longer in dicom.send: put it back, or send its results "
+                f"with `lohi-edge send` and remove its jobs from {self._folder}"
+            )
+        why = said.get("why")
+        return printable(why) if isinstance(why, str) else None
+
+    def _jobs(self) -> Iterator[Path]:
+        return self._folder.glob("[0-9]*-*-*.json")
+
+    def _aside(self) -> Iterator[Path]:
+        return self._folder.glob(f"{_ASIDE}[0-9]*-*-*.json")
+
+
+def _token(scan: Scan) -> str:
+    """Of a scan's identity, which outlives its number where the ledger has to be rebuilt."""
+    assert scan.identity
+    return scan.identity[:16]
