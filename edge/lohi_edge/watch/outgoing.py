@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from lohi_edge.errors import BadInput
 from lohi_edge.files import read_bytes
@@ -18,6 +19,20 @@ _ASIDE = "failed-"  # before the name of a job that was set aside, by `sendqueue
 _READ, _MAX_JOB = 20, 16 << 20  # jobs looked into for why they wait, and bytes of one
 
 
+class _Said(NamedTuple):
+    """Of a job: where it goes, as dicom.send names it, and why it has not got there yet."""
+
+    node: str
+    why: str | None
+
+
+class _Known(NamedTuple):
+    """What a job's file said when it was the file that `stamp` tells; None: nothing that counts."""
+
+    stamp: tuple[int, int] | None
+    said: _Said | None
+
+
 class Outgoing:
     """Results that are to be sent, as jobs on disk.
 
@@ -29,6 +44,7 @@ class Outgoing:
     def __init__(self, state: Path, settings: Settings) -> None:
         self._folder = state / FOLDER
         self.settings = settings
+        self._known: dict[Path, _Known] = {}  # the jobs that were looked into last
 
     def add(self, scan: Scan, placed: Placed) -> int:
         """Queue a delivered result for every destination; returns how many jobs that makes.
@@ -74,7 +90,8 @@ class Outgoing:
         for a node that the settings no longer name.
         """
         jobs = sorted(self._jobs())
-        found = dict.fromkeys(map(self._reason, [*jobs[:_READ], *jobs[_READ:][-1:]]))
+        self._known = {job: self._look(job) for job in (*jobs[:_READ], *jobs[_READ:][-1:])}
+        found = dict.fromkeys(self._reason(known.said) for known in self._known.values())
         lines = [line for line in found if line]
         if aside := sorted(self._aside()):
             first = f"{len(aside)} set aside, the first as {aside[0]}"
@@ -84,27 +101,41 @@ class Outgoing:
             )
         return lines
 
-    def _reason(self, job: Path) -> str | None:
-        """What the last attempt at a job met; None before one."""
+    def _look(self, job: Path) -> _Known:
+        """What a job says; read again only where an attempt has written another file."""
         try:
-            said = json.loads(read_bytes(job, _MAX_JOB))
-            node = "{title}@{host}:{port}".format_map(said["node"])
-        except (ValueError, TypeError, KeyError, RecursionError, BadInput):
-            return None  # just sent, or damaged: the network process sets it aside
+            status = job.stat()
+        except OSError:
+            return _Known(None, None)  # just sent
+        stamp, known = (status.st_ino, status.st_mtime_ns), self._known.get(job)
+        return known if known and known.stamp == stamp else _Known(stamp, _said(job))
+
+    def _reason(self, said: _Said | None) -> str | None:
+        """What the last attempt at a job met; None before one."""
+        if said is None:
+            return None
         named = (text.replace("[", "").replace("]", "") for text in self.settings.dicom.send)
-        if node not in named:
+        if said.node not in named:
             return (
-                f"{printable(node)}: no longer in dicom.send: put it back, or send its results "
-                f"with `lohi-edge send` and remove its jobs from {self._folder}"
+                f"{printable(said.node)}: no longer in dicom.send: put it back, or send its "
+                f"results with `lohi-edge send` and remove its jobs from {self._folder}"
             )
-        why = said.get("why")
-        return printable(why) if isinstance(why, str) else None
+        return said.why and printable(said.why)
 
     def _jobs(self) -> Iterator[Path]:
         return self._folder.glob("[0-9]*-*-*.json")
 
     def _aside(self) -> Iterator[Path]:
         return self._folder.glob(f"{_ASIDE}[0-9]*-*-*.json")
+
+
+def _said(job: Path) -> _Said | None:
+    try:
+        said = json.loads(read_bytes(job, _MAX_JOB))
+        node, why = "{title}@{host}:{port}".format_map(said["node"]), said.get("why")
+    except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+        return None  # just sent, or damaged: the network process sets it aside
+    return _Said(node, why if isinstance(why, str) else None)
 
 
 def _token(scan: Scan) -> str:

@@ -8,8 +8,9 @@ import pytest
 
 from lohi_edge.dicom.send import NetworkError
 from lohi_edge.dicom.sendqueue import Queue
+from lohi_edge.files import atomic_write
 from lohi_edge.settings import load
-from lohi_edge.watch import disk
+from lohi_edge.watch import disk, outgoing
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.outgoing import Outgoing
 from watch_parts import deliver
@@ -66,6 +67,35 @@ def test_why_results_are_not_sent(sending, tmp_path, monkeypatch):
     assert again == b
     assert "A@h:1: no longer in dicom.send" in gone
     assert "1 set aside, the first as" in aside
+
+
+def test_only_jobs_that_changed_are_read_again(sending, tmp_path, monkeypatch):
+    """The daemon asks many times a second, while a queue of days waits for an archive."""
+    for number in range(30):
+        deliver(sending, f"ser{number}", f"{number:064d}", format="dicom")
+    jobs = sorted((tmp_path / "state/send").iterdir())
+
+    def say(job, why):
+        """As `sendqueue.Queue` does after an attempt."""
+        with atomic_write(job) as file:
+            file.write(json.dumps({**json.loads(job.read_text()), "why": why}).encode())
+
+    for job in jobs:
+        say(job, "away")
+    read = []
+    reading = outgoing.read_bytes
+    monkeypatch.setattr(
+        outgoing, "read_bytes", lambda path, limit: read.append(path) or reading(path, limit)
+    )
+    assert sending.outgoing.reasons() == ["away"]
+    assert len(read) == 21
+    read.clear()
+    assert sending.outgoing.reasons() == ["away"]
+    assert read == []
+    say(jobs[3], "full")
+    jobs[4].unlink()
+    assert sending.outgoing.reasons() == ["away", "full"]
+    assert read == [jobs[3], jobs[20]]  # what changed, and what moved up
 
 
 def test_retention_spares_what_is_not_sent(sending, tmp_path):
