@@ -53,14 +53,37 @@ def show(scan: Number, state: State = None, config: Config = None, as_json: Json
 
 
 @queue_app.command()
-def retry(scan: Number, state: State = None, config: Config = None) -> None:
-    """Try a held, failed or quarantined scan again.
+def retry(
+    scan: Annotated[
+        int | None, typer.Argument(metavar="SCAN", help="Number from `queue list`.")
+    ] = None,
+    sends: Annotated[
+        bool, typer.Option("--sends", help="Every result whose sending was given up, instead.")
+    ] = False,
+    state: State = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Try a scan again, or the sending of results.
 
-    Example: lohi-edge queue retry 2
+    SCAN was held, failed or quarantined; or it is done, and its sending was given up. What waits
+    for a node that does not answer was not given up: it is tried again by itself. Exits with 3
+    where a job of sending is damaged.
+
+    Examples:
+
+      lohi-edge queue retry 2
+
+      lohi-edge queue retry --sends --json
     """
+    from lohi_edge.errors import UsageError
     from lohi_edge.watch import control
 
-    sys.stdout.write(control.ask(state_of(state, config), "retry", scan) + "\n")
+    if (scan is None) != sends:
+        raise UsageError(f"expected SCAN or --sends, got {'both' if sends else 'neither'}")
+    answer = control.ask(state_of(state, config), "resend" if sends else "retry", scan)
+    print_json(answer) if as_json else sys.stdout.write(f"{answer['did']}\n")
+    raise typer.Exit(3 if answer.get("damaged") else 0)
 
 
 @queue_app.command()
@@ -71,7 +94,7 @@ def drop(scan: Number, state: State = None, config: Config = None) -> None:
     """
     from lohi_edge.watch import control
 
-    sys.stdout.write(control.ask(state_of(state, config), "drop", scan) + "\n")
+    sys.stdout.write(control.ask(state_of(state, config), "drop", scan)["did"] + "\n")
 
 
 @audit_app.command()

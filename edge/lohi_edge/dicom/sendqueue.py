@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lohi_edge.dicom.send import NetworkError, Node, Unreachable, Unreadable, send
 from lohi_edge.dicom.tls import Tls
@@ -16,7 +16,18 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write, make_directory, read_bytes
 
 MAX_JOB = 16 << 20
+ASIDE = "failed-"  # before the name of a job that was set aside
 FIRST_WAIT, LONGEST_WAIT = 5.0, 3600.0  # seconds before another attempt; doubled each time
+
+
+class _Job(NamedTuple):
+    """What a job file says, and all of it as it was stored."""
+
+    node: Node
+    paths: list[Path]
+    due: float
+    attempts: int
+    stored: dict[str, Any]
 
 
 class Queue:
@@ -75,28 +86,25 @@ class Queue:
         """
         failed, away = [], set()
         for file in self.pending():
-            try:
-                job = json.loads(read_bytes(file, MAX_JOB))
-                node = Node(**job["node"])
-                paths, due, attempts = job["paths"], float(job["due"]), int(job["attempts"])
-            except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+            if (job := _read(file)) is None:
                 failed.append(self._set_aside(file, "it is damaged"))
                 continue
+            node, paths, due, attempts, stored = job
             # Further away than any wait: the clock was set back since.
             if node in away or 0 < due - self._clock() <= LONGEST_WAIT:
                 continue
             # Counted and put off first, so that a job that kills us is not tried in a circle.
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempts, 20))
-            job |= {"attempts": attempts + 1, "due": self._clock() + wait}
-            self._save(file, job)
+            stored |= {"attempts": attempts + 1, "due": self._clock() + wait}
+            self._save(file, stored)
             try:
-                send([Path(path) for path in paths], node, self._tls)
+                send(paths, node, self._tls)
             except (NetworkError, Unreadable) as error:
                 why = str(error)
                 if isinstance(error, Unreadable):
                     why = f"{node}: cannot be sent now: {_without(paths, why)}"
                 failed.append(f"{why}; attempt {attempts + 1}, next in {wait:.0f} s")
-                self._save(file, {**job, "why": why})
+                self._save(file, {**stored, "why": why})
                 if isinstance(error, Unreachable):
                     away.add(node)
             except BadInput as error:
@@ -106,19 +114,53 @@ class Queue:
                 sent(file.stem)
         return failed
 
+    def retry(self, names: Iterable[str]) -> tuple[list[str], list[Path]]:
+        """Queue jobs again that were set aside, as if nobody had tried them yet.
+
+        Returns:
+            The names of those in the queue again, and the files of those that are damaged and stay.
+
+        Raises:
+            DiskError: a job's state could not be written.
+        """
+        again, damaged = [], []
+        for name in names:
+            file = self._folder / f"{ASIDE}{name}.json"
+            if (job := _read(file)) is None:
+                damaged.append(file)
+                continue
+            job.stored.pop("why", None)
+            self._save(file, {**job.stored, "attempts": 0, "due": self._clock()})
+            taken = (self._folder / f"{name}.json").exists()  # it was queued once more since
+            new = f"{name}-{uuid.uuid4().hex[:8]}" if taken else name
+            file.replace(self._folder / f"{new}.json")
+            again.append(new)
+        return again, damaged
+
     def _save(self, file: Path, job: dict[str, Any]) -> Path:
         with atomic_write(file) as out:
             out.write(json.dumps(job, indent=2).encode())
         return file
 
     def _set_aside(self, file: Path, why: str) -> str:
-        aside = file.with_name(f"failed-{file.name}")
+        aside = file.with_name(ASIDE + file.name)
         file.replace(aside)
         return f"{aside.name}: set aside: {why}"
 
 
-def _without(paths: list[str], why: str) -> str:
+def _read(file: Path) -> _Job | None:
+    """A job; None where it is damaged."""
+    try:
+        stored: dict[str, Any] = json.loads(read_bytes(file, MAX_JOB))
+        paths = [Path(path) for path in stored["paths"]]
+        due, attempts = float(stored["due"]), int(stored["attempts"])
+        return _Job(Node(**stored["node"]), paths, due, attempts, stored)
+    except (ValueError, TypeError, KeyError, RecursionError, BadInput):
+        return None
+
+
+def _without(paths: list[Path], why: str) -> str:
     """A message without the paths in it, which may name a patient: it is logged."""
     for path in paths:
-        why = why.replace(path, "its file")
+        why = why.replace(str(path), "its file")
     return why

@@ -1,4 +1,4 @@
-"""What an operator asks of the queue: `retry` and `drop`, done by whoever owns the ledger.
+"""What an operator asks of the queue: retry, drop, resend; done by whoever owns the ledger.
 
 The ledger has one writer. While a daemon runs, a request is a file in STATE/control that it
 answers with another; without one, the command takes the lock and does it itself.
@@ -31,11 +31,15 @@ from lohi_edge.watch.sidecars import sidecar_of
 
 FOLDER = "control"
 ANSWER_S = 15.0
-_MAX = 1 << 16
+_MAX = 4 << 20  # bytes of a request or an answer, which names every job that is sent again
 
 
-def ask(state: Path, do: str, scan: int) -> str:
-    """Have `retry` or `drop` done to a scan; returns what was done, in words.
+def ask(state: Path, do: str, scan: int | None = None) -> dict[str, Any]:
+    """Have `retry` or `drop` done to a scan, or `resend` to all whose sending was given up.
+
+    Returns:
+        What was done: `did`, in words; the number of a scan in the queue as `scan`; what is sent
+        again as `Outgoing.retry` tells it.
 
     Raises:
         UsageError: there is no such scan, it is in no fit state, the daemon does not answer, or the
@@ -72,7 +76,8 @@ def obey(state: Path, parts: Closing) -> None:
         answer: dict[str, Any]
         try:
             asked = json.loads(read_bytes(path, _MAX))
-            answer = {"did": _do(parts, str(asked["do"]), int(asked["scan"]))}
+            scan = asked["scan"]
+            answer = _do(parts, str(asked["do"]), None if scan is None else int(scan))
         except LohiError as error:
             answer = {"error": str(error)}
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -92,7 +97,7 @@ def clear(state: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _request(state: Path, do: str, scan: int) -> str:
+def _request(state: Path, do: str, scan: int | None) -> dict[str, Any]:
     folder = state / FOLDER
     make_directory(folder)
     request = folder / f"{uuid.uuid4().hex}.request"
@@ -106,11 +111,11 @@ def _request(state: Path, do: str, scan: int) -> str:
                 f"{state}: the daemon did not answer within {ANSWER_S:g} s; see `lohi-edge status`"
             )
         time.sleep(0.1)
-    said = json.loads(read_bytes(answer, _MAX))
+    said: dict[str, Any] = json.loads(read_bytes(answer, _MAX))
     answer.unlink()
     if "error" in said:
         raise UsageError(said["error"])
-    return str(said["did"])
+    return said
 
 
 def _withdrawn(request: Path) -> bool:
@@ -135,24 +140,35 @@ def _parts(state: Path) -> Closing:
     return Closing(root, inbox, Outbox(out), ledger, Audit(state), Log(), settings, outgoing)
 
 
-def _do(parts: Closing, do: str, number: int) -> str:
+def _do(parts: Closing, do: str, number: int | None) -> dict[str, Any]:
+    if do == "resend":
+        return _resend(parts, None)
+    if number is None or do not in ("retry", "drop"):
+        raise UsageError(f"expected retry or drop of a scan, or resend, got {do!r}")
     scan = parts.ledger.get(number)
-    if do == "retry":
-        return _retry(parts, scan)
     if do == "drop":
         return _drop(parts, scan)
-    raise UsageError(f"expected retry or drop, got {do!r}")
+    return _resend(parts, scan) if scan.state == "done" else _retry(parts, scan)
 
 
-def _drop(parts: Closing, scan: Scan) -> str:
+def _resend(parts: Closing, scan: Scan | None) -> dict[str, Any]:
+    """Queue anew what was to be sent and was given up."""
+    answer = parts.outgoing.retry(scan)
+    if sends := answer["sends"]:
+        parts.audit.append("sends.retried", count=len(sends), first=sends[0], last=sends[-1])
+        parts.log("sends.retried", count=len(sends), first=sends[0], last=sends[-1])
+    return answer
+
+
+def _drop(parts: Closing, scan: Scan) -> dict[str, Any]:
     if scan.state != "received":
         raise UsageError(f"expected a scan that waits in the queue, scan {scan.id} is {scan.state}")
     parts.close_without_result(scan, "failed", "dropped from the queue by an operator")
-    return f"scan {scan.id} dropped; its original is untouched"
+    return {"did": f"scan {scan.id} dropped; its original is untouched", "scan": scan.id}
 
 
-def _retry(parts: Closing, scan: Scan) -> str:
-    if scan.state not in FINAL or scan.state == "done":
+def _retry(parts: Closing, scan: Scan) -> dict[str, Any]:
+    if scan.state not in FINAL:
         raise UsageError(
             f"expected a scan that was held, failed or quarantined, scan {scan.id} is {scan.state}"
         )
@@ -169,7 +185,7 @@ def _retry(parts: Closing, scan: Scan) -> str:
     parts.audit.append("scan.retried", scan=scan.id)
     parts.ledger.retry(scan.id, path, mark)
     parts.log("scan.retried", scan=scan.id)
-    return f"scan {scan.id} is in the queue again"
+    return {"did": f"scan {scan.id} is in the queue again", "scan": scan.id}
 
 
 def _bring_back(parts: Closing, scan: Scan) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import read_bytes
 from lohi_edge.settings import Settings
 from lohi_edge.watch.log import printable
@@ -80,8 +80,7 @@ class Outgoing:
         Jobs that were set aside count: nobody has their results elsewhere.
         """
         jobs = (*self._jobs(), *self._aside())
-        names = (job.stem.removeprefix(_ASIDE).split("-") for job in jobs)
-        return {token for _, token, *_ in names}
+        return {_token_of(job.stem.removeprefix(_ASIDE)) for job in jobs}
 
     def reasons(self) -> list[str]:
         """Why results are not sent, each reason once; of the oldest jobs alone, and the newest.
@@ -96,10 +95,42 @@ class Outgoing:
         if aside := sorted(self._aside()):
             first = f"{len(aside)} set aside, the first as {aside[0]}"
             lines.append(
-                f"{first}; the log said why (dicom.not_sent): send their results with `lohi-edge "
-                "send` and remove them, retention keeps the results until then"
+                f"{first}; the log said why (dicom.not_sent): mend that, then `lohi-edge queue "
+                "retry --sends`; retention keeps the results until then"
             )
         return lines
+
+    def retry(self, scan: Scan | None) -> dict[str, Any]:
+        """Queue anew what was set aside, of one scan or of all.
+
+        Returns:
+            `did`, in words; `sends`, the jobs that are in the queue again; `damaged`, the files of
+            those that cannot be and stay.
+
+        Raises:
+            UsageError: nothing of `scan` was set aside.
+            DiskError
+        """
+        names = sorted(job.stem.removeprefix(_ASIDE) for job in self._aside())
+        if scan:
+            names = [name for name in names if scan.identity and _token_of(name) == _token(scan)]
+            if not names:
+                raise UsageError(
+                    "expected a scan that was held, failed or quarantined, or whose sending was "
+                    f"given up, scan {scan.id} is {scan.state}, and nothing of it was given up"
+                )
+        if not names:
+            return {"did": "no sending was given up", "sends": [], "damaged": []}
+        from lohi_edge.dicom.sendqueue import Queue
+
+        sends, damaged = Queue(self._folder).retry(names)
+        did = f"{len(sends)} jobs of sending are in the queue again"
+        if damaged:
+            did += (
+                f", not {len(damaged)} that are damaged: send their results with `lohi-edge send` "
+                f"and remove them, the first is {damaged[0]}"
+            )
+        return {"did": did, "sends": sends, "damaged": [str(file) for file in damaged]}
 
     def _look(self, job: Path) -> _Known:
         """What a job says; read again only where an attempt has written another file."""
@@ -136,6 +167,11 @@ def _said(job: Path) -> _Said | None:
     except (ValueError, TypeError, KeyError, RecursionError, BadInput):
         return None  # just sent, or damaged: the network process sets it aside
     return _Said(node, why if isinstance(why, str) else None)
+
+
+def _token_of(name: str) -> str:
+    """The token in a job's name."""
+    return name.split("-")[1]
 
 
 def _token(scan: Scan) -> str:

@@ -51,7 +51,7 @@ def test_an_answer_that_comes_in_the_last_moment_is_taken(state, monkeypatch):
         return withdrawn(request)
 
     monkeypatch.setattr(control, "_withdrawn", answered_before)
-    assert control.ask(state, "retry", 1) == "retried"
+    assert control.ask(state, "retry", 1) == {"did": "retried"}
     assert left(state) == []
 
 

@@ -111,6 +111,28 @@ def test_what_is_delivered_is_sent_whatever_is_killed(box, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_was_given_up_is_sent_by_the_daemon_that_is_asked(box, tmp_path):
+    archive = Node("PACS", "127.0.0.1", free_port())
+    box.settings["watch"]["series_quiet_s"] = 0.5
+    box.settings["dicom"] = {"send": str(archive)}
+    save(box.inbox / "ser", ball())
+    box.start()
+    box.wait_states(done=1)
+    assert box.stop() == 0
+    jobs = list((box.state / "send").glob("[0-9]*.json"))
+    for job in jobs:
+        job.rename(job.with_name(f"failed-{job.name}"))
+    took = Listening("PACS", port=archive.port, callers=("LOHI_EDGE",), reserve=0)
+    with Receiver(tmp_path / "archive", took, lambda line: None):
+        box.start()
+        box.wait_ready()
+        said = json.loads(box.cli("queue", "retry", "--sends", "--json").stdout)
+        assert sorted(said["sends"]) == sorted(job.stem for job in jobs)
+        box.wait(lambda: len(list((tmp_path / "archive").rglob("*.dcm"))) == 24, "arrival")
+    assert box.stop() == 0
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_an_archive_that_refuses_gets_everything_once_when_it_does_not(box, tmp_path):
     """An Orthanc that does not know us; status and page say so, across a restart too."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from lohi_edge.dicom.send import NetworkError
+from dicom_series import SMALL, save, slices
+from lohi_edge.cli import app
+from lohi_edge.dicom.receive import Listening, Receiver
+from lohi_edge.dicom.send import NetworkError, Node
 from lohi_edge.dicom.sendqueue import Queue
+from lohi_edge.errors import UsageError
 from lohi_edge.files import atomic_write
 from lohi_edge.settings import load
-from lohi_edge.watch import disk, outgoing
+from lohi_edge.watch import disk, outgoing, state
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.outgoing import Outgoing
 from watch_parts import deliver
@@ -110,3 +115,106 @@ def test_retention_spares_what_is_not_sent(sending, tmp_path):
         job.unlink()
     assert disk.retain(sending) == 1
     assert [p.suffix for p in folder.iterdir()] == [".json"]
+
+
+def retry(state, *words):
+    """Exit code and answer of `queue retry`, with no daemon there to ask."""
+    run = CliRunner().invoke(app, ["queue", "retry", *words, "--json", "--state", str(state)])
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run.exit_code, json.loads(run.stdout)
+
+
+class TestGivenUp:
+    """A job is given up where its files are no DICOM, or it is damaged itself."""
+
+    @pytest.fixture
+    def given_up(self, sending, tmp_path):
+        """Two scans' jobs, each for two nodes; returns (state, jobs by scan, the files)."""
+        state.same_folders(sending.ledger, sending.root, sending.outbox.root)
+        files = {}
+        for scan, name in ((1, "ser"), (2, "other")):
+            folder = deliver(sending, name, str(scan) * 64, format="dicom")
+            files[scan] = folder / "image.nii.gz"
+        home = tmp_path / "state"
+        assert len(Queue(home / "send").run()) == 4
+        assert not list(sending.outgoing._jobs())
+        jobs = {n: sorted(p.name for p in (home / "send").glob(f"*{n}-*-*.json")) for n in files}
+        return home, jobs, files
+
+    def test_is_sent_when_asked_for_and_mended(self, sending, given_up, tmp_path):
+        home, jobs, files = given_up
+        assert "`lohi-edge queue retry --sends`" in sending.outgoing.reasons()[0]
+        assert retry(home, "--sends") == (
+            0,
+            {
+                "did": "4 jobs of sending are in the queue again",
+                "sends": [name.removeprefix("failed-")[:-5] for n in jobs for name in jobs[n]],
+                "damaged": [],
+            },
+        )
+        assert "sends.retried" in (home / "audit.jsonl").read_text()
+        assert len(Queue(home / "send").run()) == 4  # nobody had mended anything
+        (made,) = save(tmp_path / "made", slices(SMALL)[:1]).iterdir()
+        for file in files.values():
+            file.write_bytes(made.read_bytes())
+        took = Listening("A", port=0, callers=("LOHI_EDGE",), reserve=0)
+        with Receiver(tmp_path / "archive", took, lambda line: None) as archive:
+            for job in (home / "send").iterdir():
+                said = json.loads(job.read_text())
+                said["node"] |= {"title": "A", "host": "127.0.0.1", "port": archive.port}
+                job.write_text(json.dumps(said))
+            assert retry(home, "--sends")[0] == 0
+            assert Queue(home / "send").run() == []
+        assert len(list((tmp_path / "archive").rglob("*.dcm"))) == 1
+        assert sending.outgoing.unsent() == set()
+        assert retry(home, "--sends")[1]["did"] == "no sending was given up"
+
+    def test_of_one_scan_alone(self, sending, given_up):
+        home, jobs, _ = given_up
+        assert retry(home, "2") == (0, {
+            "did": "2 jobs of sending are in the queue again",
+            "sends": [name.removeprefix("failed-")[:-5] for name in jobs[2]],
+            "damaged": [],
+        })  # fmt: skip
+        left = sorted(p.name for p in (home / "send").glob("failed-*"))
+        assert left == jobs[1]
+        again = CliRunner().invoke(app, ["queue", "retry", "2", "--state", str(home)])
+        assert isinstance(again.exception, UsageError)
+        assert "scan 2 is done, and nothing of it was given up" in str(again.exception)
+
+    def test_begins_as_if_nobody_had_tried(self, sending, given_up):
+        """Not at the end of an hour's wait, which the last attempt had come to."""
+        home, _, _ = given_up
+        for job in (home / "send").glob("failed-*"):
+            said = json.loads(job.read_text())
+            job.write_text(json.dumps({**said, "attempts": 12, "due": said["due"] + 3000}))
+        retry(home, "--sends")
+        assert len(Queue(home / "send").run()) == 4
+
+    def test_and_damaged_stays_and_is_told_of(self, sending, given_up):
+        home, jobs, _ = given_up
+        broken = home / "send" / jobs[1][0]
+        broken.write_text("{")
+        code, said = retry(home, "--sends")
+        assert (code, len(said["sends"]), said["damaged"]) == (3, 3, [str(broken)])
+        assert "not 1 that are damaged" in said["did"]
+        assert broken.read_text() == "{"
+
+    def test_does_not_replace_what_was_queued_since(self, sending, given_up):
+        home, jobs, _ = given_up
+        name = jobs[1][0].removeprefix("failed-")[:-5]
+        Queue(home / "send").add([home], Node("NEW", "h", 1), name)
+        _, said = retry(home, "1")
+        titles = {
+            json.loads((home / "send" / f"{job}.json").read_text())["node"]["title"]
+            for job in (name, *said["sends"])
+        }
+        assert titles == {"NEW", "A", "B"}
+        assert len(sending.outgoing.unsent()) == 2
+
+
+@pytest.mark.parametrize("words", [[], ["2", "--sends"]])
+def test_what_to_retry_is_named_once(words):
+    run = CliRunner().invoke(app, ["queue", "retry", *words])
+    assert isinstance(run.exception, UsageError)
+    assert "expected SCAN or --sends" in str(run.exception)

@@ -121,7 +121,7 @@ class TestLeaving(Leaves):
         assert [closing.ledger.get(scans[n]).original for n in "12"] == [outcome, outcome]
         if kept:
             closing.ledger.set_original(scans["2"], "moved")
-            assert "again" in control._do(closing, "retry", scans["2"])
+            assert "again" in control._do(closing, "retry", scans["2"])["did"]
             assert (closing.root / "packed.zip").is_file()
             assert closing.ledger.get(scans["2"]).state == "received"
             assert closing.ledger.get(scans["1"]).original == "pending"  # not sent again
