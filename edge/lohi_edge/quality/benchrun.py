@@ -53,14 +53,14 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
     """
     rows: list[Row] = []
     found = cases(data, [*FITTED, *REPORTED])
+    if not any(case.head in REPORTED for case in found):
+        raise BadInput(f"{data}: expected heads of 13 to 16 to report on, found none")
     for number, case in enumerate(found):
         progress(number, len(found), case.path.name)
         rows += _measured(case, out / "rows", models)
     progress(len(found), len(found), "")
     fitted = [r for r in rows if r.head in (FITTED if r.part == "scan" else RESULTS_FITTED)]
     reported = [r for r in rows if r.head in REPORTED]
-    if not reported:
-        raise BadInput(f"{data}: expected heads of 13 to 16 to report on, found none")
     set_limits = limits.document(fitted)
     _write(out / "limits.json", json.dumps(set_limits, indent=1) + "\n")
     layers = {

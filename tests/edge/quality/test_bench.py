@@ -119,6 +119,7 @@ def test_a_bench_without_reported_heads_is_refused(data, tmp_path):
     run = CliRunner().invoke(app, ["bench", "--quality", str(data), "-o", str(tmp_path / "o")])
     assert isinstance(run.exception, BadInput)
     assert "13 to 16" in str(run.exception)
+    assert not (tmp_path / "o").exists(), "refused before any work"
 
 
 @pytest.mark.slow
