@@ -86,6 +86,7 @@ def test_a_killed_cyclegan_goes_on_with_its_image_pools(
     assert_survives_kills(toy, whole.folder, tmp_path / "killed", options)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     toy: Path, trained: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:

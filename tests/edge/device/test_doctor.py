@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lohi_edge.device import checks_data, checks_machine, checks_service, doctor
 from lohi_edge.device.doctor import FAIL, WARN
-from lohi_edge.settings import Settings, Watch
+from lohi_edge.settings import Enhance, Settings, Watch
 
 
 def test_a_sound_machine_is_healthy(context):
@@ -20,8 +20,10 @@ def test_a_sound_machine_is_healthy(context):
     assert all(row["fix"] == "" for row in report["checks"])
 
 
-def test_whatever_is_wrong_has_its_fix_beside_it(context):
-    sick = replace(context, python=(3, 9), settings=Settings(watch=Watch(inbox="/nowhere")))
+def test_whatever_is_wrong_has_its_fix_beside_it(context, identity_bundle):
+    enhance = Enhance(bundle=str(identity_bundle), threads=1)
+    settings = Settings(watch=Watch(inbox="/nowhere"), enhance=enhance)
+    sick = replace(context, python=(3, 9), settings=settings)
     report = doctor.examine(sick)
     assert not report["healthy"]
     wrong = [row for row in report["checks"] if row["status"] in (WARN, FAIL)]

@@ -106,11 +106,22 @@ except {caught}:
 @pytest.mark.parametrize(
     ("error", "where", "caught"),
     [
-        ("KeyboardInterrupt", "progress = stop", "KeyboardInterrupt"),
-        ("OSError", "progress = stop", "OSError"),
-        ("OSError", "progress, openvino.check_answer = None, stop", "openvino.BundleError"),
+        pytest.param("KeyboardInterrupt", "progress = stop", "KeyboardInterrupt", id="Ctrl-C"),
+        pytest.param(
+            "OSError",
+            "progress = stop",
+            "OSError",
+            id="progress that cannot be shown",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "OSError",
+            "progress, openvino.check_answer = None, stop",
+            "openvino.BundleError",
+            id="an answer refused",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["Ctrl-C", "progress that cannot be shown", "an answer refused"],
 )
 def test_what_ends_the_program_amid_the_slices_ends_it_with_its_own_code(error, where, caught):
     """Not with SIGABRT, as where a request ends while the interpreter does."""

@@ -101,11 +101,8 @@ def test_a_reason_that_cannot_be_removed_leaves_the_scan_as_it_was(parts, tmp_pa
 
 
 def test_a_new_daemon_drops_the_answers_of_the_one_before(box):
-    box.start()
-    box.wait_ready()
-    box.stop()
     folder = box.state / control.FOLDER
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True)
     for name in ("1.answer", ".1.answer.x.tmp"):
         (folder / name).write_text("{}")
     (folder / "2.request").write_text(json.dumps({"do": "retry", "scan": 1}))

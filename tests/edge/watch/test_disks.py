@@ -28,6 +28,7 @@ def fill(path):
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_full_outbox_pauses_and_goes_on(box, tmpfs):
     """ENOSPC is the disk's fault: no scan is struck, none is lost, none is half-written."""
     tmpfs(box.outbox, 4)

@@ -46,7 +46,11 @@ def test_killed_at_a_point_with_a_queue(box, point, originals):
     assert len(list(box.inbox.rglob("*.nii.gz"))) == (3 if originals == "keep" else 0)
 
 
-@pytest.mark.parametrize("point", faults.WORKER_POINTS)
+ONE = "worker_compute"  # in the fast tier; the others differ in when the worker dies
+OTHERS = [p for p in faults.WORKER_POINTS if p != ONE]
+
+
+@pytest.mark.parametrize("point", [ONE, *(pytest.param(p, marks=pytest.mark.slow) for p in OTHERS)])
 def test_worker_killed_once_costs_one_attempt(box, point, tmp_path):
     box.scan("a_T1w.nii.gz")
     box.settings["worker"]["backoff_s"] = 3600
@@ -71,7 +75,9 @@ def test_worker_killed_once_costs_one_attempt(box, point, tmp_path):
     box.assert_exactly_once(1)
 
 
-@pytest.mark.parametrize("action", ["kill", "hang", pytest.param("memory", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "action", ["kill", *(pytest.param(a, marks=pytest.mark.slow) for a in ("hang", "memory"))]
+)
 def test_poison_is_quarantined_and_the_others_pass(box, action):
     box.settings["worker"].update(attempts=2, timeout_s=4 if action == "hang" else 600)
     for number, name in enumerate(("a", "poison", "c")):
