@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge import dicom, nifti, nifti_write, picture, receipt, source
+from lohi_edge import dicom, nifti, nifti_write, picture, receipt, source, unfinished
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, DiskError, UsageError
@@ -106,6 +106,8 @@ def deliver(
     """
     with clock("write"):
         make_directory(image.parent)
+        for path in (image, receipt_path(image), uncertainty_path(image), sheet_path(image)):
+            unfinished.clear(path)
         if nifti.is_nifti_name(image):
             _remove(uncertainty_path(image))  # of the result that this one replaces
             written = nifti_write.write(image, volume, _descrip("3T-like", record))

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from lohi_edge import unfinished
 from lohi_edge.errors import BadInput, DiskError
 
 NOT_PERMITTED = "cannot be opened: permission denied; copy it to where this user may read it"
@@ -77,8 +78,8 @@ def sha256(data: bytes) -> str:
 def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` complete and on disk, or not at all.
 
-    Written under a temporary dot-name in the same directory, fsynced, renamed over `path`; then
-    the directory is fsynced, so that the name survives a power cut as well.
+    Written under a temporary dot-name in the same directory (see `unfinished`), fsynced, renamed
+    over `path`; then the directory is fsynced, so that the name survives a power cut as well.
 
     Args:
         mode: of the file; None for what the umask leaves.
@@ -88,8 +89,7 @@ def atomic_write(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """
     temporary: Path | None = None
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        fd, temporary = unfinished.file(path)
         with open(fd, "wb") as file:  # noqa: PTH123
             yield file
             file.flush()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lohi_calibration.graph import load as load_onnx
 from lohi_calibration.graph import macs
+from lohi_edge import unfinished
 from lohi_edge.bundle import MANIFEST, Manifest, load
 from lohi_edge.errors import UsageError
 from lohi_edge.files import (
@@ -67,21 +67,19 @@ def write(
     out = out.resolve()  # of "." and of a link it is the folder itself that is replaced
     parent = out.parent
     make_directory(parent)
+    unfinished.clear(out)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+        with unfinished.folder(out) as folder:
+            for name, data in files.items():
+                with atomic_write(folder / name) as file:
+                    file.write(data)
+            write_json(folder / MANIFEST, manifest.to_dict())
+            load(folder)
+            folder.chmod(0o755)
+            _put(folder, out, over)
+            fsync_directory(parent)
     except OSError as error:
         raise disk_error(out, error) from None
-    try:
-        for name, data in files.items():
-            with atomic_write(folder / name) as file:
-                file.write(data)
-        write_json(folder / MANIFEST, manifest.to_dict())
-        load(folder)
-        folder.chmod(0o755)
-        _put(folder, out, over)
-        fsync_directory(parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 
@@ -91,7 +89,7 @@ def _put(folder: Path, out: Path, over: bool) -> None:
         folder.rename(out)
         return
     if _exchange(folder, out):
-        return  # `write` removes what was there
+        return  # what was there goes with the name of `folder`
     old = folder.with_name(folder.name + ".old")
     out.rename(old)
     try:
