@@ -9,7 +9,8 @@ from typing import Any
 from lohi_edge.device import latency
 from lohi_edge.device.latency import Contract
 from lohi_edge.errors import DiskError, of_exit_code
-from lohi_edge.watch import faults, repeats
+from lohi_edge.watch import faults
+from lohi_edge.watch.choice import Choice
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.crew import Crew
 from lohi_edge.watch.endings import Endings
@@ -37,6 +38,7 @@ class Dispatcher:
         self.gate = Gate(parts)
         self.hands = Hands(parts, self.crew)
         self._ends = Endings(parts, self.gate, self.hands.drop, delivered)
+        self._choice = Choice(parts, self.crew, self.gate, self.hands, self._ends)
         self._present: dict[str, str] = {}
         self._renew = False
         self.delivered = 0
@@ -144,7 +146,7 @@ class Dispatcher:
         self.parts.outbox.discard(id)
         if kind == "DiskError":
             self._ends.put_back(job.scan, message)
-        elif self._changed(job.scan):
+        elif self._choice.changed(job.scan):
             self.parts.ledger.put_back(id, last=False)  # half of the old file, half of the new
         else:
             self._ends.close(job.scan, _VERDICTS.get(kind, "failed"), message)
@@ -170,7 +172,9 @@ class Dispatcher:
         phases = [job.phase for job in self.hands.jobs.values()]
         # Where writing is slower than computing, the results of two are in memory, and no more.
         if "computing" not in phases and phases.count("writing") < 2 and "read" in phases:
-            self._decide(next(job for job in self.hands.jobs.values() if job.phase == "read"))
+            read = next(job for job in self.hands.jobs.values() if job.phase == "read")
+            if not self._choice.make(read):
+                self._present.pop(read.scan.path, None)
         alone = any(job.scan.alone for job in self.hands.jobs.values())
         waiting = sum(not job.finishing for job in self.hands.jobs.values())
         while not alone and not waiting and (scan := self._next()):
@@ -202,58 +206,3 @@ class Dispatcher:
         self.crew.send("read", id=scan.id, path=str(self.parts.root / str(path)), files=files)
         self.parts.log("scan.begun", scan=scan.id, attempt=scan.attempts + 1)
         return True
-
-    def _changed(self, scan: Scan) -> bool:
-        return self.parts.inbox.mark(scan.path) != scan.mark
-
-    def _decide(self, job: Job) -> None:
-        """The bytes are in memory and their hash is known: enhance, or recognise."""
-        scan, facts, parts = job.scan, job.facts, self.parts
-        assert facts
-        if self._changed(scan):
-            self.hands.drop(scan.id)
-            parts.ledger.put_back(scan.id, last=False)
-            self._present.pop(scan.path, None)
-            parts.log("scan.changed", scan=scan.id)
-            return
-        identity = repeats.identify(facts, parts.settings.enhance.digest())
-        others = [other for other in self.hands.jobs.values() if other.phase == "writing"]
-        if any(other.scan.identity == identity for other in others):
-            return  # the same scan under another name is about to be done
-        if repeats.same_file(parts, scan, identity):
-            self.hands.drop(scan.id)
-            return
-        parts.ledger.identify(scan.id, identity, facts["sha256"], facts["contrast"])
-        scan = job.scan = parts.ledger.get(scan.id)
-        self._ends.guarded(scan, lambda: self._go_on(job, identity, others))
-
-    def _go_on(self, job: Job, identity: str, others: list[Job]) -> None:
-        """Raises DiskError where the outbox cannot be read or written."""
-        scan, parts = job.scan, self.parts
-        expected = sum(j.facts["expected_bytes"] for j in (job, *others) if j.facts)
-        placed = parts.outbox.find_own(scan.id, scan.path, identity)
-        if placed and placed.image:  # numbers come again where a lost ledger was rebuilt
-            self.hands.drop(scan.id)
-            parts.adopt(scan, placed)
-        elif known := repeats.earlier(parts, identity):
-            self.hands.drop(scan.id)
-            repeats.deliver(parts, scan, *known)
-        elif why := repeats.remainder(parts, scan):
-            self.hands.drop(scan.id)
-            parts.close_without_result(scan, "failed", why)
-        elif self.gate.has_room(expected):
-            self._compute(job, identity, others)
-
-    def _compute(self, job: Job, identity: str, others: list[Job]) -> None:
-        scan, parts = job.scan, self.parts
-        job.folder = parts.outbox.choose(scan.path, identity, {other.folder for other in others})
-        out = parts.outbox.stage(scan.id)
-        job.enter("computing")
-        self.crew.send(
-            "enhance",
-            id=scan.id,
-            path=scan.path,
-            out=str(out),
-            home=parts.source(scan, job.folder),
-            stamp=parts.stamp(scan, identity),
-        )

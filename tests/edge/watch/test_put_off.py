@@ -119,7 +119,7 @@ def test_a_result_folder_that_cannot_be_listed_concerns_one_scan(queue, parts, m
         scan = queue._next()
         parts.ledger.begin(scan.id)
         job = queue.hands.jobs[scan.id] = Job(parts.ledger.get(scan.id), "read", facts=FACTS)
-        queue._decide(job)
+        queue._choice.make(job)
         assert queue.hands.jobs == {}
     assert queue._next().path == "b.nii"
 

@@ -37,7 +37,7 @@ def sent(parts, tmp_path, monkeypatch):
         parts.ledger.begin(number)
         job = dispatcher.hands.jobs[number] = Job(parts.ledger.get(number), "read", facts=FACTS)
         told.clear()
-        dispatcher._decide(job)
+        dispatcher._choice.make(job)
         return parts.ledger.get(number), told[-1]
 
     return send
