@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_series import SMALL, save, slices
-from lohi_edge.cli import app
+from lohi_edge.cli import app, run_app
 from lohi_edge.errors import BadInput, BundleError
 from lohi_edge.files import sha256
 
@@ -22,6 +22,13 @@ def run(*args):
     return subprocess.run(
         [sys.executable, "-m", "lohi_edge", *map(str, args)], capture_output=True, text=True
     )
+
+
+def exit_code(*args):
+    """As `run`, in this process."""
+    with pytest.raises(SystemExit) as ended:
+        run_app(lambda: app([*map(str, args)]))
+    return ended.value.code
 
 
 def receipt(path):
@@ -79,7 +86,7 @@ def test_dicom_beside_nifti_is_said_to_be_skipped(write_scan, identity_bundle, t
 
 
 def test_folder_with_one_bad_file_does_the_others_and_says_so(
-    write_scan, identity_bundle, tmp_path
+    write_scan, identity_bundle, tmp_path, capsys
 ):
     write_scan("in/a.nii.gz")
     write_scan("in/c.nii.gz")
@@ -95,22 +102,22 @@ def test_folder_with_one_bad_file_does_the_others_and_says_so(
     entries = json.loads(done.stdout)
     assert [entry["source"]["path"] is not None for entry in entries] == [True] * 3
     assert entries[1]["error"]["exit_code"] == 3
-    again = run("enhance", tmp_path / "in", "-o", out, "--bundle", identity_bundle)
-    assert again.stdout.count("done before") == 2
+    assert exit_code("enhance", tmp_path / "in", "-o", out, "--bundle", identity_bundle) == 3
+    assert capsys.readouterr().out.count("done before") == 2
 
 
 def test_exit_codes(write_scan, identity_bundle, tmp_path):
     scan = write_scan("a.nii")
     broken = tmp_path / "broken"
     broken.mkdir()
-    assert run("enhance", tmp_path / "missing.nii", "--bundle", identity_bundle).returncode == 3
-    assert run("enhance", scan, "--bundle", broken).returncode == 5
-    assert run("enhance", scan, "--contrast", "PD").returncode == 2
-    assert run("enhance", scan, "-o", tmp_path / "x.nii.gz").returncode == 2
-    assert run("enhance").returncode == 2
+    assert exit_code("enhance", tmp_path / "missing.nii", "--bundle", identity_bundle) == 3
+    assert exit_code("enhance", scan, "--bundle", broken) == 5
+    assert exit_code("enhance", scan, "--contrast", "PD") == 2
+    assert exit_code("enhance", scan, "-o", tmp_path / "x.nii.gz") == 2
+    assert exit_code("enhance") == 2
     wall = tmp_path / "wall"
     wall.write_text("a file where a folder is wanted")
-    assert run("enhance", scan, "-o", wall / "o", "--bundle", identity_bundle).returncode == 6
+    assert exit_code("enhance", scan, "-o", wall / "o", "--bundle", identity_bundle) == 6
     assert not list(tmp_path.glob("*synthetic*"))
 
 
