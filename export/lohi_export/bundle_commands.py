@@ -35,10 +35,12 @@ def onnx(
       lohi-export onnx runs/t1w t1w-fp16.onnx --precision fp16
     """
     from lohi_edge.files import atomic_write, require_place
+    from lohi_export import session
     from lohi_export.onnx_files import file_of
     from lohi_export.run import open_run
 
     opened, out = open_run(run), out or run / f"{precision}.onnx"
+    session.warn_of_steps(opened)
     require_place(out)  # before minutes of checking
     model = file_of(opened, precision)
     with atomic_write(out) as file:
@@ -66,6 +68,7 @@ def bundle(
     refuse_existing(out)
     session.set_up_cpu(threads)
     opened = open_run(run)
+    session.warn_of_steps(opened)
     require_room(out)  # before minutes of measuring
     parts = bundling.measured_parts(opened)
     figures = {part: session.evaluate(opened, part, device) for part in parts}

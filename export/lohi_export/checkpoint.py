@@ -7,7 +7,8 @@ it is replaced in one atomic step.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         BadInput: missing or damaged.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise BadInput(f"{path}: expected a safetensors file: {error}") from None
 
@@ -62,16 +69,15 @@ def save_checkpoint(
     write_tensors(path, tensors, {"position": json.dumps(position)})
 
 
-def load_checkpoint(
-    path: Path, model: str, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
-) -> dict[str, Any]:
-    """Put a checkpoint back into fresh modules and optimizers; its position.
+def read_position(path: Path) -> dict[str, Any]:
+    """Where a checkpoint stands: its header alone is read.
 
     Raises:
-        BadInput: damaged, or of another model.
+        BadInput: damaged, or no checkpoint.
     """
     try:
-        tensors, metadata = read_tensors(path)
+        with _opened(path) as file:
+            metadata = file.metadata() or {}
         if "position" not in metadata:
             raise BadInput(
                 f"{path}: expected a checkpoint, got a safetensors file without a position"
@@ -81,6 +87,19 @@ def load_checkpoint(
             f"{error}; put a whole copy back, or remove it to train from the start"
         ) from None
     position: dict[str, Any] = json.loads(metadata["position"])
+    return position
+
+
+def load_checkpoint(
+    path: Path, model: str, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+) -> dict[str, Any]:
+    """Put a checkpoint back into fresh modules and optimizers; its position.
+
+    Raises:
+        BadInput: damaged, or of another model.
+    """
+    position = read_position(path)
+    tensors, _ = read_tensors(path)
     if position.get("model", model) != model:
         raise BadInput(f"{path}: expected a checkpoint of {model}, got one of {position['model']}")
     for name, module in modules.items():

@@ -151,7 +151,9 @@ def evaluate(
     from lohi_export.run import open_run
 
     session.set_up_cpu(threads)
-    result = session.evaluate(open_run(run), part, device)
+    opened = open_run(run)
+    session.warn_of_steps(opened)
+    result = session.evaluate(opened, part, device)
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else session.table(result))
 
 

@@ -109,8 +109,11 @@ def verify(
     from lohi_edge.files import atomic_write, make_directory
     from lohi_export import precision_data
     from lohi_export import verify as verifying
+    from lohi_export.steps import of_bundle
 
     opened = load(bundle)
+    if (steps := of_bundle(opened.manifest)) and steps.warning:
+        sys.stderr.write(f"the training behind {bundle} {steps.warning}\n")
     held_out = []
     if data:
         named = _names(subjects)

@@ -16,7 +16,7 @@ from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import sha256
 from lohi_export.json_files import write_json
 
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+CONFIG, WEIGHTS, CHECKPOINT = "config.json", "weights.safetensors", "checkpoint.safetensors"
 LEARNED = ("train", "validation")  # the parts of a split that decide a run's weights
 NAMED = 5  # scans of one kind that an error names
 

@@ -22,6 +22,7 @@ from lohi_edge.bundle import all_shipped
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import atomic_write, make_directory, read_bytes, sha256
 from lohi_edge.volume import Float32
+from lohi_export import steps
 from lohi_export.checkpoint import load_weights, read_tensors, write_tensors
 from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
@@ -30,6 +31,7 @@ from lohi_export.json_files import write_json
 from lohi_export.networks import build_generator
 from lohi_export.pairs.matching import Pair
 from lohi_export.record import (
+    CHECKPOINT,
     CONFIG,
     WEIGHTS,
     Scans,
@@ -39,6 +41,7 @@ from lohi_export.record import (
     read_record,
     software,
 )
+from lohi_export.steps import Steps
 from lohi_export.unfold import is_exported, read_exported, unfold
 
 MAX_WEIGHTS_BYTES = 1 << 30
@@ -61,7 +64,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def weights(self) -> Path:
@@ -70,6 +73,15 @@ class Run:
     @property
     def init(self) -> Path:
         return self.folder / "init.safetensors"
+
+    @property
+    def steps(self) -> Steps:
+        """Planned and made.
+
+        Raises:
+            BadInput: a damaged checkpoint.
+        """
+        return steps.of_run(self.checkpoint, self.config.steps)
 
     def pairs(self) -> list[Pair]:
         """Every pair of the run's data set.

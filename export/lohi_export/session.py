@@ -28,6 +28,7 @@ from lohi_export.pairs.matching import Pair
 from lohi_export.record import CONFIG, Scans, began_with, read_record, settle_scans
 from lohi_export.run import Run, data_digest, settle_place, start_run
 from lohi_export.splits import default_split, outsiders, without_pair
+from lohi_export.steps import of_source as steps_of_source
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
 
@@ -82,19 +83,28 @@ def prepare(
     if epochs is not None:
         total = max(1, math.ceil(epochs * count / config.batch))
         config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
+    begins = not (out / CONFIG).is_file()
     run = start_run(out, config, data, scans, cache, init)
     if settle_scans(out, scans):
         console.print(f"{out} did not keep which scans it learned from; from now on it is these")
     if settle_place(run):
         console.print(f"{out}: its data set lies in {run.data} now", markup=False)
-    _warn_of_init(run)
+    _warn_of_init(run, begins)
     console.print(f"{count} training slices of {len(wanted['train'])} scans, {config.steps} steps")
     return run
 
 
-def _warn_of_init(run: Run) -> None:
-    """Say where figures on the test part will flatter."""
+def warn_of_steps(run: Run) -> None:
+    """Say where a run has not made all of its steps, as one that was stopped."""
+    if warning := run.steps.warning:
+        console.print(f"{run.folder}: {warning}; the same train command goes on", markup=False)
+
+
+def _warn_of_init(run: Run, begins: bool) -> None:
+    """Say where those weights are unfinished, and where figures on the test part will flatter."""
     record = read_record(run.folder)
+    if begins and (steps := steps_of_source(Path(record["init_from"]))) and steps.warning:
+        console.print(f"the training whose weights --init names {steps.warning}", markup=False)
     name = record["data_set"].get("Name", "")
     for origin in began_with(record, record["config"]):
         if known := origin.knows(name, run.config.split["test"]):

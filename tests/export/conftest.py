@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,27 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert session.train(run, "cpu", None) == 0
     return run.folder
+
+
+@pytest.fixture(scope="session")
+def stopped(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 10 steps that was stopped after 4."""
+    import torch
+
+    from lohi_export import session, train
+    from lohi_export.stopping import Stop
+
+    session.set_up_cpu(1)
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    run = session.prepare(toy, folder, OPTIONS, 10, None, None, None)
+
+    def terminate(step: int, row: object) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with Stop() as stop:
+        train.Trainer(run, torch.device("cpu")).fit(stop, terminate)
+    return folder
 
 
 @pytest.fixture(scope="session")

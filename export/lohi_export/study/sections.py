@@ -28,6 +28,7 @@ class ModelRow:
 
     Attributes:
         parameters: of the generator.
+        steps_made: None of a loaded run without its checkpoint.
         slice_wall_ms, slice_cpu_ms: median over scans of one slice's time in PyTorch, by the wall
             and by the processor's clock; the latter None on a GPU.
     """
@@ -36,7 +37,8 @@ class ModelRow:
     parameters: int
     width: int
     channels: int
-    steps: int
+    steps_planned: int
+    steps_made: int | None
     slice_wall_ms: float
     slice_cpu_ms: float | None
 
@@ -47,14 +49,14 @@ def model_rows(outcome: Outcome) -> list[ModelRow]:
 
 
 def models(rows: Sequence[ModelRow], device: str) -> str:
-    header = ["", "parameters", "width", "channels", "steps", "ms a slice", "CPU ms a slice"]
+    header = ["", "parameters", "width", "channels", "steps made", "ms a slice", "CPU ms a slice"]
     body = [
         [
             row.system,
             f"{row.parameters:,}",
             row.width,
             row.channels,
-            f"{row.steps:,}",
+            _made(row),
             f"{row.slice_wall_ms:.1f}",
             "" if row.slice_cpu_ms is None else f"{row.slice_cpu_ms:.1f}",
         ]
@@ -107,6 +109,7 @@ def provenance(config: StudyConfig, outcome: Outcome) -> str:
                     "weights_sha256": trained.weights,
                     "data_sha256": trained.data,
                     "init_learned": as_json(trained.began),
+                    "steps_made": trained.run.steps.made,
                     "training": trained.run.config.to_dict(),
                 }
                 for trained in fold.models
@@ -137,10 +140,16 @@ def _model_row(trained: Trained, outcome: Outcome) -> ModelRow:
         trained.parameters,
         config.width,
         config.channels,
-        config.steps,
+        trained.run.steps.planned,
+        trained.run.steps.made,
         1e3 * float(np.median([time["wall_s"] for time in times])),
         1e3 * float(np.median(cpu)) if cpu else None,
     )
+
+
+def _made(row: ModelRow) -> str:
+    made = "not known" if row.steps_made is None else f"{row.steps_made:,}"
+    return made if row.steps_made == row.steps_planned else f"{made} of {row.steps_planned:,}"
 
 
 def _image(uri: str, alt: str) -> Cell:

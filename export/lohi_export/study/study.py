@@ -167,6 +167,7 @@ class Study:
                 window != (wanted.height, wanted.width_px),
                 f"sees {window[0]} x {window[1]} mm, not {wanted.height} x {wanted.width_px}",
             ),
+            (run.steps.unfinished, f"{run.steps.warning}; its train command finishes it"),
             (bool(learned), f"learned from the study's test subjects {', '.join(learned)}"),
             (
                 bool(before),

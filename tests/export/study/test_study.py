@@ -32,10 +32,9 @@ def test_every_system_is_measured_in_every_region(finished: Path) -> None:
             assert got == set(METRICS) - (set() if region == "whole" else {"piqe"})
     values = {(r["system"], r["region"], r["metric"]): float(r["value"]) for r in rows}
     assert values["raw", "whole", "ssim_2d"] > values["raw", "head", "ssim_2d"]
-    assert [row["system"] for row in table(finished, "models")] == [
-        "lohiresgan",
-        "lohiresgan-plain",
-    ]
+    models = table(finished, "models")
+    assert [row["system"] for row in models] == ["lohiresgan", "lohiresgan-plain"]
+    assert [(row["steps_planned"], row["steps_made"]) for row in models] == [("4", "4")] * 2
     assert len(table(finished, "summary")) == len(rows)
 
 
@@ -51,6 +50,7 @@ def test_the_report_needs_nothing_from_elsewhere(finished: Path) -> None:
     (fold,) = record["folds"]
     assert fold["split"]["test"] == ["04"]
     assert set(fold["models"]) == {"lohiresgan", "lohiresgan-plain"}
+    assert [model["steps_made"] for model in fold["models"].values()] == [4, 4]
     assert str(finished.parent) not in page
 
 
@@ -105,6 +105,14 @@ def test_a_finished_run_is_loaded_instead_of_trained(
         for where in (finished, finished.parent / "loaded")
     ]
     assert weights[0] == weights[1]
+
+
+def test_a_run_that_was_stopped_is_refused(finished: Path, stopped: Path) -> None:
+    text = (finished.parent / "study.toml").read_text().replace(', "lohiresgan-plain"', "")
+    config = finished.parent / "stopped.toml"
+    config.write_text(text + f'[model.lohiresgan]\nrun = "{stopped}"\n')
+    with pytest.raises(UsageError, match=r"the run of \[model.lohiresgan\], made 4 of 10 steps"):
+        studies.Study(configuration.load(config), "cpu", 1).run()
 
 
 @pytest.mark.parametrize(
