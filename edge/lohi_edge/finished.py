@@ -8,21 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lohi_edge import delivery, nifti
+from lohi_edge import delivery, nifti, receipt
 from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, is_file, read_bytes
 from lohi_edge.nifti_write import Grid
 from lohi_edge.quality.verdict import PARTS, limits_for
 
 MAX_RECEIPT = 4 << 20
+MAX_NUMBER = 1e100  # of which squares and sums are numbers still; no measure comes near it
 
 _NONE = type(None)
 _RECEIPT = {
+    "schema": int,
     "source": {"sha256": str | _NONE, "affine": list},
     "result": {"grid": str, "sha256": str},
     "bundle": {"sha256": str},
     "onnx": {"file": str, "sha256": str},
     "contrast": {"name": str},
+    "runtime": {"name": str},
     "precision": str,
     "metrics": {"scan": dict, "result": dict},
     "verdict": str | _NONE,
@@ -44,6 +47,7 @@ def existing(
     Raises:
         UsageError: a finished result of another scan, model or grid is in the way, or one without
             the uncertainty or volumes that are asked for.
+        BadInput: a later version of this software made what is in the way.
     """
     beside = delivery.receipt_path(image)
     if not os.path.lexists(image) or (not is_file(beside) and _ours(image)):
@@ -96,7 +100,8 @@ def find_receipt(path: Path) -> Path:
         path: a receipt, a result, or a folder that holds one result, as the daemon makes them.
 
     Raises:
-        BadInput: a folder without a result or with several; says which file to name.
+        BadInput: a folder without a result or with several, says which file to name; or as
+            `read_receipt`.
     """
     beside = path if path.suffix == ".json" else delivery.receipt_path(path)
     if is_file(beside) or not is_directory(path):
@@ -111,17 +116,55 @@ def find_receipt(path: Path) -> Path:
 def read_receipt(path: Path) -> dict[str, Any] | None:
     """A receipt from its file, or None where the file holds none of ours.
 
-    People edit receipts: what is there is of the types that `_RECEIPT` names.
+    People edit receipts: what is there is of the types that `_RECEIPT` names, every number is
+    finite and at most MAX_NUMBER, and the result is a name beside the receipt.
+
+    Raises:
+        BadInput: a later version of this software wrote it.
     """
     try:
-        found = json.loads(read_bytes(path, MAX_RECEIPT), parse_constant=_no_number)["LohiEdge"]
+        text = read_bytes(path, MAX_RECEIPT)
+        content = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_no_number)
+        found = content["LohiEdge"]
     except (ValueError, RecursionError, TypeError, KeyError, BadInput):
         return None
-    return found if _has(found, _RECEIPT) else None
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if type(schema) is not int or schema < 1:
+        return None
+    if schema > receipt.SCHEMA:
+        raise BadInput(
+            f"{path}: expected a receipt of schema at most {receipt.SCHEMA}, got {schema}: "
+            "update lohi-edge"
+        )
+    return found if _has(found, _RECEIPT) and _names_file(found["result"]) else None
 
 
 def _no_number(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
+
+
+def _float(word: str) -> float:
+    """A number of JSON: `1e999` would be read as infinity, which is none and cannot be written."""
+    value = float(word)
+    if not abs(value) <= MAX_NUMBER:
+        raise ValueError(f"{word} is out of range")
+    return value
+
+
+def _int(word: str) -> int:
+    _float(word)  # JSON's whole numbers have no end, and what counts with them has
+    return int(word)
+
+
+def _names_file(result: dict[str, Any]) -> bool:
+    """Whether a result's path, where it has one, is a plain name: it lies beside its receipt."""
+    name = result.get("path")
+    return name is None or (
+        isinstance(name, str)
+        and name == Path(name).name != ""
+        and name != ".."
+        and "\0" not in name
+    )
 
 
 def _has(found: Any, wanted: Any) -> bool:

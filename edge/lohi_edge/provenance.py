@@ -173,7 +173,7 @@ def _check_file(folder: Path, entry: dict[str, Any]) -> str:
 
 def _check_result(folder: Path, entry: dict[str, Any]) -> str:
     image = folder / str(entry.get("path"))
-    if not image.is_dir():
+    if entry.get("format") != "dicom" or not image.is_dir():
         return _check_file(folder, entry)
     return "ok" if delivery.digest(image) == entry.get("sha256") else "changed"
 

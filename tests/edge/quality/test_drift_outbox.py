@@ -13,11 +13,13 @@ from lohi_edge.quality import drift
 
 def save(folder, name, **more):
     record = {
+        "schema": 1,
         "source": {"sha256": "5ha", "affine": []},
         "result": {"grid": "1mm", "sha256": "5ha"},
         "bundle": {"sha256": "5ha"},
         "onnx": {"file": "fp32.onnx", "sha256": "5ha"},
         "contrast": {"name": "T1w"},
+        "runtime": {"name": "onnxruntime"},
         "precision": "fp32",
         "metrics": {},
         **more,

@@ -127,6 +127,74 @@ def test_a_receipt_edited_by_hand_is_read_or_refused(edited, where, value):
     json.dumps(found, allow_nan=False)
 
 
+def edit(text, path, value):
+    """The text of a receipt in which the field at a dotted `path` is the JSON text `value`."""
+    content = json.loads(text)
+    inner = content["LohiEdge"]
+    *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    for key in parents:
+        inner = inner[key]
+    inner[last] = "VALUE"
+    return json.dumps(content).replace('"VALUE"', value)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + 400 * "0", "1e101", "NaN"])
+@pytest.mark.parametrize(
+    "where", ["metrics.scan.noise.value", "metrics.scan.noise.limits", "timings.total"]
+)
+def test_a_receipt_with_a_number_that_nothing_measures_is_none(edited, where, number):
+    beside, text, bundle = edited
+    if where.endswith("limits"):
+        number = f'{{"warn": [null, {number}]}}'
+    beside.write_text(edit(text, where, number))
+    for read in (report.write, lambda path: provenance.explain(path, bundle)):
+        with pytest.raises(BadInput, match=r"expected .*receipt"):
+            read(beside)
+    assert drift.receipts([beside.parent]) == []
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/etc/hostname", "a/b.nii.gz", "a\\u0000b"])
+def test_a_result_that_is_not_beside_its_receipt_is_refused(edited, name):
+    beside, text, bundle = edited
+    beside.write_text(edit(text, "result.path", f'"{name}"'))
+    with pytest.raises(BadInput, match="expected the receipt of a result here"):
+        provenance.explain(beside, bundle)
+
+
+def test_a_folder_is_no_nifti_result(edited):
+    beside, text, bundle = edited
+    beside.write_text(edit(text, "result.path", '"folder"'))
+    (beside.parent / "folder").mkdir()
+    assert provenance.explain(beside, bundle)["checks"]["result"] == "missing"
+
+
+def test_a_receipt_of_a_later_version_asks_for_it(edited, tmp_path):
+    _, text, bundle = edited
+    beside = tmp_path / "scan_desc-synthetic.json"
+    beside.write_text(edit(text, "schema", "99"))
+    for read in (
+        report.write,
+        lambda path: provenance.explain(path, bundle),
+        lambda path: provenance.reproduce(path, bundle),
+        lambda path: provenance.explain(path.parent, bundle),
+        lambda path: drift.receipts([path.parent]),
+    ):
+        words = f"{beside}: expected a receipt of schema at most 1, got 99: update lohi-edge"
+        with pytest.raises(BadInput, match=words):
+            read(beside)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("schema", "0"), ("schema", '"1"'), ("schema", "true"), ("runtime", "null")],
+)
+def test_a_receipt_that_no_version_wrote_is_none(edited, where, value):
+    beside, text, bundle = edited
+    beside.write_text(edit(text, where, value))
+    with pytest.raises(BadInput, match="expected the receipt of a result here"):
+        provenance.explain(beside, bundle)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"LohiEdge": {"source": 1}}'])
 def test_not_a_receipt_is_refused(tmp_path, text):
     path = tmp_path / "other.json"
