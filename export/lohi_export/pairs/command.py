@@ -38,10 +38,10 @@ def simulate(
     From label maps both scans are simulated; from real high-field volumes of the wanted contrast
     (the subject is named after the file) the 64 mT scan alone. Of T1w volumes T2w and FLAIR pairs
     can be made too (--of T1w), with their sulci and texture. Pairs already there and complete are
-    kept, so a stopped run continues where it was. With --scans, a head that was posed once is
-    scanned several times (acq-02 and so on), which costs a third of another draw. With --ill,
-    more pairs (run-101 and so on) show infarcts, tumours, bleedings and wide ventricles at random:
-    a generator that saw healthy heads alone takes lesions away.
+    kept, so a stopped run continues where it was; those of another seed are refused. With --scans,
+    a head that was posed once is scanned several times (acq-02 and so on), which costs a third of
+    another draw. With --ill, more pairs (run-101 and so on) show infarcts, tumours, bleedings and
+    wide ventricles at random: a generator that saw healthy heads alone takes lesions away.
 
     Example: lohi-export simulate --labels label_maps --out pairs --draws 8 --jobs 2
 
@@ -73,6 +73,7 @@ def simulate(
         raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
     if preview is not None:
         require_place(preview)  # before minutes or hours of simulation
+    dataset.refuse_other_seed(work)
     dataset.write_description(out, from_labels=source == "labels")
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.pairs import pathology, volumes
@@ -67,6 +67,34 @@ def write_description(out: Path, from_labels: bool = True) -> None:
     if credits == [OF_LABELS]:
         text["License"] = LICENSE
     describe_beside(out, text, TOOL)
+
+
+def refuse_other_seed(jobs: Iterable[Job]) -> None:
+    """Refuse to replace what is there by heads of another seed.
+
+    Every contrast of a head and draw shows one anatomy and shares its segmentation, so those of
+    other contrasts count.
+
+    Raises:
+        UsageError: names the first such pair and its seed.
+    """
+    for job in jobs:
+        for path in sorted(job.sidecar("3T").parent.glob(job.any_contrast("3T"))):
+            seed = _seed(path)
+            if seed is not None and seed != job.seed:
+                raise UsageError(
+                    f"expected seed {job.seed} of {path.relative_to(job.out)}, got one of seed "
+                    f"{seed}; repeat --seed {seed}, or name another folder with --out"
+                )
+
+
+def _seed(sidecar: Path) -> int | None:
+    """What a pair was simulated with; None where nobody says."""
+    try:
+        seed = json.loads(sidecar.read_text())["Simulation"]["Seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if isinstance(seed, int) else None
 
 
 def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]:

@@ -59,6 +59,10 @@ class Job:
         image = self.image("3T")
         return image.with_name(image.name.replace(f"_{self.contrast}.", "_dseg."))
 
+    def any_contrast(self, session: str) -> str:
+        """Pattern of the names of sidecars beside it, of this head and draw in any contrast."""
+        return f"sub-{self.subject}_ses-{session}_run-{self.draw + 1:02d}_*.json"
+
     def sidecar(self, session: str, scan: int = 1) -> Path:
         """Path of the JSON file beside that image."""
         image = self.image(session, scan)

@@ -64,6 +64,20 @@ def test_writes_bids_names_with_sidecars_that_say_simulated(label_folder, tmp_pa
     assert json.loads((tmp_path / "dataset_description.json").read_text())["BIDSVersion"]
 
 
+def test_a_data_set_keeps_its_seed(label_folder, tmp_path):
+    def simulate(*more):
+        return invoke("--labels", label_folder, "--out", tmp_path, "--draws", 1, *more)
+
+    assert simulate("--heads", 1).exit_code == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for more in ((), ("--contrast", "T2w")):  # which shares the segmentation
+        with pytest.raises(UsageError, match="of seed 0; repeat --seed 0, or name another"):
+            simulate("--heads", "2,1", "--seed", 5, *more)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert "1 written, 1 kept" in simulate("--heads", "1,2").output
+    assert "1 written, 0 kept" in simulate("--heads", 1, "--contrast", "T2w").output
+
+
 def test_stored_volumes_are_int16_on_one_frame(label_folder, tmp_path):
     (job,) = plan.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
     assert dataset.write_pair(job)
@@ -131,14 +145,13 @@ def test_a_data_set_without_segmentations_is_completed(label_folder, tmp_path):
     assert not dataset.write_pair(job)
 
 
-def test_another_seed_replaces_the_pairs_of_the_first(label_folder, tmp_path):
-    (first,) = plan.plan(label_folder, tmp_path, [1], 1, 0, "T1w")
-    (second,) = plan.plan(label_folder, tmp_path, [1], 1, 1, "T1w")
-    dataset.write_pair(first)
-    before = first.image("3T").read_bytes()
+def test_another_seed_makes_another_pair(label_folder, tmp_path):
+    (first,) = plan.plan(label_folder, tmp_path / "0", [1], 1, 0, "T1w")
+    (second,) = plan.plan(label_folder, tmp_path / "1", [1], 1, 1, "T1w")
+    assert dataset.write_pair(first)
     assert dataset.write_pair(second)
-    assert second.image("3T") == first.image("3T")
-    assert second.image("3T").read_bytes() != before
+    assert second.image("3T").name == first.image("3T").name
+    assert second.image("3T").read_bytes() != first.image("3T").read_bytes()
 
 
 @pytest.mark.parametrize(
