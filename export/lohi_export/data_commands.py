@@ -90,10 +90,15 @@ def register(
             bar.advance(task)
             if outcome.problems:
                 console.print(f"{outcome.pair} failed: {'; '.join(outcome.problems)}")
-    registration_report.write_report(out, outcomes)
+            if outcome.replaced:
+                console.print(f"{outcome.pair} was {outcome.replaced}, done anew as {transform}")
+    others = registered.without_raw(out, work)
+    for outcome in others:
+        console.print(f"{outcome.pair} stays in {out}, has no pair of scans in {data} now")
+    registration_report.write_report(out, [*outcomes, *others])
     count = Counter(outcome.status for outcome in outcomes)
     sys.stdout.write(
-        f"{len(outcomes)} pairs in {out}: {count['registered']} registered, {count['kept']} kept, "
+        f"{len(outcomes)} pairs of {data}: {count['registered']} registered, {count['kept']} kept, "
         f"{count['failed']} failed; figures in registration.csv\n"
     )
     if count["failed"]:

@@ -28,6 +28,8 @@ from lohi_export.pairs.scans import Field, Override, Scan
 
 REGISTRATION = 1  # raised whenever the same scans give another result
 NOMINAL: dict[Field, float] = {"low": 0.064, "high": 3.0}  # tesla, where metadata name none
+# What a sidecar says of a registration beside its figures.
+_NO_FIGURES = {"Version", "SimpleITK", "Transform", "LowSHA256", "HighSHA256", "Matrix"}
 _AFTER_SPACE = ("split", "recording", "chunk", "seg", "res", "den", "label", "desc")
 
 
@@ -65,8 +67,7 @@ class Job:
 
     @property
     def picture(self) -> Path:
-        stem = f"{_joined(self.low.entities)}_desc-registration_{self.low.contrast}"
-        return self.out / f"sub-{self.low.subject}" / "figures" / (stem + ".png")
+        return self.out / _picture(self.low.subject, self.name)
 
 
 def plan(data: Path, out: Path, kind: str, override: Override) -> tuple[list[Job], Survey]:
@@ -108,6 +109,8 @@ def register_pair(job: Job) -> Outcome:
         DiskError: the data set cannot be written.
     """
     picture = job.picture.relative_to(job.out).as_posix()
+    former = _stated(job.high_image).get("Transform", "")
+    replaced = former if former != job.kind else ""
     try:
         identity = _identity(job)
         if figures := _done(job, identity):
@@ -118,7 +121,7 @@ def register_pair(job: Job) -> Outcome:
         found = register(low, high, job.kind)
     except BadInput as error:
         _discard(job)
-        return Outcome(job.name, "failed", {}, [str(error)], "")
+        return Outcome(job.name, "failed", {}, [str(error)], "", replaced)
     fine = low.isotropic()
     moved = resample(high, found, fine.shape, fine.affine)
     figures, problems = _figures(found), found.problems()
@@ -128,9 +131,21 @@ def register_pair(job: Job) -> Outcome:
     write_whole(job.picture, overlay(fine, moved, title))
     if problems:
         _discard(job)
-        return Outcome(job.name, "failed", figures, problems, picture)
+        return Outcome(job.name, "failed", figures, problems, picture, replaced)
     _write_pair(job, moved, found, identity)
-    return Outcome(job.name, "registered", figures, [], picture)
+    return Outcome(job.name, "registered", figures, [], picture, replaced)
+
+
+def without_raw(out: Path, jobs: list[Job]) -> list[Outcome]:
+    """What earlier runs registered, is still in `out`, and has no job now."""
+    asked = {job.low_image for job in jobs}
+    found = []
+    for pair in survey(out).pairs:
+        stated, name = _stated(pair.high), nifti.stem(pair.low)
+        if stated and pair.low not in asked:
+            picture = _picture(pair.subject, name)
+            found.append(Outcome(name, "kept", _figures_in(stated), [], picture))
+    return found
 
 
 def _write_pair(job: Job, moved: Volume, found: Registration, identity: dict[str, Any]) -> None:
@@ -170,17 +185,30 @@ def _identity(job: Job) -> dict[str, Any]:
 
 def _done(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
     """The figures of a pair that is there, whole, and of this very job; else nothing."""
+    kept = _stated(job.high_image)
     try:
-        stated = json.loads(_beside(job.high_image).read_text())
-        kept: dict[str, Any] = stated["Registration"]
-        whole = sha256(job.high_image.read_bytes()) == stated["ImageSHA256"]
+        vouched = json.loads(_beside(job.high_image).read_text())["ImageSHA256"]
+        whole = sha256(job.high_image.read_bytes()) == vouched
         whole &= sha256(job.low_image.read_bytes()) == identity["LowSHA256"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     there = whole and job.transform.is_file() and _beside(job.low_image).is_file()
     if not there or any(kept.get(k) != v for k, v in identity.items()):
         return {}
-    return {k: v for k, v in kept.items() if k not in {*identity, "Matrix"}}
+    return _figures_in(kept)
+
+
+def _stated(high_image: Path) -> dict[str, Any]:
+    """What the sidecar of a 3 T image says of its registration; nothing where it says nothing."""
+    try:
+        stated = json.loads(_beside(high_image).read_text())["Registration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return stated if isinstance(stated, dict) else {}
+
+
+def _figures_in(stated: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in stated.items() if k not in _NO_FIGURES}
 
 
 def _discard(job: Job) -> None:
@@ -203,6 +231,12 @@ def _transform_bytes(transform: sitk.Transform) -> bytes:
         file = Path(folder) / "transform.txt"
         sitk.WriteTransform(transform, str(file))
         return file.read_bytes()
+
+
+def _picture(subject: str, name: str) -> str:
+    """Of a pair's registration, relative to the data set."""
+    entities, _, contrast = name.rpartition("_")
+    return f"sub-{subject}/figures/{entities}_desc-registration_{contrast}.png"
 
 
 def _joined(entities: dict[str, str]) -> str:

@@ -25,6 +25,7 @@ class Outcome:
         status: "registered", "kept" (done before) or "failed" (nothing but the picture written).
         figures: of the registration, as in the report; empty where it came to none.
         problems: why it failed.
+        replaced: transform of an earlier result of this pair, now gone, where it was another.
     """
 
     pair: str
@@ -32,6 +33,7 @@ class Outcome:
     figures: dict[str, Any]
     problems: list[str]
     picture: str
+    replaced: str = ""
 
 
 def write_description(data: Path, out: Path) -> None:

@@ -115,6 +115,36 @@ def test_register_writes_a_data_set_that_trains_and_names_what_failed(
     assert not survey(out).pairs
 
 
+def test_pairs_that_lost_their_raw_scans_keep_their_rows(
+    raw: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    data, out = tmp_path / "raw", tmp_path / "out"
+    for subject in ("A", "D"):
+        for name in (LOW, HIGH):
+            (data / name.format(subject)).parent.mkdir(parents=True)
+            (data / name.format(subject)).write_bytes((raw / name.format("A")).read_bytes())
+
+    def rows() -> dict[str, tuple[str, str]]:
+        table = csv.DictReader((out / "registration.csv").read_text().splitlines())
+        return {row["pair"][4]: (row["status"], row["transform"]) for row in table}
+
+    assert invoke("register", data, "--out", out, *FIELDS).exit_code == 0
+    before = json.loads((out / "registration.json").read_text())
+    (data / HIGH.format("A")).unlink()
+    done = invoke("register", data, "--out", out, "--transform", "affine", *FIELDS)
+    assert done.exit_code == 0, done.output
+    assert f"sub-A_ses-HFC_acq-axi_T2w stays in {out}, has no pair" in done.stderr
+    assert "sub-D_ses-HFC_acq-axi_T2w was rigid, done anew as affine" in done.stderr
+    assert rows() == {"A": ("kept", "rigid"), "D": ("registered", "affine")}
+    kept = json.loads((out / "registration.json").read_text())[0]
+    assert kept == before[0] | {"status": "kept"}
+    assert (out / kept["picture"]).is_file()
+
+    again = invoke("register", data, "--out", out, "--transform", "affine", *FIELDS)
+    assert "done anew" not in again.stderr
+    assert rows() == {"A": ("kept", "rigid"), "D": ("kept", "affine")}
+
+
 def test_register_leaves_the_raw_data_alone(raw: Path) -> None:
     with pytest.raises(UsageError, match="another folder"):
         registered.plan(raw, raw, "rigid", Override())
