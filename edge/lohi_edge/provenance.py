@@ -10,10 +10,10 @@ from typing import Any, get_args
 import numpy as np
 
 from lohi_edge import bundle as bundles
-from lohi_edge import delivery, finished, nifti, receipt, source
+from lohi_edge import delivery, finished, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
-from lohi_edge.device import installed
-from lohi_edge.errors import BadInput, BundleError, LohiError, UsageError
+from lohi_edge.device import recorded
+from lohi_edge.errors import BadInput, BundleError, UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_edge.models import Models
 from lohi_edge.nifti_write import Grid
@@ -36,14 +36,18 @@ def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
 def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) -> dict[str, Any]:
     """The chain from scan to result, each hash checked again: "ok", "changed" or "missing".
 
-    `scan` is where the scan lies, if not where the receipt says.
+    Of bundle and ONNX file also "not on this device", which says nothing against the result.
+
+    Args:
+        bundle: where the bundle lies; None for wherever it is on this device.
+        scan: where the scan lies, if not where the receipt says.
     """
     beside, record = receipt_of(path)
     folder = beside.parent
     checks = {
         "source": _check_scan(folder, record["source"], scan),
         "result": _check_result(folder, record["result"]),
-        **_check_bundle(record, bundle),
+        **recorded.check(record, bundle),
     }
     if isinstance(map_ := record.get("uncertainty"), dict):
         checks["uncertainty"] = _check_file(folder, map_)
@@ -62,11 +66,13 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
     """Enhance the scan of a NIfTI result again and compare.
 
     Args:
+        bundle: the model to run; None for the recorded one where it is on this device, else the
+            one in use.
         scan: where it lies, if not where the receipt says.
 
     Returns:
-        `identical` (voxel by voxel), `largest_difference` (0 to 1000), and which of scan, bundle,
-        runtime and precision were the same.
+        `identical` (voxel by voxel), `largest_difference` (0 to 1000), which of bundle, ONNX file,
+        runtime and precision were the `same`, and a `note` where another model ran.
 
     Raises:
         BadInput: the scan or the result is gone, or changed since, the receipt says what no receipt
@@ -101,6 +107,7 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
     before = nifti.read(folder / record["result"]["path"], prefer=prefer).data
     same_shape = before.shape == after.shape
     largest = float(np.abs(before - after).max()) if same_shape else None
+    note = _other_model(record, again.receipt)
     return {
         "identical": largest == 0.0,
         "largest_difference": largest,
@@ -108,7 +115,23 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
             key: _facts(again.receipt[key]) == _facts(record.get(key))
             for key in ("bundle", "onnx", "runtime", "precision")
         },
+        **({"note": note} if note else {}),
     }
+
+
+def _other_model(record: dict[str, Any], again: dict[str, Any]) -> str | None:
+    """What to say where another bundle ran than the recorded one; None where it did not."""
+    if again["bundle"]["sha256"] == record["bundle"]["sha256"]:
+        return None
+    made, ran = (
+        " ".join(str(entry["bundle"].get(key)) for key in ("name", "version"))
+        + f" (serial {entry['bundle'].get('serial')})"
+        for entry in (record, again)
+    )
+    return (
+        f"this result was made by bundle {made}, and {ran} ran instead: a difference says nothing "
+        "about the result; name the recorded bundle with --bundle"
+    )
 
 
 def _facts(entry: Any) -> Any:
@@ -119,13 +142,24 @@ def _facts(entry: Any) -> Any:
 
 
 def _models(record: dict[str, Any], bundle: Path | None) -> Models:
-    """On the runtime and in the precision of the first run, or where these are not here, others."""
-    name = record["contrast"]["name"]
+    """The recorded model, or where it is not here the one in use or named.
+
+    On the runtime and in the precision of the first run, or where these are not here, on others.
+
+    Raises:
+        BundleError: the recorded bundle is signed by nobody whom this device trusts.
+    """
+    screened = False
+    if bundle is None and (found := recorded.look_up(record["bundle"])[0]):
+        signing.screen(found, allow_downgrade=True)  # going back for a comparison is no attack
+        bundle, screened = found.path, True
     try:
-        same = Models(bundle, None, record["runtime"]["name"], record["precision"])
-        same.get(name)
-    except (BundleError, UsageError, KeyError, TypeError):
-        return Models(bundle)
+        same = Models(
+            bundle, None, record["runtime"]["name"], record["precision"], screened=screened
+        )
+        same.get(record["contrast"]["name"])
+    except (BundleError, UsageError):
+        return Models(bundle, screened=screened)
     return same
 
 
@@ -176,15 +210,3 @@ def _check_result(folder: Path, entry: dict[str, Any]) -> str:
     if entry.get("format") != "dicom" or not image.is_dir():
         return _check_file(folder, entry)
     return "ok" if delivery.digest(image) == entry.get("sha256") else "changed"
-
-
-def _check_bundle(record: dict[str, Any], bundle: Path | None) -> dict[str, str]:
-    try:
-        found = bundles.load(bundle or installed.resolve(record["contrast"]["name"]))
-    except LohiError:
-        return {"bundle": "missing", "onnx": "missing"}
-    onnx = found.manifest.files.get(record["onnx"]["file"])
-    return {
-        "bundle": "ok" if found.sha256 == record["bundle"]["sha256"] else "changed",
-        "onnx": "ok" if onnx == record["onnx"]["sha256"] else "changed",
-    }

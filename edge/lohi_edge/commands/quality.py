@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lohi_edge.commands.options import BundleOption, Json, PreferOption, print_json
+from lohi_edge.commands.options import Json, PreferOption, print_json
 
 if TYPE_CHECKING:
     from lohi_edge.nifti_header import Prefer
@@ -27,6 +27,14 @@ Output = Annotated[
 Original = Annotated[
     Path | None,
     typer.Option("--scan", help="The scan it was made from.  [default: where the receipt says]"),
+]
+MadeBy = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="Bundle that made it.  [default: the one its receipt names, where that is on this "
+        "device]",
+    ),
 ]
 Limits = Annotated[
     Path | None, typer.Option("--limits", help="Quality limits (JSON) over the bundle's.")
@@ -115,12 +123,13 @@ def report(
 
 
 def explain(
-    out: Output, scan: Original = None, bundle: BundleOption = None, as_json: Json = False
+    out: Output, scan: Original = None, bundle: MadeBy = None, as_json: Json = False
 ) -> None:
     """Print how a result came about, and check every hash again; exit 3 where one has changed.
 
     A receipt names no folder but its own and those above it, which might bear a patient's name.
-    Of a result elsewhere the scan is "missing" until --scan says where it lies.
+    Of a result elsewhere the scan is "missing" until --scan says where it lies. The bundle is
+    looked for among those that are installed, in use or not, and those that ship.
 
     Examples:
 
@@ -137,9 +146,12 @@ def explain(
 
 
 def reproduce(
-    out: Output, scan: Original = None, bundle: BundleOption = None, as_json: Json = False
+    out: Output, scan: Original = None, bundle: MadeBy = None, as_json: Json = False
 ) -> None:
     """Enhance the scan of a result again and say how the two differ; writes nothing.
+
+    The bundle that the receipt names runs, where it is on this device. Where another one must, a
+    difference says nothing about the result: that is said on stderr, and as `note` in the JSON.
 
     Exit codes: 0 done, whether or not they differ; 3 where scan or result is not there or was
     changed since, or the result is a DICOM series.
@@ -154,7 +166,12 @@ def reproduce(
     from lohi_edge.provenance import reproduce as again
 
     found = again(out, bundle, scan)
-    print_json(found) if as_json else console.show_mapping(found)
+    if note := found.get("note"):
+        sys.stderr.write(f"note: {note}\n")
+    if as_json:
+        print_json(found)
+    else:
+        console.show_mapping({key: value for key, value in found.items() if key != "note"})
 
 
 def drift(
