@@ -18,6 +18,7 @@ from lohi_edge.files import read_bytes, sha256
 from lohi_edge.models import Models
 from lohi_edge.nifti_write import Grid
 from lohi_edge.pipeline import enhance
+from lohi_edge.quality import rejudge
 
 
 def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -36,6 +37,8 @@ def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
 def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) -> dict[str, Any]:
     """The chain from scan to result, each hash checked again: "ok", "changed" or "missing".
 
+    So is the verdict, against the figures and limits that stand beside it.
+
     Of bundle and ONNX file also "not on this device", which says nothing against the result.
 
     Args:
@@ -51,6 +54,7 @@ def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) ->
     }
     if isinstance(map_ := record.get("uncertainty"), dict):
         checks["uncertainty"] = _check_file(folder, map_)
+    checks["verdict"] = rejudge.check(record)
     keys = ("contrast", "engine", "runtime", "precision", "fallback", "verdict", "reasons")
     return {
         "checks": checks,

@@ -127,6 +127,9 @@ def explain(
 ) -> None:
     """Print how a result came about, and check every hash again; exit 3 where one has changed.
 
+    The verdict is checked against the figures and limits that stand beside it. A receipt is not
+    signed: edited throughout, it is not found out.
+
     A receipt names no folder but its own and those above it, which might bear a patient's name.
     Of a result elsewhere the scan is "missing" until --scan says where it lies. The bundle is
     looked for among those that are installed, in use or not, and those that ship.

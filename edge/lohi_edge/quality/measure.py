@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 Better = Literal["high", "low", "range"]
+FAILED = "could not be computed"  # how the note of a metric begins that failed
 
 
 class NotApplicable(Exception):
@@ -40,7 +41,7 @@ def take(unit: str, better: Better, compute: Callable[[], float | None]) -> Meas
     except NotApplicable as reason:
         return Measure(None, unit, better, str(reason))
     except (ArithmeticError, ValueError, IndexError) as error:
-        return Measure(None, unit, better, f"could not be computed: {error}", failed=True)
+        return Measure(None, unit, better, f"{FAILED}: {error}", failed=True)
     if value is None or not np.isfinite(value):
-        return Measure(None, unit, better, "could not be computed: not a number", failed=True)
+        return Measure(None, unit, better, f"{FAILED}: not a number", failed=True)
     return Measure(float(value), unit, better)

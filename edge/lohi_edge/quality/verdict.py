@@ -133,13 +133,22 @@ def _status(
         return "warn", f"{name}: {measure.note}"
     if measure.value is None:
         return "not applicable", None
+    found = breach(measure.value, limit)
+    if found is None:
+        return "pass", None
+    level, low, bound = found
+    return level, sentence(name, low, measure.value, bound, context)
+
+
+def breach(value: float, limit: Mapping[str, Any]) -> tuple[str, bool, float] | None:
+    """The gravest limit that a figure lies beyond: (level, whether it is too low, the limit)."""
     for level in ("hold", "warn"):
         low, high = limit.get(level, (None, None))
-        if low is not None and measure.value < low:
-            return level, sentence(name, True, measure.value, low, context)
-        if high is not None and measure.value > high:
-            return level, sentence(name, False, measure.value, high, context)
-    return "pass", None
+        if low is not None and value < low:
+            return level, True, low
+        if high is not None and value > high:
+            return level, False, high
+    return None
 
 
 def _entry(measure: Measure, limit: Mapping[str, Any], status: str) -> dict[str, Any]:
