@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import batch, delivery, finished, nifti, receipt
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.errors import BadInput, Held, UsageError
 from lohi_edge.files import atomic_write, is_file, make_directory, read_bytes
 
 VERSION = "1.10.0"
@@ -70,7 +70,9 @@ def run(
         within = scan.relative_to(root)
         for outcome in batch.run([scan], out / within.parent, begin, **options):
             if outcome.result and outcome.result.path:
-                _name_source(outcome.result.path, within)
+                _name_source(delivery.receipt_path(outcome.result.path), within)
+            elif isinstance(outcome.error, Held) and outcome.error.path:
+                _name_source(outcome.error.path, within)
             yield outcome
 
 
@@ -118,8 +120,7 @@ def _source_of(root: Path) -> dict[str, str]:
     return {"DOI": doi} if isinstance(doi, str) else {}
 
 
-def _name_source(image: Path, within: Path) -> None:
-    beside = delivery.receipt_path(image)
+def _name_source(beside: Path, within: Path) -> None:
     content = json.loads(read_bytes(beside, finished.MAX_RECEIPT))
     uri = f"bids:raw:{within.as_posix()}"
     if content.get("Sources") != [uri]:

@@ -70,6 +70,15 @@ def held(image: Path) -> Path:
     return image.with_name(image.name.replace(nifti.RESULT, f"{nifti.RESULT}HELD"))
 
 
+def withheld_path(image: Path) -> Path:
+    """Where the receipt goes of a result that is held back and not delivered.
+
+    No delivered image has its stem, so that it is never taken for the receipt of one.
+    """
+    stem = nifti.stem(image).replace(f"{nifti.RESULT}HELD", nifti.RESULT)
+    return image.with_name(f"{stem.replace(nifti.RESULT, nifti.WITHHELD)}.json")
+
+
 def uncertainty_path(image: Path) -> Path:
     """Where the uncertainty of a result stands, beside it."""
     return image.with_name(image.name.replace(nifti.RESULT, nifti.UNCERTAINTY))
@@ -108,6 +117,7 @@ def deliver(
         make_directory(image.parent)
         for path in (image, receipt_path(image), uncertainty_path(image), sheet_path(image)):
             unfinished.clear(path)
+        _remove_withheld(withheld_path(image))  # an image is delivered now
         if nifti.is_nifti_name(image):
             _remove(uncertainty_path(image))  # of the result that this one replaces
             written = nifti_write.write(image, volume, _descrip("3T-like", record))
@@ -137,6 +147,11 @@ def deliver_uncertainty(image: Path, volume: Volume, record: dict[str, Any]) -> 
     except DiskError:
         discard(image)
         raise
+
+
+def _remove_withheld(beside: Path) -> None:
+    for name in (beside.name, f"{beside.stem}_report.html", f"{beside.stem}_report.png"):
+        _remove(beside.with_name(name))
 
 
 def _remove(path: Path) -> None:

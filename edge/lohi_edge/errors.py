@@ -5,6 +5,7 @@ Every message says what was expected, what was found and what to do about it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -27,13 +28,21 @@ class BadInput(LohiError):
 
 
 class Held(LohiError):
-    """The quality check held the result back; `receipt` says why, metric by metric."""
+    """The quality check held the result back.
+
+    Attributes:
+        receipt: says why, metric by metric.
+        path: where that was written; None where nothing was to be written.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, receipt: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, receipt: dict[str, Any] | None = None, path: Path | None = None
+    ) -> None:
         super().__init__(message)
         self.receipt = receipt
+        self.path = path
 
 
 class BundleError(LohiError):

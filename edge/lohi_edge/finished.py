@@ -21,7 +21,7 @@ _NONE = type(None)
 _RECEIPT = {
     "schema": int,
     "source": {"sha256": str | _NONE, "affine": list},
-    "result": {"grid": str, "sha256": str},
+    "result": dict | _NONE,
     "bundle": {"sha256": str},
     "onnx": {"file": str, "sha256": str},
     "contrast": {"name": str},
@@ -31,6 +31,7 @@ _RECEIPT = {
     "verdict": str | _NONE,
     "reasons": list,
 }
+_RESULT = {"grid": str, "sha256": str}
 _OPTIONAL = ("scan", "result", "verdict", "reasons")  # where the quality was not assessed
 
 
@@ -55,6 +56,7 @@ def existing(
     found = read_receipt(beside)
     same = (
         found is not None
+        and found["result"] is not None
         and all(found[key] == record[key] for key in ("bundle", "onnx", "precision"))
         and found["contrast"]["name"] == record["contrast"]["name"]
         and found["source"]["affine"] == record["source"]["affine"]
@@ -136,7 +138,7 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
             f"{path}: expected a receipt of schema at most {receipt.SCHEMA}, got {schema}: "
             "update lohi-edge"
         )
-    return found if _has(found, _RECEIPT) and _names_file(found["result"]) else None
+    return found if _has(found, _RECEIPT) and _tells_of_result(found) else None
 
 
 def _no_number(word: str) -> None:
@@ -154,6 +156,14 @@ def _float(word: str) -> float:
 def _int(word: str) -> int:
     _float(word)  # JSON's whole numbers have no end, and what counts with them has
     return int(word)
+
+
+def _tells_of_result(record: dict[str, Any]) -> bool:
+    """Whether a receipt says where its result is, or that the quality check held it back."""
+    result = record.get("result", {})
+    if result is None:
+        return record.get("verdict") == "hold"
+    return _has(result, _RESULT) and _names_file(result)
 
 
 def _names_file(result: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ MAX_SIDECAR = 1 << 20
 SYNTHETIC_MARK = "SYNTHETIC"  # first word of `descrip` in every image this package writes
 SUFFIXES = (".nii", ".nii.gz")
 RESULT, UNCERTAINTY = "_desc-synthetic", "_desc-uncertainty"  # in the name of every result
+WITHHELD = "_desc-withheld"  # in that of a receipt whose image the quality check held back
 
 
 def is_nifti_name(path: Path) -> bool:
@@ -34,7 +35,7 @@ def is_nifti_name(path: Path) -> bool:
 
 def names_result(name: str) -> bool:
     """Whether a file name is one that only this package gives."""
-    return RESULT in name or UNCERTAINTY in name
+    return any(mark in name for mark in (RESULT, UNCERTAINTY, WITHHELD))
 
 
 def is_synthetic(header: Any) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import delivery, finished, nifti, receipt, source
+from lohi_edge import delivery, finished, nifti, receipt, source, withheld
 from lohi_edge.clock import Clock
 from lohi_edge.dicom import Series
-from lohi_edge.errors import BundleError, Held, UsageError
+from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.models import Model, Models
 from lohi_edge.nifti_header import Prefer
@@ -99,7 +99,8 @@ def enhance(
             other limits, is in the way.
         BadInput: the scan cannot be read or enhanced.
         BundleError: the model cannot be used.
-        Held: the result is not fit to be seen.
+        Held: the result is not fit to be seen; with `out` its receipt stands there as
+            `<name>_desc-withheld.json`.
         DiskError: the result cannot be written.
     """
     _check_options(contrast, grid, prefer, format)
@@ -123,6 +124,7 @@ def enhance(
     target = delivery.target(scan, out, format)
     delivery.refuse_source(target, scan)
     if target and not overwrite:
+        withheld.refuse_other(target, record)
         for path in (target, delivery.held(target))[: 1 + deliver_held]:
             if found := finished.existing(path, record, grid, mark, uncertainty, volumes):
                 if limits is not None:
@@ -137,11 +139,8 @@ def enhance(
         receipt.judge(record, seen, volume)
     # What is no number cannot be written at all.
     if record["verdict"] == "hold" and not (deliver_held and np.isfinite(image.data).all()):
-        why = "; ".join(r["text"] for r in record["reasons"] if r["level"] == "hold")
-        words = f"{name or 'volume'}: held: {why}"
-        if target and target.exists():  # judged otherwise before, and nothing is deleted unasked
-            words += f"; an earlier result still stands there: remove {target} and its receipt"
-        raise Held(words, record)
+        record["timings"] = {**clock.seconds(), "write": 0.0}
+        raise withheld.held(record, target, scan, name, sidecar)
     if volumes:
         with clock("volumes"):
             record["metrics"]["volumes"] = before_and_after(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,11 @@ from lohi_edge.volume import Volume, axcodes
 
 SCHEMA = 1
 _LIBRARIES = ("lohi-edge", "numpy", "scipy", "nibabel")
+_SYNTHETIC = "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. Research use only."
+_WITHHELD = (
+    "No image: the synthetic one computed from this 64 mT scan was held back by the quality check. "
+    "Research use only."
+)
 
 
 def start(
@@ -33,6 +39,7 @@ def start(
         "schema": SCHEMA,
         "intended_use": INTENDED_USE,
         "synthetic": True,
+        "made": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "source": _source(volume),
         "result": None,
         "contrast": {"name": contrast, "rule": rule},
@@ -108,12 +115,13 @@ def preferred(record: dict[str, Any]) -> Prefer | None:
 def sidecar(record: dict[str, Any], acquired: dict[str, Any] | None) -> dict[str, Any]:
     """The JSON that goes beside an image: BIDS keys on top, the receipt under `LohiEdge`.
 
+    Where the image was held back it stands alone, and says so.
+
     Of the acquired scan's sidecar only the field strength comes along: it stays the source's, and
     free text may name a patient.
     """
     keys: dict[str, Any] = {
-        "Description": "Synthetic 3 T-like image computed from a 64 mT scan. Not acquired. "
-        "Research use only.",
+        "Description": _WITHHELD if record["result"] is None else _SYNTHETIC,
         "SkullStripped": False,
         # A DICOM series has no path that a sidecar may show: a folder's name may name a patient.
         "Sources": []

@@ -17,6 +17,7 @@ from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.report_pictures import pictures, spots
 from lohi_edge.spots import sheet_rows
+from lohi_edge.withheld import WHY_NONE, is_withheld
 
 _ADVICE = {
     "pass": "Nothing stands out. That says nothing about illness: a lesion may be faint or gone.",
@@ -24,6 +25,11 @@ _ADVICE = {
     "hold": "Do not use the result.",
     None: "The quality was not assessed.",
 }
+_WITHHELD = (
+    f"{WHY_NONE}. Use the scan itself, which is untouched; if it is as bad as the reasons say, "
+    "acquire it again."
+)
+_NO_MARK = "NO ENHANCED IMAGE - research use only"
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
 
@@ -32,7 +38,7 @@ def write(receipt: Path, scan: Path | None = None) -> tuple[Path, Path | None]:
 
     Returns:
         `<name>_report.html` and `<name>_report.png` beside the receipt; the second is None where an
-        image is gone or is a DICOM series.
+        image is gone or is a DICOM series. Of a result that was held back they show the scan alone.
 
     Args:
         scan: where it lies, if not where the receipt says.
@@ -68,24 +74,27 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     page = page_path(receipt)
     with atomic_write(page) as file:
         file.write(render(record, images).encode(errors="backslashreplace"))
-    if images.fine is None or images.result is None:
+    withheld = is_withheld(record)
+    if images.fine is None or (images.result is None and not withheld):
         return page, None
-    sheet = page.with_suffix(".png")
-    before_after(sheet, sheet_rows(record, images.fine, images.result), remarks(record))
+    sheet, said = page.with_suffix(".png"), [WHY_NONE] if withheld else []
+    rows = sheet_rows(record, images.fine, images.result)
+    before_after(sheet, rows, [*said, *remarks(record)])
     return page, sheet
 
 
 def render(record: dict[str, Any], images: Images) -> str:
     """The page of a receipt; every text from outside is escaped."""
-    verdict = record.get("verdict")
+    verdict, withheld = record.get("verdict"), is_withheld(record)
     words = {
-        "mark": MARK,
+        "mark": _NO_MARK if withheld else MARK,
         "verdict": _text(verdict or "not assessed"),
         "tone": verdict if verdict in ("pass", "warn", "hold") else "none",
-        "advice": _ADVICE.get(verdict, _ADVICE[None]),
-        "name": _text(record["result"].get("path", "result")),
+        "advice": _WITHHELD if withheld else _ADVICE.get(verdict, _ADVICE[None]),
+        "name": _text(_name(record)),
         "reasons": _reasons(record),
-        "pictures": spots(record, images)
+        "shown": "The scan" if withheld else "Before and after",
+        "pictures": ("" if withheld else spots(record, images))
         + pictures(images.fine, images.result)
         + _maps(images)
         + "".join(_NO_IMAGE.format(what=_text(note)) for note in images.notes),
@@ -95,6 +104,13 @@ def render(record: dict[str, Any], images: Images) -> str:
     }
     template = resources.files("lohi_edge").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(words)
+
+
+def _name(record: dict[str, Any]) -> str:
+    """What a page is about: the result's file, or the scan's where there is no result."""
+    if is_withheld(record):
+        return Path(str(record["source"].get("path") or "scan")).name
+    return str(record["result"].get("path", "result"))
 
 
 def _known(record: dict[str, Any]) -> str:

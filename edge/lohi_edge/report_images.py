@@ -11,6 +11,7 @@ from lohi_edge.errors import LohiError
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.receipt import preferred
 from lohi_edge.volume import Volume
+from lohi_edge.withheld import is_withheld
 
 _GONE, _CHANGED = "is not where the receipt says", "was changed since, or is another"
 
@@ -44,7 +45,7 @@ def find_images(folder: Path, record: dict[str, Any], source: Path | None = None
     fine = scan and scan.isotropic()
     placed: list[Volume | None] = []
     for key, what in (("result", "The result"), ("uncertainty", "The uncertainty map")):
-        entry = record.get(key)
+        entry = None if is_withheld(record) else record.get(key)
         volume, why = (None, _GONE)
         if isinstance(entry, dict):
             volume, why = _read(folder, entry, prefer)

@@ -14,8 +14,13 @@ APART_MM = 12.0  # nearer ones are one spot
 MAX_MM = 1e4  # from a scanner's centre
 
 
-def sheet_rows(record: dict[str, Any], before: Volume, after: Volume) -> list[Row]:
-    """Scan and result, on one 1 mm grid, in the middle and where a reason says to compare them."""
+def sheet_rows(record: dict[str, Any], before: Volume, after: Volume | None) -> list[Row]:
+    """Scan and result, on one 1 mm grid, in the middle and where a reason says to compare them.
+
+    `after` is None where the result was held back: then the scan alone.
+    """
+    if after is None:
+        return [Row("the scan: 64 mT", before)]
     rows = [Row("before: 64 mT", before), Row(f"after: {MARK}", after)]
     for at in places(record, before):
         rows.append(Row("before: 64 mT; compare the spot in the ring", before, at))

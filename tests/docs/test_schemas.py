@@ -11,7 +11,7 @@ import pytest
 from lohi_edge import bundle as bundles
 from lohi_edge import demo
 from lohi_edge.bundle import Manifest
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, Held
 from lohi_edge.models import Models
 from lohi_edge.pipeline import enhance
 
@@ -35,6 +35,17 @@ def sidecar(tmp_path_factory):
 
 def test_a_real_receipt_fits(sidecar):
     validator("receipt.schema.json").validate(sidecar["LohiEdge"])
+
+
+def test_that_of_a_result_that_was_held_back_fits():
+    limits = {"scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
+    models = Models(None, 1, "onnxruntime", "fp32")
+    with pytest.raises(Held) as error:
+        enhance(demo.SCAN, bundle=models, contrast="T1w", limits=limits)
+    record = error.value.receipt
+    validator("receipt.schema.json").validate(record)
+    with pytest.raises(jsonschema.ValidationError):
+        validator("receipt.schema.json").validate({**record, "verdict": "pass"})
 
 
 @pytest.mark.parametrize(

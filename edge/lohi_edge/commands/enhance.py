@@ -96,7 +96,8 @@ def enhance(
 
     Writes NAME_desc-synthetic.nii.gz and its receipt NAME_desc-synthetic.json for every scan; of a
     DICOM series a derived series in a folder NAME_desc-synthetic. Localizers, secondary captures
-    and results of this command are skipped.
+    and results of this command are skipped. Of a result that the quality check holds back only the
+    receipt is written, as NAME_desc-withheld.json.
     A result that is there already is left alone, so an interrupted run can simply be repeated.
 
     Exit codes: 0 done, 2 usage, 3 bad input, 4 held by quality, 5 bundle or engine, 6 disk.
