@@ -19,6 +19,7 @@ from lohi_edge.models import Models
 from lohi_edge.nifti_write import Grid
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import rejudge
+from lohi_edge.withheld import WHY_NONE, is_withheld
 
 
 def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -47,19 +48,20 @@ def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) ->
     """
     beside, record = receipt_of(path)
     folder = beside.parent
+    result = record["result"]
     checks = {
         "source": _check_scan(folder, record["source"], scan),
-        "result": _check_result(folder, record["result"]),
+        **({"result": _check_result(folder, result)} if result else {}),
         **recorded.check(record, bundle),
     }
-    if isinstance(map_ := record.get("uncertainty"), dict):
+    if result and isinstance(map_ := record.get("uncertainty"), dict):
         checks["uncertainty"] = _check_file(folder, map_)
     checks["verdict"] = rejudge.check(record)
     keys = ("contrast", "engine", "runtime", "precision", "fallback", "verdict", "reasons")
     return {
         "checks": checks,
         "source": record["source"].get("path"),
-        "result": record["result"].get("path"),
+        **({"result": result.get("path")} if result else {"result": None, "note": WHY_NONE}),
         "bundle": record["bundle"],
         "onnx": record["onnx"],
         **{key: record.get(key) for key in keys},
@@ -80,10 +82,15 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
 
     Raises:
         BadInput: the scan or the result is gone, or changed since, the receipt says what no receipt
-            does, or the result is a DICOM series.
+            does, or the result is a DICOM series or was held back.
     """
     beside, record = receipt_of(path)
     folder = beside.parent
+    if is_withheld(record):
+        raise BadInput(
+            f"{beside}: expected the receipt of a result, got that of a scan whose result was held "
+            "back: there is no image to compare with; `lohi-edge enhance --deliver-held` makes one"
+        )
     if record["result"].get("format") == "dicom":
         raise BadInput(
             f"{beside}: expected the receipt of a NIfTI result, got that of a DICOM series; check "

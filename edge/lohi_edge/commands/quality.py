@@ -185,6 +185,9 @@ def drift(
 ) -> None:
     """Say whether the device's latest scans differ from those before: a scanner or coil changed.
 
+    Scans whose results were held back count as well, and in the order in which they came by their
+    receipts. Exits with 0 whatever it finds: `verdict` says what.
+
     Example: lohi-edge drift outbox/
     """
     from lohi_edge import console
