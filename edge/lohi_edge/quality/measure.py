@@ -10,6 +10,10 @@ import numpy as np
 
 Better = Literal["high", "low", "range"]
 FAILED = "could not be computed"  # how the note of a metric begins that failed
+_ADVICE = (
+    f"{FAILED}, as where a scan shows too little of a head or has too few slices: check what was "
+    "scanned, and send the whole series"
+)
 
 
 class NotApplicable(Exception):
@@ -24,6 +28,7 @@ class Measure:
     better: which direction is better; "range" where both ends are bad.
     note: why there is no value.
     failed: the metric could not be computed though it should have been.
+    cause: of a failure, in the software's own words.
     """
 
     value: float | None
@@ -31,6 +36,7 @@ class Measure:
     better: Better
     note: str = ""
     failed: bool = False
+    cause: str = ""
 
 
 def take(unit: str, better: Better, compute: Callable[[], float | None]) -> Measure:
@@ -41,7 +47,11 @@ def take(unit: str, better: Better, compute: Callable[[], float | None]) -> Meas
     except NotApplicable as reason:
         return Measure(None, unit, better, str(reason))
     except (ArithmeticError, ValueError, IndexError) as error:
-        return Measure(None, unit, better, f"{FAILED}: {error}", failed=True)
+        return _failed(unit, better, str(error))
     if value is None or not np.isfinite(value):
-        return Measure(None, unit, better, f"{FAILED}: not a number", failed=True)
+        return _failed(unit, better, "not a number")
     return Measure(float(value), unit, better)
+
+
+def _failed(unit: str, better: Better, cause: str) -> Measure:
+    return Measure(None, unit, better, _ADVICE, failed=True, cause=cause)

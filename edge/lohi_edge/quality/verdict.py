@@ -162,6 +162,8 @@ def _entry(measure: Measure, limit: Mapping[str, Any], status: str) -> dict[str,
         entry["limits"] = {level: list(pair) for level, pair in limit.items()}
     if measure.note:
         entry["note"] = measure.note
+    if measure.cause:
+        entry["cause"] = measure.cause
     return entry
 
 

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from helpers import head_phantom
 from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.quality import limits, verdict
+from lohi_edge.quality.inspect import inspect
 from lohi_edge.quality.measure import Measure, NotApplicable, take
+from lohi_edge.volume import Volume
 
 
 def test_a_failing_metric_is_named_and_warns():
@@ -18,7 +21,27 @@ def test_a_failing_metric_is_named_and_warns():
 
     judged = verdict.judge({"x": take("mm", "low", broken)}, {})
     assert judged.verdict == "warn"
-    assert "no edges" in judged.reasons[0]["text"]
+    text = judged.reasons[0]["text"]
+    assert text.startswith("x: could not be computed, as where a scan shows too little of a head")
+    assert "no edges" not in text
+    assert judged.metrics["x"]["cause"] == "no edges"
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 5])
+def test_of_a_few_slices_is_said_what_a_person_can_act_on(slices):
+    """And nothing that numpy says of its arrays."""
+    middle = head_phantom().shape[0] // 2
+    data = np.ascontiguousarray(head_phantom()[middle : middle + slices])
+    scan = Volume(data, np.diag([2.8, 2.8, 9.0, 1.0]))
+    fine = scan.isotropic()
+    seen = inspect(scan, fine, "T1w", fine.with_data(fine.data * (1000 / fine.data.max())))
+    entries = {**seen.metrics["scan"], **seen.metrics["result"]}
+    causes = {name: entry["cause"] for name, entry in entries.items() if "cause" in entry}
+    texts = {reason["name"]: reason["text"] for reason in seen.reasons}
+    assert "cannot reshape array" in causes["checkerboard"]
+    for name, cause in causes.items():
+        assert "as where a scan shows too little of a head" in texts[name]
+        assert cause not in texts[name]
 
 
 def test_not_a_number_is_a_failure_and_not_applicable_is_none():
