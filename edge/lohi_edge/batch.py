@@ -122,6 +122,8 @@ def run(
             folder = out or _beside(scan)
             result = enhance(scan, out=folder, format=format, progress=progress, **options)
             yield Outcome(scan, result, None)
+        except BadInput as error:
+            yield Outcome(scan, None, _named(scan, error))
         except LohiError as error:
             yield Outcome(scan, None, error)
 
@@ -130,6 +132,13 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     """0 when every scan was enhanced, else the first of 6, 5, 3, 4, 2 that occurred."""
     codes = {outcome.error.exit_code for outcome in outcomes if outcome.error}
     return next((code for code in _FIRST if code in codes), 0)
+
+
+def _named(scan: Path | Series, error: BadInput) -> BadInput:
+    """An error that names its scan: what is wrong with a head is found where no file is known."""
+    path = scan.path if isinstance(scan, Series) else scan
+    known = str(error).startswith((str(path), path.name))
+    return error if known else BadInput(f"{label(scan)}: {error}")
 
 
 def _beside(scan: Path | Series) -> Path:

@@ -35,6 +35,22 @@ def receipt(path):
     return json.loads(path.read_text())["LohiEdge"]
 
 
+def test_of_several_scans_every_error_names_its_own(write_scan, identity_bundle, tmp_path, capsys):
+    """Also what is found out after the file was read, where nothing knows its name."""
+    wide = np.zeros((120, 60, 20), np.int16)
+    wide[5:-5, 5:-5, 5:-5] = np.arange(50)[None, :, None] + 100
+    scans = write_scan("a/a_T1w.nii.gz", wide), write_scan("b/b_T1w.nii.gz", wide)
+    series = save(tmp_path / "series", slices(wide, (2.8, 2.8), 9.0))
+    words = ("--bundle", identity_bundle, "--contrast", "T1w", "-o", tmp_path / "out")
+    assert exit_code("enhance", *scans, series, *words) == 3
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    for path, error in zip((*scans, series), errors, strict=True):
+        assert error.startswith(f"error: {path}: ")
+        assert ": expected a head of at most 192 x 240 mm" in error
+        assert error.count(str(path)) == 1
+
+
 def test_image_and_receipt_agree(scan, identity_bundle, tmp_path):
     out = tmp_path / "out"
     done = run("enhance", scan, "-o", out, "--bundle", identity_bundle, "--threads", 1)
