@@ -13,17 +13,14 @@ import numpy as np
 from lohi_edge import contrast, nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.head import find_head
-from lohi_edge.quality.recognise import recognise
-from lohi_edge.quality.scan import lay_out
 from lohi_edge.volume import Volume, isotropic_grid
 from lohi_export.config import SPLITS
 from lohi_export.dataset import MAX_MISMATCH_MM
 from lohi_export.pairs.alignment import doubt
 from lohi_export.pairs.linear import misalignment
+from lohi_export.pairs.looks import other_contrast
 from lohi_export.pairs.matching import Pair, survey
 from lohi_export.pairs.scans import Finding, Override, Scan
-
-OTHER_CONTRAST = -120.0  # the recogniser's margin at which `lohi-edge` holds a scan back as well
 
 
 @dataclass(frozen=True)
@@ -166,11 +163,8 @@ def _contradiction(scan: Scan) -> list[Finding]:
 
 def _other_contrast(pair: Pair, where: str, low: Volume) -> list[Finding]:
     """A 64 mT scan that clearly looks like another contrast than its name says."""
-    layout = lay_out(low, low.isotropic())
-    seen = recognise(layout.work, layout.head)
-    if seen.head <= contrast.HEAD or seen.margins[pair.contrast] > OTHER_CONTRAST:
-        return []
-    return [Finding(where, "contrast", f"looks like {seen.contrast}; look at it", grave=False)]
+    seen = other_contrast(low, pair.contrast)
+    return [Finding(where, "contrast", f"looks like {seen}; look at it", False)] if seen else []
 
 
 def _too_few(subjects: dict[str, set[str]]) -> list[Finding]:

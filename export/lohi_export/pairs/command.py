@@ -55,6 +55,7 @@ def simulate(
     from lohi_edge.errors import UsageError
     from lohi_edge.files import require_place
     from lohi_export.pairs import dataset
+    from lohi_export.pairs.looks import doubts
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
 
@@ -74,6 +75,9 @@ def simulate(
     if preview is not None:
         require_place(preview)  # before minutes or hours of simulation
     dataset.refuse_other_seed(work)
+    if source == "volumes":
+        for doubt in doubts(work):
+            console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     dataset.write_description(out, from_labels=source == "labels")
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:

@@ -13,9 +13,10 @@ from scipy import ndimage as ndi
 from typer.testing import CliRunner
 
 from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.quality.recognise import Recognition
 from lohi_edge.volume import Volume
 from lohi_export.dataset import find_pairs
-from lohi_export.pairs import pathology, plan, registration_report, volumes
+from lohi_export.pairs import looks, pathology, plan, registration_report, volumes
 from lohi_export.pairs.command import simulate as command
 from lohi_export.pairs.dataset import OF_LABELS, OF_VOLUMES, write_description
 from lohi_export.pairs.ranges import Ranges, ranges_for
@@ -131,6 +132,51 @@ def test_the_command_names_subjects_after_files_and_keeps_pairs(volume, tmp_path
     assert stated["Volume"] == "my-head.nii.gz"
     assert "License" not in json.loads((out / "dataset_description.json").read_text())
     assert "0 written, 1 kept" in CliRunner().invoke(app, arguments).output
+
+
+@pytest.fixture
+def offered(volume, tmp_path, monkeypatch):
+    """Run the command on that head, changed as asked for; its result and what it wrote."""
+    monkeypatch.setattr(volumes.simulate_from_volume, "__defaults__", ("T1w", FIELD, False, None))
+    given, out = tmp_path / "head.nii.gz", tmp_path / "pairs"
+    app = typer.Typer()
+    app.command()(command)
+
+    def run(change=lambda data: data, sidecar="{}"):
+        nib.save(nib.Nifti1Image(change(volume.data), volume.affine), given)
+        (tmp_path / "head.json").write_text(sidecar)
+        asked = ["--from", "volumes", "--volumes", str(given), "--out", str(out), "--draws", "1"]
+        return CliRunner().invoke(app, asked), [p.name for p in out.rglob("*.nii.gz")]
+
+    return run
+
+
+@pytest.mark.parametrize("tesla", ["1.5", "3"])
+def test_a_high_field_scan_passes_without_a_word(offered, tesla):
+    done, written = offered(sidecar=f'{{"MagneticFieldStrength": {tesla}}}')
+    assert (done.exit_code, len(written)) == (0, 2), done.output
+    assert "warning" not in done.stderr
+
+
+def test_a_scan_as_blurred_as_a_portable_scanners_is_warned_of(offered):
+    done, written = offered(lambda data: ndi.gaussian_filter(data, 2.5))
+    assert (done.exit_code, len(written)) == (0, 2), done.output
+    assert done.stderr.count("warning") == 1
+    assert "head.nii.gz: as blurred as a 64 mT scan" in done.stderr
+    assert "warning" not in offered(lambda data: ndi.gaussian_filter(data, 2.5))[0].stderr  # kept
+
+
+def test_a_scan_of_a_portable_scanner_by_its_sidecar_is_refused(offered):
+    done, written = offered(sidecar='{"MagneticFieldStrength": 0.064}')
+    assert isinstance(done.exception, BadInput)
+    assert "high-field volume, got one acquired at 0.064 T" in str(done.exception)
+    assert written == []
+
+
+def test_a_volume_that_looks_like_another_contrast_is_warned_of(offered, monkeypatch):
+    margins = {"T1w": -300.0, "T2w": 300.0, "FLAIR": -400.0}
+    monkeypatch.setattr(looks, "recognise", lambda *_: Recognition(1, None, None, "T2w", margins))
+    assert "taken for T1w, looks like T2w" in offered()[0].stderr
 
 
 @pytest.mark.parametrize("order", [(True, False), (False, True), (True, False, True)])
