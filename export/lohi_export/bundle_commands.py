@@ -66,6 +66,8 @@ def bundle(
     from lohi_export.run import open_run
 
     refuse_existing(out)
+    if name is not None:
+        bundling.refuse_name(name)
     session.set_up_cpu(threads)
     opened = open_run(run)
     session.warn_of_steps(opened)

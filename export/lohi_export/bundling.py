@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lohi_edge.bundle import GOLDEN, Bundle, Golden, Manifest
-from lohi_edge.errors import BundleError
+from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.files import read_bytes, sha256
+from lohi_edge.manifest import MAX_LIMITS
 from lohi_edge.volume import Float32
 from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.dataset import SlicePair
@@ -30,6 +32,7 @@ GOLDEN_SLICES = 4
 GRID = 2048  # golden inputs and truths are multiples of 1/2048, which compress well
 # FP32 on another processor sums in another order; a wrong kernel is off by far more.
 TOLERANCE = {"fp32": 1e-3}
+NAME, MAX_NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*"), 100  # of a bundle
 EDGE_WIDTH = 32  # below this base width a model is called an edge model
 
 
@@ -95,9 +98,12 @@ def write_card(bundle: Bundle, limits: str | None, credits: str | None) -> Manif
         credits: whose images and labels it learned from, and under which licences.
 
     Raises:
-        BundleError: a text that a manifest may not hold, or a damaged bundle.
+        UsageError: a text that a manifest may not hold.
+        BundleError: a damaged bundle.
         DiskError: the disk would not take it.
     """
+    _check_words("--limits", limits)
+    _check_words("--credits", credits)
     provenance = dict(bundle.manifest.provenance)
     if limits is not None:
         provenance["limits"] = limits
@@ -107,6 +113,23 @@ def write_card(bundle: Bundle, limits: str | None, credits: str | None) -> Manif
         provenance["data_set"] = {**known, "Acknowledgements": credits}
     files = {name: bundle.read(name) for name in bundle.manifest.files}
     return write(bundle.path, files, replace(bundle.manifest, provenance=provenance), over=True)
+
+
+def _check_words(option: str, text: str | None) -> None:
+    if text is not None and not (0 < len(text) <= MAX_LIMITS and text.isprintable()):
+        raise UsageError(
+            f"expected {option} of 1 to {MAX_LIMITS} printable characters in one line, got "
+            f"{len(text)}: {text[:40]!r}"
+        )
+
+
+def refuse_name(name: str) -> None:
+    """Raises UsageError where a name is more than a word; devices name folders by it."""
+    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+        raise UsageError(
+            f"expected --name of letters and digits, joined by - _ or . where there are several "
+            f"parts, {MAX_NAME} characters at most, such as t1w-mine; got {name[:120]!r}"
+        )
 
 
 def golden_slices(model: bytes, pairs: Sequence[SlicePair], channels: int) -> Golden:

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from lohi_edge import nifti, signing
 from lohi_edge.bundle import load
-from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
+from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_edge.head import find_head
 from lohi_edge.quality import plausibility, verdict
 from lohi_edge.quality.scan import block_mean, lay_out
 from lohi_edge.slices import SliceContract, intensity_range
-from lohi_export import session
+from lohi_export import bundling, session
 from lohi_export.bundling import write_bundle
 from lohi_export.cli import app
 from lohi_export.networks import build_generator
@@ -164,8 +164,14 @@ def test_a_card_changes_words_alone_and_takes_the_signature_with_it(
     # One text keeps the other; what no manifest may hold leaves the bundle as it was.
     CliRunner().invoke(app, ["card", str(out), "--limits", "Blurs."])
     whole = (out / "manifest.json").read_bytes()
-    with pytest.raises(BundleError, match="provenance"):
-        CliRunner().invoke(app, ["card", str(out), "--limits", "x" * 2001], catch_exceptions=False)
+    for option, text in (
+        ("--limits", "x" * 2001),
+        ("--limits", ""),
+        ("--credits", "x" * 2001),
+        ("--credits", "two\nlines"),
+    ):
+        with pytest.raises(UsageError, match=f"{option} of 1 to 2000 printable .* got {len(text)}"):
+            CliRunner().invoke(app, ["card", str(out), option, text], catch_exceptions=False)
     assert (out / "manifest.json").read_bytes() == whole
     shown = CliRunner().invoke(app, ["card", str(out)]).output
     assert shown == "limits: Blurs.\ncredits: A head (CC0).\n"
@@ -223,6 +229,21 @@ def test_nothing_is_left_behind_when_a_run_has_no_weights(
     with pytest.raises(BadInput, match="no weights yet"):
         write_bundle(run, tmp_path / "bundle", {}, None, "1.0", 1)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", ["../x y", "", "-t1w", "a b", "t1w/edge", "x" * 101, "a\n"])
+def test_a_name_that_is_no_plain_word_is_refused_before_anything_is_measured(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="--name of letters and digits"):
+        CliRunner().invoke(
+            app, ["bundle", "no-run", str(tmp_path / "b"), "--name", name], catch_exceptions=False
+        )
+
+
+def test_a_name_may_have_parts(bundle: Path) -> None:
+    for name in ("t1w-edge", "T1w_own.2026-11", load(bundle).manifest.name):
+        bundling.refuse_name(name)
 
 
 def test_what_is_in_the_way_is_found_before_anything_is_measured(tmp_path: Path) -> None:
