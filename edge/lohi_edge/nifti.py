@@ -62,7 +62,8 @@ def read(
     """One head scan from a .nii or .nii.gz file.
 
     Args:
-        path: the file; a JSON file of the same stem beside it is read as its BIDS sidecar.
+        path: the file; a JSON file of the same stem beside it is read as its BIDS sidecar, unless
+            it is empty, which a note tells of.
         prefer: which of two contradictory transforms to believe.
         max_voxels: largest grid accepted.
         clock: gets the phases "read" (bytes, inflating) and "validate" (everything else).
@@ -81,6 +82,7 @@ def read(
             affine, notes = choose_affine(header, prefer)
             check_affine(affine)
             data = _intensities(header, values)
+            sidecar, said = _sidecar(path)
             origin = Origin(
                 name=path.name,
                 sha256=sha256(stored),
@@ -88,8 +90,8 @@ def read(
                 shape=tuple(values.shape),
                 affine=affine,
                 header=header,
-                notes=notes,
-                sidecar=_sidecar(path),
+                notes=(*notes, *said),
+                sidecar=sidecar,
             )
             return Volume.canonical(data.reshape(values.shape[:3]), affine, origin)
     except BadInput as error:
@@ -114,16 +116,41 @@ def _intensities(header: Any, values: NDArray[Any]) -> Float32:
     return data
 
 
-def _sidecar(path: Path) -> dict[str, Any]:
+def _sidecar(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the sidecar of a scan states, and notes on it."""
     beside = path.with_name(stem(path) + ".json")
     if not is_file(beside):
-        return {}
+        return {}, ()
+    text = read_bytes(beside, MAX_SIDECAR)
+    if not text.strip():  # as a shell makes it, before the command runs whose output goes there
+        note = f"{beside.name} beside the scan is empty: it was not taken for the scan's sidecar"
+        return {}, (note,)
     try:
-        values = json.loads(read_bytes(beside, MAX_SIDECAR))
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(
             f"its sidecar {beside.name} is not JSON ({error}); mend or remove it"
         ) from None
+    if _is_output(values):
+        raise BadInput(
+            f"its sidecar {beside.name} is what lohi-edge printed with --json, and states nothing "
+            "of the scan; if another sidecar stood there before, bring that back, else rename or "
+            "remove this one"
+        )
     if not isinstance(values, dict):
         raise BadInput(f"its sidecar {beside.name} is not a JSON object; mend or remove it")
-    return values
+    return values, ()
+
+
+def _is_output(values: Any) -> bool:
+    """Whether this is what enhance, qc or volumes print: a list with a record of each scan."""
+    return (
+        isinstance(values, list)
+        and values != []
+        and all(
+            isinstance(one, dict)
+            and isinstance(one.get("source"), dict)
+            and not {"verdict", "error", "volumes"}.isdisjoint(one)
+            for one in values
+        )
+    )

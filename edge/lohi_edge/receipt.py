@@ -75,13 +75,15 @@ def start(
 
 def judge(record: dict[str, Any], seen: Inspection, volume: Volume) -> None:
     """Set metrics, verdict and reasons in the receipt; the reader's notes come last."""
-    notes = volume.origin.notes if volume.origin else ()
     record["metrics"].update(seen.metrics)
     record["verdict"] = seen.verdict
-    record["reasons"] = [
-        *seen.reasons,
-        *({"name": "input", "level": "note", "text": note} for note in notes),
-    ]
+    record["reasons"] = [*seen.reasons, *notes(volume)]
+
+
+def notes(volume: Volume) -> list[dict[str, Any]]:
+    """What the reader of a scan had to decide, as reasons that change no verdict."""
+    said = volume.origin.notes if volume.origin else ()
+    return [{"name": "input", "level": "note", "text": note} for note in said]
 
 
 def reasons(record: dict[str, Any]) -> list[str]:

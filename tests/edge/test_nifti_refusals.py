@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import struct
 
@@ -200,6 +201,39 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match="no space left on device; free some space"):
         nifti_write.write(tmp_path / "out.nii.gz", volume, "SYNTHETIC")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii"]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_is_no_sidecar_and_is_told_of(tmp_path, text):
+    """As a shell makes before the command runs whose output it is for."""
+    saved(tmp_path / "a.nii")
+    (tmp_path / "a.json").write_text(text)
+    origin = nifti.read(tmp_path / "a.nii").origin
+    assert origin.sidecar == {}
+    assert any("a.json beside the scan is empty" in note for note in origin.notes)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"source": {"path": "a.nii"}, "verdict": "pass"},
+        {"source": {"path": "a.nii"}, "error": {"exit_code": 3, "message": "none"}},
+        {"source": {"path": "a.nii"}, "volumes": {}},
+    ],
+)
+def test_our_own_output_is_no_sidecar_and_is_named(tmp_path, record):
+    saved(tmp_path / "a.nii")
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    with pytest.raises(BadInput, match=r"a.json is what lohi-edge printed with --json.*; .*remove"):
+        nifti.read(tmp_path / "a.nii")
+
+
+def test_another_list_is_not_called_our_output(tmp_path):
+    saved(tmp_path / "a.nii")
+    for text in ("[]", "[1]", '[{"source": 1}]', "7"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(BadInput, match="is not a JSON object; mend or remove it"):
+            nifti.read(tmp_path / "a.nii")
 
 
 def test_broken_sidecar_is_refused(tmp_path):

@@ -11,12 +11,12 @@ import typer
 
 from lohi_edge.commands.options import (
     BundleOption,
-    Json,
     Precision,
     PrecisionOption,
     PreferOption,
     RuntimeName,
     RuntimeOption,
+    ScanJson,
     Threads,
     print_json,
 )
@@ -73,7 +73,7 @@ def enhance(
         bool,
         typer.Option("--bids", help="INPUT is BIDS_DIR OUT participant, as in BIDS apps."),
     ] = False,
-    as_json: Json = False,
+    as_json: ScanJson = False,
     threads: Threads = None,
     runtime: RuntimeOption = RuntimeName.auto,
     precision: PrecisionOption = Precision.auto,

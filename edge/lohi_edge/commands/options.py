@@ -32,6 +32,15 @@ class Prefer(str, Enum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+# Of commands that read scans.
+ScanJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON on stdout. Do not let it go to NAME.json beside NAME.nii.gz, where the "
+        "scan's sidecar belongs.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lohi_edge.commands.options import Json, PreferOption, print_json
+from lohi_edge.commands.options import Json, PreferOption, ScanJson, print_json
 
 if TYPE_CHECKING:
     from lohi_edge.nifti_header import Prefer
@@ -54,7 +54,7 @@ def qc(
     ] = None,
     limits: Limits = None,
     prefer: PreferOption = None,
-    as_json: Json = False,
+    as_json: ScanJson = False,
 ) -> None:
     """Say whether scans are fit to be enhanced, without enhancing them.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lohi_edge.commands.options import PreferOption
+from lohi_edge.commands.options import PreferOption, ScanJson
 
 if TYPE_CHECKING:
     from lohi_edge.nifti_header import Prefer
@@ -29,7 +29,7 @@ def volumes(
     ] = None,
     prefer: PreferOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: ScanJson = False,
 ) -> None:
     """Measure the volumes of 33 regions of the head. Research use only.
 

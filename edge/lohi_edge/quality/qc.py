@@ -8,7 +8,7 @@ from typing import Any
 
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
-from lohi_edge import source
+from lohi_edge import receipt, source
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
@@ -59,7 +59,7 @@ def check(
         "contrast": {"name": name, "rule": rule},
         "metrics": seen.metrics,
         "verdict": seen.verdict,
-        "reasons": seen.reasons,
+        "reasons": [*seen.reasons, *receipt.notes(volume)],
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -224,3 +226,19 @@ def test_qc_refuses_a_contrast_that_the_daemon_s_bundle_is_not_made_for(
 def test_qc_needs_no_bundle(write_scan, monkeypatch, tmp_path):
     monkeypatch.setattr(bundles, "_SHIPPED", tmp_path)
     assert qc.check(write_scan("scan_T1w.nii.gz"))["metrics"]["scan"]["noise"]["limits"]
+
+
+def test_output_that_a_shell_puts_where_the_sidecar_belongs_surprises_nobody(write_scan):
+    """`lohi-edge qc scan_T1w.nii.gz --json > scan_T1w.json`, once and again."""
+    scan = write_scan("scan_T1w.nii.gz")
+    words = [sys.executable, "-m", "lohi_edge", "qc", str(scan), "--json"]
+    beside = scan.with_name("scan_T1w.json")
+    with beside.open("wb") as out:
+        first = subprocess.run(words, stdout=out, check=False)
+    (record,) = json.loads(beside.read_text())
+    assert "error" not in record
+    assert first.returncode in (0, 4)
+    assert "scan_T1w.json beside the scan is empty" in json.dumps(record["reasons"])
+    again = subprocess.run(words, capture_output=True, check=False)
+    assert again.returncode == 3
+    assert "what lohi-edge printed with --json" in json.loads(again.stdout)[0]["error"]["message"]
