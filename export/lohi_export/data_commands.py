@@ -37,7 +37,8 @@ def split(
     """Draw subjects at random for training, validation and test, and write the split down.
 
     A subject goes to one part with all sessions, runs and contrasts; those without a pair go to
-    none. Example: lohi-export split pairs --out split.json --seed 0
+    none. Another split that was written down is never replaced.
+    Example: lohi-export split pairs --out split.json --seed 0
     """
     from lohi_export import splits
     from lohi_export.config import SPLITS
@@ -51,6 +52,7 @@ def split(
         {pair.subject for pair in found.pairs}, splits.parse_fractions(fractions), seed
     )
     record = {"seed": seed, "fractions": splits.parse_fractions(fractions), "split": drawn}
+    splits.refuse_another(out, record)
     write_json(out, record)
     sys.stdout.write(f"{out}: " + ", ".join(f"{len(drawn[p])} {p}" for p in SPLITS) + "\n")
 

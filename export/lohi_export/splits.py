@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +43,21 @@ def random_split(subjects: Iterable[str], fractions: Mapping[str, float], seed: 
     for part, count in zip(parts, _shares([fractions[p] for p in parts], len(order)), strict=True):
         split[part], order = sorted(order[:count]), order[count:]
     return split
+
+
+def refuse_another(out: Path, record: Mapping[str, Any]) -> None:
+    """Raises UsageError where `out` is there and holds anything but this very record of a split."""
+    if not out.exists():
+        return
+    try:
+        same = json.loads(out.read_text()) == record
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        raise UsageError(
+            f"{out} exists and holds another split, which runs may have been trained with; remove "
+            "it, or name another file with --out"
+        )
 
 
 def parse_fractions(text: str) -> dict[str, float]:

@@ -146,6 +146,17 @@ def test_split_writes_down_what_it_drew_and_train_takes_it(
     }  # fmt: skip
 
 
+def test_a_split_that_was_written_down_stays(toy: Path, tmp_path: Path, invoke: Invoke) -> None:
+    command = ("split", toy, "--out", tmp_path / "s.json", "--fractions", "0.5,0.25,0.25", "--seed")
+    assert invoke(*command, 0).exit_code == 0
+    before = (tmp_path / "s.json").read_bytes()
+    refused = invoke(*command, 1)
+    assert isinstance(refused.exception, UsageError)
+    assert "exists and holds another split" in str(refused.exception)
+    assert (tmp_path / "s.json").read_bytes() == before
+    assert invoke(*command, 0).exit_code == 0  # the same again
+
+
 def test_split_refuses_what_it_cannot_share_out(toy: Path, tmp_path: Path, invoke: Invoke) -> None:
     result = invoke("split", toy, "--out", tmp_path / "s.json", "--fractions", "0.5,0.5")
     assert isinstance(result.exception, UsageError)
