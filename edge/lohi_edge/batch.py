@@ -130,7 +130,12 @@ def run(
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
     """0 when every scan was enhanced, else the first of 6, 5, 3, 4, 2 that occurred."""
-    codes = {outcome.error.exit_code for outcome in outcomes if outcome.error}
+    return worst(outcome.error for outcome in outcomes if outcome.error)
+
+
+def worst(errors: Iterable[LohiError]) -> int:
+    """The exit code of a command in which these errors occurred; 0 where none did."""
+    codes = {error.exit_code for error in errors}
     return next((code for code in _FIRST if code in codes), 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -33,7 +34,9 @@ _NO_MARK = "NO ENHANCED IMAGE - research use only"
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
 
-def write(receipt: Path, scan: Path | None = None) -> tuple[Path, Path | None]:
+def write(
+    receipt: Path, scan: Path | None = None, told: Callable[[str], Any] = lambda line: None
+) -> tuple[Path, Path | None]:
     """Make the page (and, where the images are still there, the contact sheet) of a receipt.
 
     Returns:
@@ -42,6 +45,7 @@ def write(receipt: Path, scan: Path | None = None) -> tuple[Path, Path | None]:
 
     Args:
         scan: where it lies, if not where the receipt says.
+        told: called with a line for each image that the page lacks.
 
     Raises:
         BadInput: not a receipt of this software, or a page is there and this one would lack images.
@@ -57,7 +61,14 @@ def write(receipt: Path, scan: Path | None = None) -> tuple[Path, Path | None]:
             f"{page} is there, and this one would show less: {'; '.join(images.notes).lower()}; "
             "name the scan with --scan, or remove that page first"
         )
-    return pages(receipt, record, images)
+    made = pages(receipt, record, images)
+    for note in images.notes:
+        # Pictures are made of NIfTI files alone: of a series no --scan helps.
+        series = record["source"].get("kind") == "dicom"
+        find = scan is None and note.startswith("The scan") and not series
+        advice = "; say where it lies with --scan" if find else ""
+        told(f"{page}: {note[0].lower()}{note[1:]}: its pictures are missing{advice}")
+    return made
 
 
 def page_path(receipt: Path) -> Path:

@@ -104,22 +104,32 @@ def report(
     A page that is there is replaced only where all of its images are found. The daemon's receipts
     do not name its inbox: say with --scan where the scan lies.
 
+    One receipt that cannot be used does not stop the others; the exit code is then the first of
+    6, 5, 3 that occurred.
+
     Examples:
 
       lohi-edge report scan_desc-synthetic.json
 
       lohi-edge report outbox/scan/ --scan inbox/scan.nii.gz
     """
-    from lohi_edge.errors import UsageError
+    from lohi_edge.batch import worst
+    from lohi_edge.errors import LohiError, UsageError
     from lohi_edge.finished import find_receipt
     from lohi_edge.report import write
 
     if scan and len(receipts) > 1:
         raise UsageError(f"expected --scan with one receipt, got {len(receipts)}")
+    errors = []
     for path in receipts:
-        for made in write(find_receipt(path), scan):
-            if made:
-                sys.stdout.write(f"{made}\n")
+        try:
+            made = write(find_receipt(path), scan, lambda line: sys.stderr.write(line + "\n"))
+        except LohiError as error:
+            sys.stderr.write(f"error: {error}\n")
+            errors.append(error)
+            continue
+        sys.stdout.writelines(f"{path}\n" for path in made if path)
+    raise typer.Exit(worst(errors))
 
 
 def explain(

@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from lohi_edge import delivery, nifti, report
+from lohi_edge.cli import app
 from lohi_edge.errors import BadInput
 from lohi_edge.files import sha256
 from lohi_edge.picture import STRIP, TILE, marked, planes, views
@@ -133,6 +135,34 @@ def test_the_report_of_a_deleted_volume_says_so(done):
     page, sheet = report.write(delivery.receipt_path(done.path))
     assert sheet is None
     assert "The result is not where the receipt says" in page.read_text()
+
+
+def test_one_receipt_of_no_use_does_not_stop_the_others(done, tmp_path):
+    bad, other = tmp_path / "bad.json", tmp_path / "empty"
+    bad.write_text("{}")
+    other.mkdir()
+    words = ["report", str(bad), str(other), str(done.path.parent)]
+    asked = CliRunner().invoke(app, words)
+    assert asked.exit_code == 3
+    page = delivery.receipt_path(done.path).with_name("scan_T1w_desc-synthetic_report.html")
+    assert asked.stdout.split() == [str(page), str(page.with_suffix(".png"))]
+    first, second = asked.stderr.splitlines()
+    assert first.startswith(f"error: {bad}: expected a receipt")
+    assert second.startswith(f"error: {other}: expected a folder with one result")
+
+
+def test_a_page_without_its_scan_says_how_to_name_it(done, tmp_path):
+    moved = (tmp_path / "scan_T1w.nii.gz").rename(tmp_path / "moved.nii.gz")
+    asked = CliRunner().invoke(app, ["report", str(done.path)])
+    page = asked.stdout.strip()
+    assert (asked.exit_code, asked.stderr) == (
+        0,
+        f"{page}: the scan is not where the receipt says: its pictures are missing; say where it "
+        "lies with --scan\n",
+    )
+    asked = CliRunner().invoke(app, ["report", str(done.path), "--scan", str(moved)])
+    assert (asked.exit_code, asked.stderr) == (0, "")
+    assert len(asked.stdout.split()) == 2
 
 
 def test_a_page_is_not_replaced_by_one_that_shows_less(done, tmp_path):
