@@ -13,7 +13,7 @@ from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, Held, LohiError, UsageError
 from lohi_edge.files import is_directory
 from lohi_edge.pipeline import Result, enhance
-from lohi_edge.source import Format
+from lohi_edge.source import Format, label
 
 _FIRST = (6, 5, 3, 4, 2)  # which exit code wins when several files fail differently
 
@@ -38,16 +38,19 @@ class Outcome:
 
 
 def expand(
-    inputs: Iterable[Path], skipped: Callable[[str], Any] = lambda line: None
+    inputs: Iterable[Path],
+    skipped: Callable[[str], Any] = lambda line: None,
+    wanted: Callable[[Path], bool] = lambda file: not nifti.names_result(file.name),
 ) -> list[Path | Series]:
     """The scans in files and folders.
 
-    A folder stands for the NIfTI files directly in it, synthetic ones left out, or where there are
-    none for the DICOM series in it and below; a zip archive or DICOMDIR for the series in it.
+    A folder stands for the NIfTI files directly in it that are wanted, or where there are none for
+    the DICOM series in it and below; a zip archive or DICOMDIR for the series in it.
 
     Args:
         skipped: told of each series that is passed over, and of DICOM files and archives beside
             NIfTI files, in a line that names no patient.
+        wanted: whether a NIfTI file of a folder is one of its scans; by default no result is.
 
     Raises:
         UsageError: one scan named twice.
@@ -58,7 +61,7 @@ def expand(
         folder = is_directory(path)
         if not folder and (nifti.is_nifti_name(path) or not dicom.is_dicom(path)):
             scans.append(path)
-        elif folder and (files := _nifti_files(path)):
+        elif folder and (files := _nifti_files(path, wanted)):
             scans.extend(files)
             if count := sum(_is_dicom_beside(file) for file in path.iterdir()):
                 skipped(
@@ -87,17 +90,12 @@ def _is_dicom_beside(file: Path) -> bool:
     return not nifti.names_result(file.name) and dicom.is_dicom(file)
 
 
-def label(scan: Path | Series) -> str:
-    """What to call a scan in a message."""
-    return f"{scan.path}: {scan.name}" if isinstance(scan, Series) else str(scan)
-
-
-def _nifti_files(folder: Path) -> list[Path]:
+def _nifti_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if nifti.is_nifti_name(p))
     except OSError as error:
         raise BadInput(f"{folder}: cannot be listed: {(error.strerror or '').lower()}") from None
-    return [p for p in names if not p.name.startswith(".") and not nifti.names_result(p.name)]
+    return [p for p in names if not p.name.startswith(".") and wanted(p)]
 
 
 def run(

@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lohi_edge.batch import Outcome, label
+from lohi_edge.batch import Outcome
 from lohi_edge.dicom import Series
 from lohi_edge.runtime import Progress as Callback
+from lohi_edge.source import label
 
 COMPARE_TITLE = "{bundle}, ms a slice, {rounds} rounds, {threads} threads, {cpu}"
 BENCH_TITLE = "{scan} on {runtime} {version}, {precision}, {threads} threads, {device}"

@@ -87,6 +87,11 @@ def stem(scan: Path | Series | Volume) -> str:
     return nifti.stem(Path(scan.origin.name if scan.origin else "volume"))
 
 
+def label(scan: Path | Series) -> str:
+    """What to call a scan in a message."""
+    return f"{scan.path}: {scan.name}" if isinstance(scan, Series) else str(scan)
+
+
 def written_as(scan: Path | Series | Volume, wanted: Format) -> Literal["nifti", "dicom"]:
     """The format of a scan's result: as it came, unless another one is wanted.
 

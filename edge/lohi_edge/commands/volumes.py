@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def volumes(
     scans: Annotated[
         list[Path],
-        typer.Argument(metavar="SCAN...", help="Scans or results: NIfTI files, DICOM series."),
+        typer.Argument(
+            metavar="SCAN...",
+            help="Scans or results: NIfTI files or a folder of them; a folder, zip or DICOMDIR of "
+            "DICOM series.",
+        ),
     ],
     csv: Annotated[Path | None, typer.Option(help="Write a line a scan and region here.")] = None,
     labels: Annotated[
@@ -42,24 +46,30 @@ def volumes(
       lohi-edge volumes scan.nii.gz
 
       lohi-edge volumes scan.nii.gz results/scan_desc-synthetic.nii.gz --csv volumes.csv
-    """
-    from lohi_edge.files import atomic_write, require_place
-    from lohi_edge.quality.morphometry import Segmenter
-    from lohi_edge.quality.volumes import check, exit_code, lines, refuse_same_names, to_csv
 
+      lohi-edge volumes study/ --csv volumes.csv
+    """
+    from lohi_edge.batch import expand
+    from lohi_edge.files import atomic_write, require_place
+    from lohi_edge.quality import volumes as measure
+    from lohi_edge.quality.morphometry import Segmenter
+
+    found = expand(scans, lambda line: sys.stderr.write(line + "\n"), measure.measurable)
     if labels:
-        refuse_same_names(scans)
+        measure.refuse_same_names(found)
     if csv:
         require_place(csv)  # before minutes of measuring
     loaded = Segmenter(segmenter, threads)
     records = []
-    for scan in scans:
-        records.append(check(scan, loaded, labels, cast("Prefer | None", prefer and prefer.value)))
+    for scan in found:
+        records.append(
+            measure.check(scan, loaded, labels, cast("Prefer | None", prefer and prefer.value))
+        )
         if not as_json:
-            sys.stdout.write(lines(records[-1]))
+            sys.stdout.write(measure.lines(records[-1]))
     if csv:
         with atomic_write(csv) as file:
-            file.write(to_csv(records).encode(errors="backslashreplace"))
+            file.write(measure.to_csv(records).encode(errors="backslashreplace"))
     if as_json:
         sys.stdout.write(json.dumps(records, indent=2, allow_nan=False) + "\n")
-    raise typer.Exit(exit_code(records))
+    raise typer.Exit(measure.exit_code(records))

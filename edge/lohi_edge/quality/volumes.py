@@ -12,12 +12,15 @@ import nibabel as nib
 
 from lohi_edge import nifti, source
 from lohi_edge.clock import Clock
+from lohi_edge.dicom import Series
 from lohi_edge.errors import BadInput, LohiError, UsageError
 from lohi_edge.files import atomic_write, make_directory
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.morphometry import Segmentation, Segmenter, region_volumes
+from lohi_edge.source import label
 from lohi_edge.volume import Volume
 
+LABELS = "_dseg"  # at the end of the stem of a file of regions
 UNUSABLE_PERCENT = 20  # a region measured worse than this, on average, is flagged
 NOTE = "Research use only: automatic, not checked by anybody, not for diagnosis."
 
@@ -33,7 +36,8 @@ def assess(volume: Volume, segmenter: Segmenter) -> tuple[dict[str, Any], Segmen
     measured = {name: round(ml, 3) for name, ml in region_volumes(segmentation).items()}
     # What nothing is known about is not to be relied on either.
     unusable = [name for name in measured if not errors.get(name, 100.0) <= UNUSABLE_PERCENT]
-    record = {"ml": measured, "error_percent": dict(errors), "unusable": unusable, "note": NOTE}
+    expected = {name: errors[name] for name in measured if name in errors}
+    record = {"ml": measured, "error_percent": expected, "unusable": unusable, "note": NOTE}
     return record, segmentation
 
 
@@ -48,8 +52,16 @@ def before_and_after(fine: Volume, result: Volume, segmenter: Segmenter) -> dict
     return found
 
 
+def measurable(file: Path) -> bool:
+    """Whether a NIfTI file of a folder is a scan or result, no map of ours that shows no head."""
+    return nifti.UNCERTAINTY not in file.name and not nifti.stem(file).endswith(LABELS)
+
+
 def check(
-    scan: Path, segmenter: Segmenter, labels: Path | None = None, prefer: Prefer | None = None
+    scan: Path | Series,
+    segmenter: Segmenter,
+    labels: Path | None = None,
+    prefer: Prefer | None = None,
 ) -> dict[str, Any]:
     """`source` and `volumes` of one scan or result; or `source` and `error`.
 
@@ -72,19 +84,24 @@ def check(
         return {"source": name, "error": failed}
     if labels:
         make_directory(labels)
-        write_labels(labels / f"{source.stem(resolved)}_dseg.nii.gz", segmentation)
+        write_labels(labels / _labels_name(resolved), segmentation)
     return {"source": name, "volumes": record}
 
 
-def refuse_same_names(scans: Iterable[Path]) -> None:
+def _labels_name(scan: Path | Series | Volume) -> str:
+    return f"{source.stem(scan)}{LABELS}.nii.gz"
+
+
+def refuse_same_names(scans: Iterable[Path | Series]) -> None:
     """Raises UsageError where the regions of two scans would go into one file."""
-    seen: dict[str, Path] = {}
-    for scan in filter(nifti.is_nifti_name, scans):
-        other = seen.setdefault(nifti.stem(scan), scan)
+    seen: dict[str, Path | Series] = {}
+    for scan in scans:
+        name = _labels_name(scan)
+        other = seen.setdefault(name, scan)
         if other is not scan:
             raise UsageError(
-                f"the regions of {other} and {scan} would both become {nifti.stem(scan)}"
-                "_dseg.nii.gz; measure them one by one, with two folders for --labels"
+                f"the regions of {label(other)} and {label(scan)} would both become {name}; "
+                "measure them one by one, with two folders for --labels"
             )
 
 

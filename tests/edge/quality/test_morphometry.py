@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dicom_series import save, slices
+from helpers import small_head
 from lohi_edge import demo, nifti
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput, BundleError, DiskError, UsageError
@@ -155,6 +157,7 @@ def test_volumes_command_prints_flags_and_writes_csv_and_labels(tmp_path):
     assert set(volumes["unusable"]) == {
         name for name, percent in volumes["error_percent"].items() if percent > 20
     }
+    assert [*volumes["error_percent"]] == [*volumes["ml"]]
     assert "not for diagnosis" in volumes["note"]
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 33
@@ -165,6 +168,21 @@ def test_volumes_command_prints_flags_and_writes_csv_and_labels(tmp_path):
     labels = nib.load(written)
     assert labels.get_data_dtype() == np.int16
     assert {2, 41, 3, 42} <= set(np.unique(np.asarray(labels.dataobj)))
+
+
+def test_volumes_takes_the_scans_and_results_of_a_folder(tmp_path):
+    """But no map of ours, in which no head can be seen."""
+    for name in ("a", "a_desc-synthetic", "a_desc-uncertainty", "a_dseg", ".b"):
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros((30, 30, 30), np.int16), np.eye(4)), path)
+    (tmp_path / "a.json").write_text("{}")
+    series = save(tmp_path / "series", slices(small_head(), (2.0, 2.0), 2.0))
+    words = ["volumes", str(tmp_path), str(series), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 3
+    measured = [record["source"]["path"] for record in json.loads(done.stdout)]
+    assert measured[:2] == ["a.nii.gz", "a_desc-synthetic.nii.gz"]
+    assert len(measured) == 3
 
 
 def test_volumes_that_could_not_be_written_are_not_measured(tmp_path):
