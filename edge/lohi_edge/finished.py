@@ -115,6 +115,19 @@ def find_receipt(path: Path) -> Path:
     raise BadInput(f"{path}: expected a folder with one result, {got}")
 
 
+def require_receipt(path: Path) -> dict[str, Any]:
+    """A receipt from its file.
+
+    Raises:
+        BadInput: as `read_receipt`, or there is none of ours.
+    """
+    found = read_receipt(path)
+    if found is None:
+        got = "another file, or a receipt that was edited" if is_file(path) else "none there"
+        raise BadInput(f"{path}: expected a receipt (the .json beside a result), got {got}")
+    return found
+
+
 def read_receipt(path: Path) -> dict[str, Any] | None:
     """A receipt from its file, or None where the file holds none of ours.
 

@@ -29,10 +29,7 @@ def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
         BadInput: there is none, or several in the folder.
     """
     beside = finished.find_receipt(path)
-    record = finished.read_receipt(beside)
-    if record is None:
-        raise BadInput(f"{beside}: expected the receipt of a result here, found none")
-    return beside, record
+    return beside, finished.require_receipt(beside)
 
 
 def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lohi_edge import finished
 from lohi_edge.errors import BadInput
-from lohi_edge.files import atomic_write, is_file
+from lohi_edge.files import atomic_write
 from lohi_edge.picture import MARK, before_after
 from lohi_edge.receipt import known_limits, remarks
 from lohi_edge.report_images import Images, find_images
@@ -51,10 +51,7 @@ def write(
         BadInput: not a receipt of this software, or a page is there and this one would lack images.
         DiskError: the page cannot be written.
     """
-    record = finished.read_receipt(receipt)
-    if record is None:
-        found = "another file" if is_file(receipt) else "none there"
-        raise BadInput(f"{receipt}: expected a receipt (the .json beside a result), got {found}")
+    record = finished.require_receipt(receipt)
     images, page = find_images(receipt.parent, record, scan), page_path(receipt)
     if images.notes and page.exists():
         raise BadInput(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import bundle as bundles
-from lohi_edge.bundle import Bundle
+from lohi_edge.bundle import Bundle, Manifest
 from lohi_edge.device.library import Library
 from lohi_edge.errors import BundleError
+from lohi_edge.files import is_file
 from lohi_edge.settings import load
 
 NOT_HERE = "not on this device"
@@ -72,12 +73,19 @@ def _named(path: Path, wanted: dict[str, Any]) -> tuple[Bundle | None, str]:
     return bundle, "ok" if bundle.sha256 == wanted["sha256"] else "changed"
 
 
+def _manifest(path: Path) -> tuple[Manifest, str]:
+    if not is_file(path):
+        return bundles.read_manifest(path)
+    bundle = bundles.load(path)  # a .zip
+    return bundle.manifest, bundle.sha256
+
+
 def _claims(path: Path, wanted: dict[str, Any]) -> bool:
     """Whether a folder says that it holds the wanted bundle, be it by its name as installed."""
     if path.name.endswith(f"-{wanted['sha256'][:8]}"):
         return True
     try:
-        manifest, digest = bundles.read_manifest(path)
+        manifest, digest = _manifest(path)
     except BundleError:
         return False
     identity = {"name": manifest.name, "version": manifest.version, "serial": manifest.serial}

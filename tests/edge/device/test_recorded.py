@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -76,10 +77,13 @@ def test_a_bundle_that_is_named_is_the_one_that_is_checked(updated, tmp_path):
     assert checks(result, "--bundle", tmp_path / "none") == (gone, 0)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
 def test_the_bundle_of_the_daemon_s_settings_is_on_this_device(
-    make_serial, device, write_scan, tmp_path, monkeypatch
+    make_serial, device, write_scan, tmp_path, monkeypatch, zipped
 ):
     own = make_serial(1)
+    if zipped:
+        own = Path(shutil.make_archive(str(tmp_path / "own"), "zip", own))
     made = enhance(write_scan("scan_T1w.nii.gz"), out=tmp_path, bundle=own)
     assert checks(made.path) == (NOT_HERE, 0)
     monkeypatch.setenv("LOHI_EDGE_ENHANCE_BUNDLE", str(own))
