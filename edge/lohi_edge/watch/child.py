@@ -17,23 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import bundle as bundles
-from lohi_edge import contrast, delivery, dicom, nifti, report, source
+from lohi_edge import contrast, dicom, nifti, source
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
-from lohi_edge.errors import BundleError, DiskError, LohiError, ModelFault
-from lohi_edge.files import disk_error
+from lohi_edge.errors import BundleError, Held, LohiError, ModelFault
 from lohi_edge.models import Models
-from lohi_edge.pipeline import Result, enhance, write
-from lohi_edge.report_images import Images
+from lohi_edge.pipeline import Result, enhance
 from lohi_edge.volume import Volume
-from lohi_edge.watch import faults, process
-from lohi_edge.watch.names import clean_name, size_of
+from lohi_edge.watch import faults, process, staged
+from lohi_edge.watch.names import clean_name
 from lohi_edge.watch.process import Send
-from lohi_edge.watch.stamp import stamp_receipt
+from lohi_edge.watch.staged import Facts
 
 Tasks = queue.Queue[tuple[str, dict[str, Any]]]
-Facts = tuple[str, dict[str, Any], dict[str, float]]  # arguments of stamp_receipt
 _PROGRESS_S = 0.5
 
 
@@ -164,7 +161,10 @@ class Child:
     def _forget(self, id: int) -> None:
         self._volumes.pop(id, None)
 
-    def _enhance(self, id: int, path: str, out: str, home: str, stamp: dict[str, Any]) -> None:
+    def _enhance(
+        self, id: int, path: str, out: str, home: str, stamp: dict[str, Any], held: tuple[str, str]
+    ) -> None:
+        """Compute a scan; `held`: of a result held back, name of the receipt and `home` from it."""
         volume, read = self._volumes.pop(id)
         assert volume.origin
         # The name goes into files and receipts: it must be valid UTF-8 and short enough.
@@ -183,6 +183,14 @@ class Child:
             # The model was there when the scan was read: it broke, and the next scan would find it
             # broken (memory, a GPU that failed). Another process may do better.
             raise RuntimeError(f"the model failed: {error}") from error
+        except Held as error:
+            name, home = held
+            self._send("computed", id=id)
+            self._writes.put(("withhold", {
+                "id": id, "path": path, "error": error, "named": named, "beside": Path(out, name),
+                "facts": (home, stamp, read),
+            }))  # fmt: skip
+            return
         self._send("computed", id=id)
         self._writes.put(("write", {
             "id": id, "path": path, "result": result, "named": named, "out": Path(out),
@@ -192,25 +200,14 @@ class Child:
     def _write(
         self, id: int, path: str, result: Result, named: Volume, out: Path, facts: Facts
     ) -> None:
-        if not out.is_dir():  # unmounted while this was computed; `write` would make it anew
-            raise DiskError(f"{out}: expected the folder made for this result, it is gone")
-        written = write(result, named, out, self._options["grid"], mark=self._options["mark"])
-        assert written.path
-        receipt = delivery.receipt_path(written.path)
-        try:
-            faults.reach("worker_write", path)
-        except OSError as error:
-            raise disk_error(receipt, error) from None
-        record = stamp_receipt(receipt, *facts)
-        report.pages(receipt, record, Images(fine=written.before, result=written.after))
-        faults.reach("after_write", path)
-        self._send(
-            "done",
-            id=id,
-            verdict=record["verdict"],
-            seconds=record["timings"]["total"],
-            bytes=sum(size_of(path) for path in out.iterdir() if path != receipt),
-        )
+        grid, mark = self._options["grid"], self._options["mark"]
+        self._send("done", id=id, **staged.result(result, named, out, grid, mark, facts, path))
+
+    def _withhold(
+        self, id: int, path: str, error: Held, named: Volume, beside: Path, facts: Facts
+    ) -> None:
+        staged.held(error, named, beside, facts, path)
+        raise error  # told as every failure is
 
     def _progress(self, id: int) -> Callable[[int, int], None]:
         last = time.monotonic()

@@ -80,4 +80,5 @@ class Choice:
             out=str(out),
             home=parts.source(scan, job.folder),
             stamp=parts.stamp(scan, identity),
+            held=parts.if_held(scan),
         )

@@ -13,7 +13,7 @@ from typing import Any
 from lohi_edge import receipt
 from lohi_edge.errors import DiskError
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults, originals, sidecars
+from lohi_edge.watch import faults, originals, sidecars, withheld
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.group import place_of
@@ -30,7 +30,7 @@ from lohi_edge.watch.sidecars import had_sidecar, is_shared, sidecar_of
 
 _ADVICE = {
     "held": "There is no result: use the scan itself. If the scan is as bad as the reason says, "
-    "acquire it again.",
+    "acquire it again. Receipt and report beside this file say why, figure by figure.",
     "failed": "Mend the cause and put the scan into the inbox again, or: "
     "lohi-edge queue retry {id}",
     "quarantined": "The software failed on this scan, again and again. Please report it. To try "
@@ -77,6 +77,12 @@ class Closing:
         home = self._home(scan, "originals")
         return printable(receipt.relative(home, self.outbox.root / folder))
 
+    def if_held(self, scan: Scan) -> tuple[str, str]:
+        """Should its result be held back: name of the receipt, and the original as seen from it."""
+        home = self._home(scan, withheld.HELD)
+        beside = withheld.receipt_path(self.outbox, scan.path, scan.id)
+        return beside.name, printable(receipt.relative(home, beside.parent))
+
     def deliver(self, scan: Scan, folder: str, done: dict[str, Any], **more: Any) -> None:
         """The staged folder becomes the result; `more` is for the ledger.
 
@@ -121,8 +127,10 @@ class Closing:
         repeats = record["watch"].get("repeats")
         self.record_done(scan, placed.folder, done, **({"first": repeats} if repeats else {}))
 
-    def close_without_result(self, scan: Scan, state: str, reason: str) -> None:
+    def close_without_result(self, scan: Scan, state: str, reason: str, **more: Any) -> None:
         """Held, failed or quarantined: a readable reason, and the original untouched.
+
+        `more` is for the ledger.
 
         Raises:
             DiskError: the reason could not be written; the scan is where it was.
@@ -135,8 +143,11 @@ class Closing:
             f"When: {wall()} by this device's clock\n"
         )
         self.outbox.explain(state, scan.path, scan.id, text)
+        faults.reach("after_reason", scan.path)
         self._say(scan, f"scan.{state}", reason=without_names(reason, scan.path, scan.id)[:300])
-        self.ledger.finish(scan.id, state, reason=reason, original=self._intended(scan))
+        faults.reach("after_audit", scan.path)
+        self.ledger.finish(scan.id, state, reason=reason, original=self._intended(scan), **more)
+        faults.reach("after_ledger", scan.path)
         self.settle_original(self.ledger.get(scan.id))
 
     def settle_original(self, scan: Scan) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from lohi_edge.errors import BadInput, DiskError, LohiError, UsageError
 from lohi_edge.files import atomic_write, is_directory, is_file, make_directory, read_bytes
 from lohi_edge.settings import Settings
-from lohi_edge.watch import faults, localfs, originals
+from lohi_edge.watch import faults, localfs, originals, withheld
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.group import place_of
@@ -182,6 +182,7 @@ def _retry(parts: Closing, scan: Scan) -> dict[str, Any]:
     if mark is None:
         raise UsageError(f"expected {printable(path)} in the inbox, it is gone; put it there again")
     parts.outbox.take_back(scan.state, scan.path, scan.id)
+    withheld.take_back(parts.outbox, scan.path, scan.id)
     parts.audit.append("scan.retried", scan=scan.id)
     parts.ledger.retry(scan.id, path, mark)
     parts.log("scan.retried", scan=scan.id)

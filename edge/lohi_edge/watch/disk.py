@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lohi_edge.files import fsync_directory
 from lohi_edge.settings import Disk
+from lohi_edge.watch import withheld
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.names import remove
 from lohi_edge.watch.schema import Scan
@@ -34,8 +35,9 @@ def has_room(folder: Path, settings: Disk, expected_bytes: int) -> bool:
 def retain(parts: Closing) -> int:
     """Remove the oldest delivered images beyond the limits of age and size.
 
-    Undelivered work and receipts are never touched: a receipt is the tombstone from which a lost
-    ledger learns that its scan was done. While the outbox is away nothing is removed.
+    Pages of held scans count as well. Undelivered work and receipts are never touched: a receipt is
+    the tombstone from which a lost ledger learns that its scan was done. While the outbox is away
+    nothing is removed.
 
     Returns:
         How many results were removed.
@@ -45,7 +47,9 @@ def retain(parts: Closing) -> int:
     settings = parts.settings.disk
     now = parts.ledger.clock.now()
     rows = list(
-        parts.ledger.select("state = 'done' AND bytes > 0", order="finished_at DESC, id DESC")
+        parts.ledger.select(
+            "state IN ('done', 'held') AND bytes > 0", order="finished_at DESC, id DESC"
+        )
     )
     unsent = parts.outgoing.unsent()
     total, removed = 0, 0
@@ -61,9 +65,11 @@ def retain(parts: Closing) -> int:
 
 
 def _expire(parts: Closing, scan: Scan) -> None:
-    assert scan.result is not None
     assert scan.identity is not None
-    placed = parts.outbox.find(scan.result, scan.identity)
+    if scan.result is None:
+        placed = withheld.find(parts.outbox, scan.path, scan.id, scan.identity)
+    else:
+        placed = parts.outbox.find(scan.result, scan.identity)
     # Without its receipt the folder is no longer what was delivered: leave it alone.
     if placed:
         try:

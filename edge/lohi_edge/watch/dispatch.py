@@ -21,8 +21,6 @@ from lohi_edge.watch.inbox import Look
 from lohi_edge.watch.jobs import Job
 from lohi_edge.watch.schema import Scan
 
-_VERDICTS = {"Held": "held"}
-
 
 class Dispatcher:
     """Feeds the worker and closes what it has done.
@@ -143,13 +141,16 @@ class Dispatcher:
         job = self.hands.jobs.pop(id, None)
         if job is None:
             return
+        if kind == "Held" and not self._choice.changed(job.scan):
+            self._ends.hold(job.scan, message)
+            return
         self.parts.outbox.discard(id)
         if kind == "DiskError":
             self._ends.put_back(job.scan, message)
         elif self._choice.changed(job.scan):
             self.parts.ledger.put_back(id, last=False)  # half of the old file, half of the new
         else:
-            self._ends.close(job.scan, _VERDICTS.get(kind, "failed"), message)
+            self._ends.close(job.scan, "failed", message)
 
     # When it ends.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from lohi_edge.errors import DiskError
 from lohi_edge.files import require_place
-from lohi_edge.watch import disk
+from lohi_edge.watch import disk, withheld
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.gate import Gate
 from lohi_edge.watch.log import printable, without_names
 from lohi_edge.watch.outbox import STAGING
 from lohi_edge.watch.schema import FINAL, Scan
+from lohi_edge.watch.withheld import HELD, HOLD
 
 PUT_OFF_S = (10.0, 600.0)  # first and longest time that a scan waits for its own trouble to pass
 
@@ -36,8 +38,24 @@ class Endings:
         self._failures: dict[int, int] = {}  # of scans that a disk refused which is well
 
     def close(self, scan: Scan, state: str, reason: str) -> None:
-        """Held, failed or quarantined."""
+        """Failed or quarantined."""
         self.guarded(scan, lambda: self._parts.close_without_result(scan, state, reason))
+
+    def hold(self, scan: Scan, reason: str) -> None:
+        """Held by the quality check; what the worker wrote of it is staged."""
+        self.guarded(scan, lambda: self._withhold(scan, reason))
+        self._parts.outbox.discard(scan.id)
+
+    def _withhold(self, scan: Scan, reason: str) -> None:
+        parts = self._parts
+        pages = withheld.place(parts.outbox, scan.path, scan.id)
+        try:
+            parts.close_without_result(scan, HELD, reason, verdict=HOLD, bytes=pages)
+        except DiskError:
+            # It is tried again, and may end otherwise then.
+            with suppress(DiskError):
+                withheld.take_back(parts.outbox, scan.path, scan.id)
+            raise
 
     def strike(self, scan: Scan, reason: str, alone: bool) -> None:
         """A crash counts against the scan; after too many it is quarantined."""

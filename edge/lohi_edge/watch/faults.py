@@ -28,6 +28,8 @@ DAEMON_POINTS = (
     "after_original",
     "after_closed",
 )
+# Passed where a result is held back, before `after_audit`: its receipt is placed, then its reason.
+HELD_POINTS = ("after_withheld", "after_reason")
 # Passed for each file of a series that leaves the inbox.
 SERIES_POINTS = ("after_slice_left",)
 # Passed for each file or folder that `lohi-edge queue retry` brings back into the inbox.
@@ -45,7 +47,8 @@ INSTALL_POINTS = (
 # Those of `lohi-edge bundle remove`.
 REMOVE_POINTS = ("bundle_forgotten", "bundle_engines_removed", "bundle_hidden")
 POINTS = (
-    *DAEMON_POINTS, *SERIES_POINTS, *RETRY_POINTS, *WORKER_POINTS, *INSTALL_POINTS, *REMOVE_POINTS,
+    *DAEMON_POINTS, *HELD_POINTS, *SERIES_POINTS, *RETRY_POINTS, *WORKER_POINTS, *INSTALL_POINTS,
+    *REMOVE_POINTS,
 )  # fmt: skip
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 _SPEC = re.compile(r"(?P<point>\w+)(:(?P<n>\d+))?(=(?P<action>\w+))?(@(?P<text>.+))?")

@@ -119,7 +119,7 @@ class Ledger:
         self._change(
             scan, path=os.fsencode(path), mark=mark,
             state="received", turn=self._last_turn() + 1, strikes=0, not_before=0, alone=0,
-            reason=None, verdict=None, finished_at=None, finished_wall=None, original=None,
+            reason=None, verdict=None, finished_at=None, finished_wall=None, original=None, bytes=0,
         )  # fmt: skip
 
     def touch(self, old: int, new: Scan) -> None:
@@ -134,15 +134,16 @@ class Ledger:
                 (new.mark, old, os.fsencode(new.path)),
             )
 
-    def adopt(self, path: str, mark: str, identity: str, sha256: str, result: str, **v: Any) -> int:
-        """A finished result found in the outbox, which the ledger had lost; in a transaction."""
+    def adopt(
+        self, number: int | None, path: str, mark: str, state: str, sha256: str, **values: Any
+    ) -> int:
+        """A scan whose receipt is in the outbox and that the ledger lost; in a transaction."""
         raw = os.fsencode(path)
         # Received before its result was found: it does not wait any more.
         where = "path = ? AND mark = ? AND +state = 'received'"
         self._db.execute(f"DELETE FROM scans WHERE {where}", (raw, mark))
-        scan = self._insert(raw, mark, "done", self._last_turn() + 1)
-        values = {"identity": identity, "sha256": sha256, "result": os.fsencode(result), **v}
-        self._update(scan, {"finished_at": self.clock.now(), **values})
+        scan = self._insert(raw, mark, state, self._last_turn() + 1, number)
+        self._update(scan, {"sha256": sha256, "finished_at": self.clock.now(), **values})
         return scan
 
     def set_original(self, scan: int, outcome: str) -> None:
@@ -163,6 +164,10 @@ class Ledger:
         if row is None:
             raise UsageError(f"no scan {scan} in the ledger; see `lohi-edge queue list`")
         return Scan.from_row(row)
+
+    def is_free(self, number: int) -> bool:
+        """Whether no scan bears a number."""
+        return not self._db.execute("SELECT 1 FROM scans WHERE id = ?", (number,)).fetchone()
 
     def mark(self, path: str) -> str | None:
         """The mark under which a path was last received."""
@@ -230,11 +235,13 @@ class Ledger:
         row = self._db.execute("SELECT coalesce(max(turn), 0) FROM scans").fetchone()
         return int(row[0])
 
-    def _insert(self, path: bytes, mark: str, state: str, turn: int) -> int:
+    def _insert(
+        self, path: bytes, mark: str, state: str, turn: int, number: int | None = None
+    ) -> int:
         cursor = self._db.execute(
-            "INSERT INTO scans (path, mark, state, turn, received_at, received_wall) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (path, mark, state, turn, self.clock.now(), wall()),
+            "INSERT INTO scans (id, path, mark, state, turn, received_at, received_wall) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, path, mark, state, turn, self.clock.now(), wall()),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid

@@ -1,7 +1,8 @@
 """The outbox: a folder per scan that appears whole by one rename, and readable reasons.
 
 OUTBOX/<folders as in the inbox>/<scan>/   image, report and receipt of one scan
-OUTBOX/held|failed|quarantined/...         <scan>.<number>.reason.txt; the original unless kept
+OUTBOX/held|failed|quarantined/...         <scan>.<number>.reason.txt; the original unless kept;
+                                           of a held one the receipt (see withheld.py)
 OUTBOX/originals/...                       originals, where they are moved
 OUTBOX/sidecars/...                        sidecars that came after their scans
 OUTBOX/.lohi-edge/                         what is being written; emptied at every start
@@ -21,9 +22,10 @@ from lohi_edge.files import atomic_write, disk_error, fsync_directory, is_direct
 from lohi_edge.watch import originals
 from lohi_edge.watch.names import clean_name, remove, result_names
 from lohi_edge.watch.originals import make_durable
-from lohi_edge.watch.placed import Placed, stamped
+from lohi_edge.watch.placed import Placed, is_withheld, stamped
 
 STAGING = ".lohi-edge"
+REASON = ".reason.txt"
 PLANS = ".lohi-edge-leaving"
 ELSEWHERE = (
     "the outbox is not there, or not the folder it was at the start: mount it again, or restart"
@@ -150,11 +152,11 @@ class Outbox:
             words = (error.strerror or str(error)).lower()
             raise DiskError(f"{place}: cannot be listed: {words}; check the outbox") from None
         for path in (place / name for name in names if name.endswith(".json")):
-            if record := stamped(path):
+            if (record := stamped(path)) and not is_withheld(record):
                 yield Placed(folder, path, record)
 
     def all(self) -> Iterator[Placed]:
-        """Every finished result: receipts are what a lost ledger is rebuilt from."""
+        """Every receipt, those of held results too: a lost ledger is rebuilt from them."""
         for base, folders, names in os.walk(self.root):
             folders[:] = sorted(f for f in folders if f != STAGING)
             for name in sorted(names):
@@ -186,7 +188,7 @@ class Outbox:
         """Where a scan's reason is; by its number too, as others come under the same path."""
         pure = PurePath(path)
         parent = "/".join(clean_name(part) for part in pure.parent.parts)
-        return self.root / state / parent / f"{clean_name(pure.name)}.{scan}.reason.txt"
+        return self.root / state / parent / f"{clean_name(pure.name)}.{scan}{REASON}"
 
     def note(self, name: str, data: bytes) -> None:
         """Write a small file of the daemon's own into the outbox, over an older one.

@@ -18,7 +18,7 @@ from typing import Any
 from lohi_edge.errors import LohiError
 from lohi_edge.files import read_bytes
 from lohi_edge.receipt import reasons
-from lohi_edge.watch import web
+from lohi_edge.watch import web, withheld
 from lohi_edge.watch.group import place_of
 from lohi_edge.watch.health import STUCK_S
 from lohi_edge.watch.ledger import Ledger
@@ -50,7 +50,7 @@ _KIND = {"report": "text/html; charset=utf-8", "picture": "image/png"}
 _LATEST = "id = (SELECT max(s.id) FROM scans s WHERE s.path = scans.path)"
 _WORDS = {
     "received": "waits", "running": "is being enhanced", "held": "Held back", "failed": "Failed",
-    "quarantined": "Set aside", "pass": "Pass", "warn": "Warning", "hold": "Held",
+    "quarantined": "Set aside", "pass": "Pass", "warn": "Warning", "hold": "Held back",
 }  # fmt: skip
 _TODO = {
     "held": "There is no result: use the scan itself, which is untouched. If the scan is as bad as "
@@ -128,7 +128,9 @@ class Page:
         return Answer(200, _KIND[what], read_bytes(path, MAX_FILE), policy)
 
     def _placed(self, ledger: Ledger, scan: Scan) -> Placed | None:
-        """The result of a scan, or of the one it repeats."""
+        """The result of a scan, or of the one it repeats; where it was held, its receipt alone."""
+        if scan.state == withheld.HELD:
+            return withheld.find(self._outbox, scan.path, scan.id, scan.identity)
         first = ledger.get(scan.first) if scan.first else scan
         if first.result is None or first.identity is None:
             return None
@@ -172,7 +174,7 @@ class Page:
 
     def _row(self, ledger: Ledger, scan: Scan, job: dict[str, Any] | None) -> dict[str, Any]:
         done = scan.state == "done"
-        placed = self._placed(ledger, scan) if done else None
+        placed = self._placed(ledger, scan) if done or scan.state == withheld.HELD else None
         reason = scan.reason or (placed and "; ".join(reasons(placed.record))) or None
         gone = scan.state == "received" and not self._in_inbox(scan)
         todo = "gone" if gone else "warn" if done and scan.verdict == "warn" else scan.state

@@ -1,4 +1,4 @@
-"""A finished result as it lies in the outbox."""
+"""A finished result, or the receipt of one that was held back, as it lies in the outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_RECEIPT = 4 << 20
 
 @dataclass(frozen=True)
 class Placed:
-    """A finished result found in the outbox."""
+    """A receipt found in the outbox."""
 
     folder: str  # relative to the outbox
     receipt: Path
@@ -55,6 +55,11 @@ class Placed:
     @property
     def bytes(self) -> int:
         return sum(size_of(path) for path in self.files())
+
+
+def is_withheld(record: dict[str, Any]) -> bool:
+    """Whether a receipt that may have been edited is that of a result which was held back."""
+    return record.get("result", record) is None and record.get("verdict") == "hold"
 
 
 def stamped(path: Path) -> dict[str, Any] | None:

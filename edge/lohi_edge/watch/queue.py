@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lohi_edge.device.library import Library
-from lohi_edge.watch import audit
+from lohi_edge.watch import audit, withheld
 from lohi_edge.watch.audit import Head
 from lohi_edge.watch.ledger import Ledger
 from lohi_edge.watch.log import printable
 from lohi_edge.watch.outbox import Outbox
+from lohi_edge.watch.placed import Placed
 from lohi_edge.watch.schema import Scan
 
 
@@ -30,20 +31,30 @@ def rows(state: Path, every: bool = False) -> list[dict[str, Any]]:
 
 
 def one(state: Path, number: int) -> dict[str, Any]:
-    """All that the ledger knows of one scan.
+    """All that the ledger knows of one scan, and `reasons` as in its receipt, where that is there.
 
     Raises:
         UsageError: there is no such scan.
+        DiskError: the outbox cannot be read.
     """
     ledger = Ledger(state, read_only=True)
     try:
-        scan = ledger.get(number)
+        scan, folders = ledger.get(number), ledger.fact("folders")
     finally:
         ledger.close()
     found = asdict(scan)
     for name in ("path", "result"):
         found[name] = found[name] and printable(found[name])
-    return found
+    placed = _placed(Outbox(Path(folders.split("\n")[1])), scan) if folders else None
+    return {**found, "reasons": placed.record.get("reasons", []) if placed else []}
+
+
+def _placed(outbox: Outbox, scan: Scan) -> Placed | None:
+    if scan.identity is None:
+        return None
+    if scan.state == withheld.HELD:
+        return withheld.find(outbox, scan.path, scan.id, scan.identity)
+    return outbox.find(scan.result, scan.identity) if scan.result else None
 
 
 def show(rows: list[dict[str, Any]]) -> None:

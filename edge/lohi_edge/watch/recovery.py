@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import os
 import urllib.parse
+from typing import Any
 
-from lohi_edge.watch import localfs
+from lohi_edge.receipt import reasons
+from lohi_edge.watch import localfs, withheld
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.closing import Closing
-from lohi_edge.watch.placed import Placed
+from lohi_edge.watch.names import TROUBLE
+from lohi_edge.watch.placed import Placed, is_withheld
 
 REBUILD = "rebuild"  # fact of the ledger: "wanted" from its first moment on, then "done"
 
@@ -25,6 +28,9 @@ def recover(parts: Closing) -> None:
         if placed:
             parts.adopt(scan, placed)
         else:
+            for state in TROUBLE:  # it may end otherwise now
+                parts.outbox.take_back(state, scan.path, scan.id)
+            withheld.take_back(parts.outbox, scan.path, scan.id)
             parts.ledger.put_back(scan.id)
             parts.log("scan.interrupted", scan=scan.id, attempts=scan.attempts)
     if parts.ledger.fact(REBUILD) == "wanted" and (count := rebuild(parts)):
@@ -54,7 +60,7 @@ def rebuild(parts: Closing) -> int:
     """Fill a new ledger from the receipts in the outbox; returns how many it did not know.
 
     In the order in which their scans came, each with that time: people tell scans of one name apart
-    by it, and when a result was made is in no receipt.
+    by it. Each gets the number it had; of a result that was held back the files are named by it.
 
     A power cut leaves it as it was, and still to be filled. So is one that saw a bare mount point
     in place of the outbox: the receipts are to be read once they are there.
@@ -64,6 +70,9 @@ def rebuild(parts: Closing) -> int:
     firsts: dict[str, int] = {}
     with parts.ledger.transaction():
         for placed in found:
+            if is_withheld(placed.record):
+                count += _adopt_withheld(parts, placed)
+                continue
             identity = placed.record["watch"]["identity"]
             known = _known(parts, placed, identity)
             # Of one that was enhanced anew, the image being gone, the result is its own.
@@ -87,20 +96,48 @@ def _known(parts: Closing, placed: Placed, identity: str) -> int | None:
 
 def _adopt(parts: Closing, placed: Placed, first: int | None) -> int:
     """Tell the ledger of a result that it does not know; returns the scan's number."""
+    return _tell(parts, placed, "done", result=os.fsencode(placed.folder), first=first)
+
+
+def _adopt_withheld(parts: Closing, placed: Placed) -> bool:
+    """Tell the ledger of a scan that was held, so that it is not enhanced again; whether it did.
+
+    Not where its number is another's by now: by that its files would not be found.
+    """
+    number, identity = _number(parts, placed), placed.record["watch"]["identity"]
+    if not number or not withheld.find(parts.outbox, _path(placed), number, identity):
+        return False
+    _tell(parts, placed, withheld.HELD, reason="; ".join(reasons(placed.record)))
+    return True
+
+
+def _tell(parts: Closing, placed: Placed, state: str, **values: Any) -> int:
     stamp, record = placed.record["watch"], placed.record
     return parts.ledger.adopt(
-        os.fsdecode(urllib.parse.unquote_to_bytes(stamp["path"])),
+        _number(parts, placed),
+        _path(placed),
         stamp["mark"],
-        stamp["identity"],
+        state,
         record["source"]["sha256"],
-        placed.folder,
+        identity=stamp["identity"],
         finished_wall=_received(placed) or wall(),
         verdict=record.get("verdict"),
         contrast=(record.get("contrast") or {}).get("name"),
         bytes=placed.bytes,
-        first=first,
         original="pending" if parts.settings.watch.originals != "keep" else "kept",
+        **values,
     )
+
+
+def _path(placed: Placed) -> str:
+    return os.fsdecode(urllib.parse.unquote_to_bytes(placed.record["watch"]["path"]))
+
+
+def _number(parts: Closing, placed: Placed) -> int | None:
+    """The number that a scan had; None where it is another's by now, or the receipt was edited."""
+    number = placed.record["watch"].get("scan")
+    known = type(number) is int and 0 < number < 1 << 63
+    return number if known and parts.ledger.is_free(number) else None
 
 
 def _received(placed: Placed) -> str:

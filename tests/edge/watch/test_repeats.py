@@ -101,17 +101,16 @@ def test_the_image_made_anew_is_the_one_that_later_ones_share(
     assert (parts.outbox.root / first.result, first.bytes > 0) == (second, True)
 
 
-def test_a_number_that_comes_again_after_a_rebuild_brings_no_result_back(
-    parts, identity, sent, tmp_path
-):
-    """The result of scan 1 is gone: the new ledger makes scan 2 its first, and the next scan 2."""
+def test_no_number_comes_again_after_a_rebuild_and_no_result_back(parts, identity, sent, tmp_path):
+    """The result of scan 1 is gone: scan 2 stays the second, and the next is scan 3."""
     deliver(parts, "other.nii", "1" * 64)
     folder = deliver(parts, "a.nii", identity)
     shutil.rmtree(parts.outbox.root / "other")
     (folder / "image.nii.gz").unlink()
     again(parts, tmp_path)
     scan, told = sent("a.nii")
-    assert (scan.id, told) == (2, "enhance")
+    assert (scan.id, told) == (3, "enhance")
+    assert parts.ledger.get(2).path == "a.nii"
 
 
 @pytest.mark.slow

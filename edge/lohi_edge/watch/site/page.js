@@ -34,7 +34,7 @@ function item(row) {
   if (row.picture) {
     made.append(element("img", undefined, {
       src: `picture/${row.scan}.png`, loading: "lazy",
-      alt: `${row.name}: axial, coronal and sagittal slice, above before, below the synthetic result`,
+      alt: `${row.name}: axial, coronal and sagittal slice, ${row.state === "held" ? "of the scan" : "above before, below the synthetic result"}`,
     }));
   }
   if (row.report) {
