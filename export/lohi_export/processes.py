@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def joined(device: torch.device) -> Iterator[None]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
+        # Networks lie in reference cycles; one that outlives the group may abort its process.
+        gc.collect()
         distributed.barrier()  # none leaves while another still talks to it
     finally:
         distributed.destroy_process_group()

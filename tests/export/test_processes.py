@@ -23,9 +23,10 @@ STEPS = 6
 
 # Trains, then compares the networks of both processes and who wrote what.
 COMPARED = """
-    import json, sys
+    import gc, json, sys
     from pathlib import Path
     import torch
+    from torch.nn.parallel import DistributedDataParallel
     from lohi_edge import files
     from lohi_export import checkpoint, config, curves, processes, run, session, train
 
@@ -37,7 +38,6 @@ COMPARED = """
     for module in (checkpoint, config, curves, run):
         module.atomic_write = noted
     def compare():
-        # A function, so that the networks are gone before the processes part.
         with processes.first_alone():
             begun = session.prepare(
                 Path(data), Path(out), json.loads(options), int(steps), None, None, None
@@ -51,9 +51,15 @@ COMPARED = """
                 assert torch.equal(one, two), "the processes' weights differ"
         assert bool(written) == processes.is_first(), written
 
+    def networks():
+        return [one for one in gc.get_objects() if isinstance(one, DistributedDataParallel)]
+
+    gc.disable()  # otherwise chance decides when reference cycles go
     session.set_up_cpu(1)
     with processes.joined(torch.device("cpu")):
         compare()
+        assert networks(), "no reference cycle holds them: nothing is tested"
+    assert not networks(), "they outlive the group, which may abort the process at its end"
 """
 
 
