@@ -102,8 +102,11 @@ def remarks(record: dict[str, Any]) -> list[str]:
 
 
 def known_limits(record: dict[str, Any]) -> str:
-    """What the model's makers say it gets wrong; empty where they, or an edited receipt, do not."""
-    text = record.get("model_limits")
+    """What the model's makers say its results get wrong.
+
+    Empty where they, or an edited receipt, say nothing, and where there is no result.
+    """
+    text = record.get("model_limits") if record.get("result") else None
     return text if isinstance(text, str) else ""
 
 

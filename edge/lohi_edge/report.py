@@ -85,7 +85,7 @@ def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, 
     withheld = is_withheld(record)
     if images.fine is None or (images.result is None and not withheld):
         return page, None
-    sheet, said = page.with_suffix(".png"), [WHY_NONE] if withheld else []
+    sheet, said = page.with_suffix(".png"), [_NO_MARK, WHY_NONE] if withheld else []
     rows = sheet_rows(record, images.fine, images.result)
     before_after(sheet, rows, [*said, *remarks(record)])
     return page, sheet

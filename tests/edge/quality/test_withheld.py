@@ -71,8 +71,12 @@ def test_a_derived_series_that_is_held_leaves_a_receipt_beside_where_it_would_be
 
 def test_the_page_shows_the_scan_alone_and_says_that_there_is_no_image(hold):
     beside = hold()
+    whole = json.loads(beside.read_text())
+    whole["LohiEdge"]["model_limits"] = "Blurs sulci."  # which are those of results
+    beside.write_text(json.dumps(whole))
     page, sheet = report.write(beside)
     text = page.read_text()
+    assert "Blurs sulci" not in text
     assert "No enhanced image was delivered" in text
     assert text.index("No enhanced image") < text.index("<svg")
     assert "SYNTHETIC" not in text
