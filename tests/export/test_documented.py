@@ -122,6 +122,8 @@ def clear(line: str, folder: Path) -> None:
         shutil.rmtree(folder / words[words.index("--out") + 1], ignore_errors=True)
     elif words[1] == "bundle":
         shutil.rmtree(folder / words[3], ignore_errors=True)
+    elif words[1] == "split":
+        (folder / words[words.index("--out") + 1]).unlink()
     elif words[1] == "study" and "--write-example" not in words:
         (folder / words[2]).write_text(STUDY)
     elif words[1] == "keygen":
