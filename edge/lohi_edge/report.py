@@ -13,6 +13,7 @@ from lohi_edge import finished
 from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write
 from lohi_edge.picture import MARK, before_after
+from lohi_edge.quality import rejudge
 from lohi_edge.receipt import known_limits, remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
@@ -30,6 +31,10 @@ _WITHHELD = (
     f"{WHY_NONE}. Use the scan itself, which is untouched; if it is as bad as the reasons say, "
     "acquire it again."
 )
+_EDITED = (
+    "This receipt was edited: its verdict does not follow from the figures and limits beside it. "
+    "Do not use the result; enhance the scan again."
+)
 _NO_MARK = "NO ENHANCED IMAGE - research use only"
 _NO_IMAGE = "<p class='missing'>{what}: its pictures cannot be shown.</p>"
 
@@ -45,7 +50,8 @@ def write(
 
     Args:
         scan: where it lies, if not where the receipt says.
-        told: called with a line for each image that the page lacks.
+        told: called with a line for each image that the page lacks, and where the verdict in the
+            receipt was edited.
 
     Raises:
         BadInput: not a receipt of this software, or a page is there and this one would lack images.
@@ -58,7 +64,10 @@ def write(
             f"{page} is there, and this one would show less: {'; '.join(images.notes).lower()}; "
             "name the scan with --scan, or remove that page first"
         )
-    made = pages(receipt, record, images)
+    edited = rejudge.check(record) == "changed"
+    made = pages(receipt, record, images, edited)
+    if edited:
+        told(f"{page}: {_EDITED}")
     for note in images.notes:
         # Pictures are made of NIfTI files alone: of a series no --scan helps.
         series = record["source"].get("kind") == "dicom"
@@ -73,32 +82,40 @@ def page_path(receipt: Path) -> Path:
     return receipt.with_name(f"{receipt.stem}_report.html")
 
 
-def pages(receipt: Path, record: dict[str, Any], images: Images) -> tuple[Path, Path | None]:
+def pages(
+    receipt: Path, record: dict[str, Any], images: Images, edited: bool = False
+) -> tuple[Path, Path | None]:
     """What `write` makes, from images that are in memory.
+
+    Args:
+        edited: the receipt's verdict is not to be believed.
 
     Raises:
         DiskError: a file cannot be written.
     """
     page = page_path(receipt)
     with atomic_write(page) as file:
-        file.write(render(record, images).encode(errors="backslashreplace"))
+        file.write(render(record, images, edited).encode(errors="backslashreplace"))
     withheld = is_withheld(record)
     if images.fine is None or (images.result is None and not withheld):
         return page, None
     sheet, said = page.with_suffix(".png"), [_NO_MARK, WHY_NONE] if withheld else []
+    said += [_EDITED] if edited else []
     rows = sheet_rows(record, images.fine, images.result)
     before_after(sheet, rows, [*said, *remarks(record)])
     return page, sheet
 
 
-def render(record: dict[str, Any], images: Images) -> str:
+def render(record: dict[str, Any], images: Images, edited: bool = False) -> str:
     """The page of a receipt; every text from outside is escaped."""
     verdict, withheld = record.get("verdict"), is_withheld(record)
+    tone = verdict if verdict in ("pass", "warn", "hold") else "none"
+    advice = _WITHHELD if withheld else _ADVICE.get(verdict, _ADVICE[None])
     words = {
         "mark": _NO_MARK if withheld else MARK,
-        "verdict": _text(verdict or "not assessed"),
-        "tone": verdict if verdict in ("pass", "warn", "hold") else "none",
-        "advice": _WITHHELD if withheld else _ADVICE.get(verdict, _ADVICE[None]),
+        "verdict": "edited receipt" if edited else _text(verdict or "not assessed"),
+        "tone": "hold" if edited else tone,
+        "advice": _EDITED if edited else advice,
         "name": _text(_name(record)),
         "reasons": _reasons(record),
         "shown": "The scan" if withheld else "Before and after",

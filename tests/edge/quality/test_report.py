@@ -205,6 +205,21 @@ def test_the_report_says_what_the_model_gets_wrong_before_any_figure(edited):
     beside.write_text(text)
 
 
+def test_a_verdict_that_was_edited_is_not_shown_as_one(done):
+    beside = delivery.receipt_path(done.path)
+    whole = json.loads(beside.read_text())
+    assert 'class="verdict hold"' not in report.write(beside)[0].read_text()
+    was = whole["LohiEdge"]["verdict"]
+    whole["LohiEdge"]["verdict"] = "pass" if was == "warn" else "warn"
+    beside.write_text(json.dumps(whole))
+    told = []
+    text = report.write(beside, told=told.append)[0].read_text()
+    assert "<title>edited receipt: " in text
+    assert 'class="verdict hold" aria-label="Verdict"><strong>edited receipt</strong>' in text
+    assert "does not follow from the figures" in text
+    assert "was edited" in told[0]
+
+
 def test_what_a_receipt_says_is_escaped(done):
     path = delivery.receipt_path(done.path)
     whole = json.loads(path.read_text())
