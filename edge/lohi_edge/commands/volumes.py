@@ -47,7 +47,7 @@ def volumes(
 
       lohi-edge volumes scan.nii.gz results/scan_desc-synthetic.nii.gz --csv volumes.csv
 
-      lohi-edge volumes study/ --csv volumes.csv
+      lohi-edge volumes results/ --csv volumes.csv
     """
     from lohi_edge.batch import expand
     from lohi_edge.files import atomic_write, require_place
