@@ -115,8 +115,7 @@ def deliver(
     """
     with clock("write"):
         make_directory(image.parent)
-        for path in (image, receipt_path(image), uncertainty_path(image), sheet_path(image)):
-            unfinished.clear(path)
+        unfinished.clear(image, receipt_path(image), uncertainty_path(image), sheet_path(image))
         _remove_withheld(withheld_path(image))  # an image is delivered now
         if nifti.is_nifti_name(image):
             _remove(uncertainty_path(image))  # of the result that this one replaces

@@ -174,9 +174,7 @@ def _int(word: str) -> int:
 def _tells_of_result(record: dict[str, Any]) -> bool:
     """Whether a receipt says where its result is, or that the quality check held it back."""
     result = record.get("result", {})
-    if result is None:
-        return record.get("verdict") == "hold"
-    return _has(result, _RESULT) and _names_file(result)
+    return receipt.is_withheld(record) or (_has(result, _RESULT) and _names_file(result))
 
 
 def _names_file(result: dict[str, Any]) -> bool:

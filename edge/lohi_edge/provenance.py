@@ -19,7 +19,7 @@ from lohi_edge.models import Models
 from lohi_edge.nifti_write import Grid
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import rejudge
-from lohi_edge.withheld import WHY_NONE, is_withheld
+from lohi_edge.withheld import WHY_NONE
 
 
 def receipt_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -83,7 +83,7 @@ def reproduce(path: Path, bundle: Path | None = None, scan: Path | None = None) 
     """
     beside, record = receipt_of(path)
     folder = beside.parent
-    if is_withheld(record):
+    if receipt.is_withheld(record):
         raise BadInput(
             f"{beside}: expected the receipt of a result, got that of a scan whose result was held "
             "back: there is no image to compare with; `lohi-edge enhance --deliver-held` makes one"

@@ -110,6 +110,11 @@ def known_limits(record: dict[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
+def is_withheld(record: dict[str, Any]) -> bool:
+    """Whether a receipt, be it edited, is that of a result which was held back."""
+    return record.get("result", record) is None and record.get("verdict") == "hold"
+
+
 def preferred(record: dict[str, Any]) -> Prefer | None:
     """Which of its source's two transforms a receipt says was to be believed."""
     texts = [reason.get("text") for reason in record.get("reasons", []) if isinstance(reason, dict)]

@@ -14,12 +14,12 @@ from lohi_edge.errors import BadInput
 from lohi_edge.files import atomic_write
 from lohi_edge.picture import MARK, before_after
 from lohi_edge.quality import rejudge
-from lohi_edge.receipt import known_limits, remarks
+from lohi_edge.receipt import is_withheld, known_limits, remarks
 from lohi_edge.report_images import Images, find_images
 from lohi_edge.report_maps import PLANES, maps
 from lohi_edge.report_pictures import pictures, spots
 from lohi_edge.spots import sheet_rows
-from lohi_edge.withheld import WHY_NONE, is_withheld
+from lohi_edge.withheld import WHY_NONE
 
 _ADVICE = {
     "pass": "Nothing stands out. That says nothing about illness: a lesion may be faint or gone.",

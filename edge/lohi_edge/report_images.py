@@ -9,9 +9,8 @@ from typing import Any
 from lohi_edge import nifti
 from lohi_edge.errors import LohiError
 from lohi_edge.nifti_header import Prefer
-from lohi_edge.receipt import preferred
+from lohi_edge.receipt import is_withheld, preferred
 from lohi_edge.volume import Volume
-from lohi_edge.withheld import is_withheld
 
 _GONE, _CHANGED = "is not where the receipt says", "was changed since, or is another"
 

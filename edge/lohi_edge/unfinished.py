@@ -48,11 +48,15 @@ def folder(path: Path) -> Iterator[Path]:
         os.close(fd)
 
 
-def clear(path: Path) -> None:
-    """Remove what killed processes were writing to become `path`, a file or folder."""
-    wanted = re.compile(re.escape(_prefix(path)) + "[a-z0-9_]{8}" + re.escape(_SUFFIX))
+def clear(*paths: Path) -> None:
+    """Remove what killed processes were writing to become `paths`: files or folders of one folder.
+
+    It is listed once.
+    """
+    prefixes = "|".join(re.escape(_prefix(path)) for path in paths)
+    wanted = re.compile(f"({prefixes})[a-z0-9_]{{8}}{re.escape(_SUFFIX)}")
     with suppress(OSError):
-        for left in path.parent.iterdir():
+        for left in paths[0].parent.iterdir():
             if wanted.fullmatch(left.name):
                 _clear(left)
 

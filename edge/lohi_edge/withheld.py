@@ -13,11 +13,6 @@ from lohi_edge.files import atomic_write, is_file, make_directory
 WHY_NONE = "No enhanced image was delivered: the quality check held it back"
 
 
-def is_withheld(record: dict[str, Any]) -> bool:
-    """Whether a receipt is that of a result which was not delivered."""
-    return record["result"] is None
-
-
 def held(
     record: dict[str, Any],
     image: Path | None,

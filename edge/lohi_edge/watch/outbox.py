@@ -19,10 +19,11 @@ from pathlib import Path, PurePath
 
 from lohi_edge.errors import DiskError
 from lohi_edge.files import atomic_write, disk_error, fsync_directory, is_directory
+from lohi_edge.receipt import is_withheld
 from lohi_edge.watch import originals
 from lohi_edge.watch.names import clean_name, remove, result_names
 from lohi_edge.watch.originals import make_durable
-from lohi_edge.watch.placed import Placed, is_withheld, stamped
+from lohi_edge.watch.placed import Placed, stamped
 
 STAGING = ".lohi-edge"
 REASON = ".reason.txt"

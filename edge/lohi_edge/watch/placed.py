@@ -57,11 +57,6 @@ class Placed:
         return sum(size_of(path) for path in self.files())
 
 
-def is_withheld(record: dict[str, Any]) -> bool:
-    """Whether a receipt that may have been edited is that of a result which was held back."""
-    return record.get("result", record) is None and record.get("verdict") == "hold"
-
-
 def stamped(path: Path) -> dict[str, Any] | None:
     """A receipt that this daemon stamped; None for any other file."""
     try:

@@ -7,12 +7,12 @@ import os
 import urllib.parse
 from typing import Any
 
-from lohi_edge.receipt import reasons
+from lohi_edge.receipt import is_withheld, reasons
 from lohi_edge.watch import localfs, withheld
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.closing import Closing
 from lohi_edge.watch.names import TROUBLE
-from lohi_edge.watch.placed import Placed, is_withheld
+from lohi_edge.watch.placed import Placed
 
 REBUILD = "rebuild"  # fact of the ledger: "wanted" from its first moment on, then "done"
 
