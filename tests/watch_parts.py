@@ -14,6 +14,7 @@ import pytest
 
 from dicom_series import number
 from helpers import small_head
+from lohi_edge import receipt
 from lohi_edge.settings import Settings, load
 from lohi_edge.watch.audit import Audit
 from lohi_edge.watch.closing import Closing
@@ -50,6 +51,25 @@ def opened(tmp_path, inbox="in", outbox="out"):
     made.log._stream.close()
 
 
+def receipt_of(parts, scan, **values):
+    """The receipt of a scan that passed, without the work; `values` are for its fields."""
+    return {
+        "schema": receipt.SCHEMA,
+        "source": {"sha256": "5ha", "path": scan.path, "affine": []},
+        "bundle": {"sha256": "b0nd1e"},
+        "onnx": {"file": "model.onnx", "sha256": "0nn7"},
+        "contrast": {"name": "T1w"},
+        "runtime": {"name": "onnxruntime"},
+        "precision": "fp32",
+        "metrics": {},
+        "timings": {},
+        "verdict": "pass",
+        "reasons": [],
+        "watch": parts.stamp(scan, scan.identity),
+        **values,
+    }
+
+
 def deliver(parts, path, identity, size=1000, format="nifti", seconds=1.0, mark=None):
     """A finished scan without the work: an image of `size` bytes and its receipt."""
     (number,) = parts.ledger.receive([Found(path, mark or "m:" + path, 3)])
@@ -58,13 +78,8 @@ def deliver(parts, path, identity, size=1000, format="nifti", seconds=1.0, mark=
     scan = parts.ledger.get(number)
     folder = parts.outbox.choose(path, identity)
     staged = parts.outbox.stage(number)
-    record = {
-        "source": {"sha256": "5ha", "path": path},
-        "result": {"path": "image.nii.gz", "format": format},
-        "verdict": "pass",
-        "timings": {"total": seconds},
-        "watch": parts.stamp(scan, identity),
-    }
+    result = {"path": "image.nii.gz", "format": format, "grid": "1mm", "sha256": "1ma9e"}
+    record = receipt_of(parts, scan, result=result, timings={"total": seconds})
     (staged / "image.nii.gz").write_bytes(bytes(size))
     (staged / "image.json").write_text(json.dumps({"LohiEdge": record}))
     parts.deliver(scan, folder, {"verdict": "pass", "seconds": seconds, "bytes": size})

@@ -128,21 +128,21 @@ def require_receipt(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_receipt(path: Path) -> dict[str, Any] | None:
+def read_receipt(path: Path, root: Path | None = None) -> dict[str, Any] | None:
     """A receipt from its file, or None where the file holds none of ours.
 
     People edit receipts: what is there is of the types that `_RECEIPT` names, every number is
-    finite and at most MAX_NUMBER, and the result is a name beside the receipt.
+    finite and at most MAX_NUMBER, every text can be shown, and the result is a name beside the
+    receipt.
+
+    Args:
+        root: the daemon's outbox: the result of a scan that repeats another may lie elsewhere in
+            it. Without it such a receipt is none, as that result has one of its own.
 
     Raises:
         BadInput: a later version of this software wrote it.
     """
-    try:
-        text = read_bytes(path, MAX_RECEIPT)
-        content = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_no_number)
-        found = content["LohiEdge"]
-    except (ValueError, RecursionError, TypeError, KeyError, BadInput):
-        return None
+    found: Any = read_sidecar(path).get("LohiEdge")
     schema = found.get("schema") if isinstance(found, dict) else None
     if type(schema) is not int or schema < 1:
         return None
@@ -151,7 +151,20 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
             f"{path}: expected a receipt of schema at most {receipt.SCHEMA}, got {schema}: "
             "update lohi-edge"
         )
-    return found if _has(found, _RECEIPT) and _tells_of_result(found) else None
+    known = has(found, _RECEIPT) and _tells_of_result(found, path.parent, root)
+    return found if known else None
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The JSON file that holds a receipt; empty where there is none that can be one."""
+    try:
+        text = read_bytes(path, MAX_RECEIPT)
+        found = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_no_number)
+        # JSON can spell halves of characters. Those that stand for bytes of names are ours.
+        json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except (ValueError, RecursionError, BadInput):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _no_number(word: str) -> None:
@@ -171,15 +184,22 @@ def _int(word: str) -> int:
     return int(word)
 
 
-def _tells_of_result(record: dict[str, Any]) -> bool:
+def _tells_of_result(record: dict[str, Any], folder: Path, root: Path | None) -> bool:
     """Whether a receipt says where its result is, or that the quality check held it back."""
-    result = record.get("result", {})
-    return receipt.is_withheld(record) or (_has(result, _RESULT) and _names_file(result))
+    if receipt.is_withheld(record):
+        return True
+    result: Any = record.get("result")
+    watch = record.get("watch")
+    if not has(result, _RESULT) or not _names_file(result.get("sheet", {})):
+        return False
+    if root and isinstance(watch, dict) and "repeats" in watch:
+        return _names_within(result.get("path"), folder, root)
+    return _names_file(result)
 
 
-def _names_file(result: dict[str, Any]) -> bool:
-    """Whether a result's path, where it has one, is a plain name: it lies beside its receipt."""
-    name = result.get("path")
+def _names_file(entry: Any) -> bool:
+    """Whether a file that a receipt tells of lies beside it: a plain name, where it has one."""
+    name = entry.get("path") if isinstance(entry, dict) else ""
     return name is None or (
         isinstance(name, str)
         and name == Path(name).name != ""
@@ -188,12 +208,19 @@ def _names_file(result: dict[str, Any]) -> bool:
     )
 
 
-def _has(found: Any, wanted: Any) -> bool:
+def _names_within(name: Any, folder: Path, root: Path) -> bool:
+    """Whether a path, as seen from a folder in `root`, is that of something in `root`."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    return Path(root).absolute() in Path(os.path.normpath(folder.absolute() / name)).parents
+
+
+def has(found: Any, wanted: Any) -> bool:
     """Whether a value is of a type, or a dict with values of the types that a dict names."""
     if not isinstance(wanted, dict):
         return isinstance(found, wanted)
     return isinstance(found, dict) and all(
-        _has(found[key], kind) if key in found else key in _OPTIONAL for key, kind in wanted.items()
+        has(found[key], kind) if key in found else key in _OPTIONAL for key, kind in wanted.items()
     )
 
 

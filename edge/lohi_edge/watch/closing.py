@@ -125,7 +125,8 @@ class Closing:
             "bytes": placed.bytes,
         }
         repeats = record["watch"].get("repeats")
-        self.record_done(scan, placed.folder, done, **({"first": repeats} if repeats else {}))
+        known = repeats is not None and not self.ledger.is_free(repeats)
+        self.record_done(scan, placed.folder, done, **({"first": repeats} if known else {}))
 
     def close_without_result(self, scan: Scan, state: str, reason: str, **more: Any) -> None:
         """Held, failed or quarantined: a readable reason, and the original untouched.

@@ -153,7 +153,7 @@ class Outbox:
             words = (error.strerror or str(error)).lower()
             raise DiskError(f"{place}: cannot be listed: {words}; check the outbox") from None
         for path in (place / name for name in names if name.endswith(".json")):
-            if (record := stamped(path)) and not is_withheld(record):
+            if (record := stamped(path, self.root)) and not is_withheld(record):
                 yield Placed(folder, path, record)
 
     def all(self) -> Iterator[Placed]:
@@ -162,7 +162,7 @@ class Outbox:
             folders[:] = sorted(f for f in folders if f != STAGING)
             for name in sorted(names):
                 path = Path(base) / name
-                if name.endswith(".json") and (record := stamped(path)):
+                if name.endswith(".json") and (record := stamped(path, self.root)):
                     yield Placed(os.path.relpath(base, self.root), path, record)
 
     def explain(self, state: str, path: str, scan: int, text: str) -> Path:

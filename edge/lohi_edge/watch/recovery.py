@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime
 import os
-import urllib.parse
 from typing import Any
 
 from lohi_edge.receipt import is_withheld, reasons
 from lohi_edge.watch import localfs, withheld
 from lohi_edge.watch.clock import wall
 from lohi_edge.watch.closing import Closing
+from lohi_edge.watch.log import printable
 from lohi_edge.watch.names import TROUBLE
-from lohi_edge.watch.placed import Placed
+from lohi_edge.watch.placed import Placed, inbox_path
 
 REBUILD = "rebuild"  # fact of the ledger: "wanted" from its first moment on, then "done"
 
@@ -50,7 +50,7 @@ def seconds_of_last(parts: Closing, count: int) -> list[float]:
     found = []
     for scan in rows:
         placed = parts.outbox.find(scan.result or "", scan.identity or "")
-        seconds = placed and placed.record.get("timings", {}).get("total")
+        seconds = placed and placed.record["timings"].get("total")
         if isinstance(seconds, int | float):
             found.append(float(seconds))
     return found[::-1]
@@ -105,9 +105,9 @@ def _adopt_withheld(parts: Closing, placed: Placed) -> bool:
     Not where its number is another's by now: by that its files would not be found.
     """
     number, identity = _number(parts, placed), placed.record["watch"]["identity"]
-    if not number or not withheld.find(parts.outbox, _path(placed), number, identity):
+    if not number or not withheld.find(parts.outbox, inbox_path(placed.record), number, identity):
         return False
-    _tell(parts, placed, withheld.HELD, reason="; ".join(reasons(placed.record)))
+    _tell(parts, placed, withheld.HELD, reason=printable("; ".join(reasons(placed.record))))
     return True
 
 
@@ -115,22 +115,18 @@ def _tell(parts: Closing, placed: Placed, state: str, **values: Any) -> int:
     stamp, record = placed.record["watch"], placed.record
     return parts.ledger.adopt(
         _number(parts, placed),
-        _path(placed),
+        inbox_path(placed.record),
         stamp["mark"],
         state,
         record["source"]["sha256"],
         identity=stamp["identity"],
         finished_wall=_received(placed) or wall(),
-        verdict=record.get("verdict"),
-        contrast=(record.get("contrast") or {}).get("name"),
+        verdict=record["verdict"],
+        contrast=record["contrast"]["name"],
         bytes=placed.bytes,
         original="pending" if parts.settings.watch.originals != "keep" else "kept",
         **values,
     )
-
-
-def _path(placed: Placed) -> str:
-    return os.fsdecode(urllib.parse.unquote_to_bytes(placed.record["watch"]["path"]))
 
 
 def _number(parts: Closing, placed: Placed) -> int | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lohi_edge import finished
-from lohi_edge.files import atomic_write, read_bytes
+from lohi_edge.errors import DiskError
+from lohi_edge.files import atomic_write
 
 
 def stamp_receipt(
@@ -21,10 +22,16 @@ def stamp_receipt(
         read: seconds by phase.
 
     Raises:
-        DiskError
+        DiskError: it cannot be written, or is not what was written there just now.
     """
-    sidecar = json.loads(read_bytes(path, finished.MAX_RECEIPT))
-    record: dict[str, Any] = sidecar["LohiEdge"]
+    sidecar = finished.read_sidecar(path)
+    record = finished.read_receipt(path)
+    if record is None:
+        raise DiskError(
+            f"{path}: expected the receipt that was written just now, got another file or none; "
+            "see that nothing but the daemon writes into the outbox"
+        )
+    sidecar["LohiEdge"] = record
     sidecar["Sources"] = [home]
     record["source"]["path"] = home
     record["watch"] = stamp

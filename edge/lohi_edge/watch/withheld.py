@@ -54,7 +54,7 @@ def place(outbox: Outbox, path: str, scan: int) -> int:
 def find(outbox: Outbox, path: str, scan: int, identity: str | None) -> Placed | None:
     """The receipt of a scan whose result was held back; None where there is none, or another's."""
     beside = receipt_path(outbox, path, scan)
-    record = stamped(beside)
+    record = stamped(beside, outbox.root)
     if record is None or record["watch"]["identity"] != identity:
         return None
     return Placed(os.path.relpath(beside.parent, outbox.root), beside, record)

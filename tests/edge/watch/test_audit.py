@@ -81,7 +81,7 @@ class TestAudit:
 
 
 def test_the_log_of_installed_bundles_is_verified_as_well(parts, tmp_path, monkeypatch):
-    deliver(parts, "a_T1w.nii", "ia")
+    deliver(parts, "a_T1w.nii", "a" * 64)
     path, _ = TestAudit().log(tmp_path, lines=3)
     monkeypatch.setenv("LOHI_EDGE_BUNDLES", str(tmp_path))
     found = queue.verify_audit(tmp_path / "state")

@@ -209,7 +209,7 @@ class TestHealth:
 
 def test_the_seconds_of_the_last_scans_come_from_their_receipts(parts):
     """A restarted daemon knows whether it keeps the latency contract."""
-    folders = [deliver(parts, f"{n}_T1w.nii", f"i{n}", seconds=float(n)) for n in range(5)]
+    folders = [deliver(parts, f"{n}_T1w.nii", str(n) * 64, seconds=float(n)) for n in range(5)]
     (folders[3] / "image.json").write_text("{")  # half a receipt says nothing
     assert recovery.seconds_of_last(parts, 3) == [2.0, 4.0]
     assert recovery.seconds_of_last(parts, 100) == [0.0, 1.0, 2.0, 4.0]

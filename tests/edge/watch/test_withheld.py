@@ -19,6 +19,7 @@ from lohi_edge.watch import disk, recovery, withheld
 from lohi_edge.watch.ledger import FILE, Ledger
 from lohi_edge.watch.listing import Found
 from lohi_edge.watch.page import Page
+from watch_parts import receipt_of
 
 HOLDS = {"base": "none", "scan": {"T1w": {"slices": {"hold": [1000, None]}}}}
 STEM = "a_T1w.nii.gz.1_desc-withheld"
@@ -177,13 +178,8 @@ def hold(parts, path="a.nii", identity="1" * 64):
     scan = parts.ledger.get(number)
     beside = withheld.receipt_path(parts.outbox, path, number)
     staged = parts.outbox.stage(number)
-    record = {
-        "source": {"sha256": "5ha", "path": path},
-        "result": None,
-        "verdict": "hold",
-        "reasons": [{"name": "noise", "level": "hold", "text": "noisy"}],
-        "watch": parts.stamp(scan, identity),
-    }
+    why = [{"name": "noise", "level": "hold", "text": "noisy"}]
+    record = receipt_of(parts, scan, result=None, verdict="hold", reasons=why)
     (staged / beside.name).write_text(json.dumps({"LohiEdge": record}))
     (staged / f"{beside.stem}_report.html").write_text("the page")
     pages = withheld.place(parts.outbox, path, number)
