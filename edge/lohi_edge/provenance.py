@@ -37,7 +37,8 @@ def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) ->
 
     So is the verdict, against the figures and limits that stand beside it.
 
-    Of bundle and ONNX file also "not on this device", which says nothing against the result.
+    Of bundle and ONNX file also "not on this device", which says nothing against the result; where
+    they are "changed", `bundle_note` says whether they were damaged, edited, or of another build.
 
     Args:
         bundle: where the bundle lies; None for wherever it is on this device.
@@ -46,10 +47,11 @@ def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) ->
     beside, record = receipt_of(path)
     folder = beside.parent
     result = record["result"]
+    of_bundle, bundle_note = recorded.check(record, bundle)
     checks = {
         "source": _check_scan(folder, record["source"], scan),
         **({"result": _check_result(folder, result)} if result else {}),
-        **recorded.check(record, bundle),
+        **of_bundle,
     }
     if result and isinstance(map_ := record.get("uncertainty"), dict):
         checks["uncertainty"] = _check_file(folder, map_)
@@ -60,6 +62,7 @@ def explain(path: Path, bundle: Path | None = None, scan: Path | None = None) ->
         "source": record["source"].get("path"),
         **({"result": result.get("path")} if result else {"result": None, "note": WHY_NONE}),
         "bundle": record["bundle"],
+        **({"bundle_note": bundle_note} if bundle_note else {}),
         "onnx": record["onnx"],
         **{key: record.get(key) for key in keys},
     }
@@ -158,7 +161,7 @@ def _models(record: dict[str, Any], bundle: Path | None) -> Models:
         BundleError: the recorded bundle is signed by nobody whom this device trusts.
     """
     screened = False
-    if bundle is None and (found := recorded.look_up(record["bundle"])[0]):
+    if bundle is None and (found := recorded.look_up(record["bundle"]).bundle):
         signing.screen(found, allow_downgrade=True)  # going back for a comparison is no attack
         bundle, screened = found.path, True
     try:

@@ -30,6 +30,11 @@ def checks(result, *words):
     return {key: found[key] for key in ("bundle", "onnx")}, done.exit_code
 
 
+def note(result, *words):
+    """What `explain` says of a bundle that is not the recorded one."""
+    return json.loads(call("explain", result, "--json", *words).stdout).get("bundle_note")
+
+
 @pytest.fixture
 def updated(device, proved, make_serial, write_scan, tmp_path):
     """A result of serial 1, where serial 2 is in use since: its path, the folder of serial 1."""
@@ -44,25 +49,44 @@ def test_a_result_of_an_earlier_bundle_is_not_changed(updated):
     assert checks(result) == ({"bundle": "ok", "onnx": "ok"}, 0)
     shutil.rmtree(first)
     assert checks(result) == (NOT_HERE, 0)
+    assert note(result) is None
+
+
+def edit(folder):
+    """Leave a bundle whole, and another than it was."""
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
 
 
 def test_a_bundle_that_claims_to_be_the_recorded_one_and_is_not_is_changed(updated):
     result, first = updated
-    with (first / "golden.npz").open("ab") as file:
-        file.write(b"x")
+    golden = first / "golden.npz"
+    whole = golden.read_bytes()
+    golden.write_bytes(whole + b"x")
     assert checks(result) == ({"bundle": "changed", "onnx": "changed"}, 3)
-    manifest = first / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"T1w"', '"T2w"'))
+    assert f"was damaged or edited since: {first}" in note(result)
+    golden.write_bytes(whole)
+    edit(first)
     assert checks(result)[1] == 3
+    assert f"{first} was installed as the recorded bundle and was edited since" in note(result)
 
 
 def test_a_bundle_of_the_same_name_and_serial_claims_to_be_it(updated, device):
     result, first = updated
     other = device.bundles / "identity-other"
     first.rename(other)
-    manifest = other / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"T1w"', '"T2w"'))
+    edit(other)
     assert checks(result) == ({"bundle": "changed", "onnx": "changed"}, 3)
+    said = note(result)
+    assert f"another build of identity 1 (serial 1) is at {other}: its sha256 is " in said
+    assert f"recorded one {recorded_digest(result)}" in said
+    assert checks(result, "--bundle", other) == ({"bundle": "changed", "onnx": "ok"}, 3)
+    assert note(result, "--bundle", other) == said
+
+
+def recorded_digest(result):
+    content = json.loads(result.with_name("scan_T1w_desc-synthetic.json").read_text())
+    return content["LohiEdge"]["bundle"]["sha256"]
 
 
 def test_a_bundle_that_is_named_is_the_one_that_is_checked(updated, tmp_path):
@@ -72,7 +96,9 @@ def test_a_bundle_that_is_named_is_the_one_that_is_checked(updated, tmp_path):
     shutil.copytree(first, kept)
     shutil.rmtree(first)
     assert checks(result, "--bundle", kept) == ({"bundle": "ok", "onnx": "ok"}, 0)
-    assert checks(result, "--bundle", bundles.shipped("T1w"))[1] == 3
+    shipped = bundles.shipped("T1w")
+    assert checks(result, "--bundle", shipped)[1] == 3
+    assert note(result, "--bundle", shipped).startswith(f"{shipped} is another bundle, t1w")
     gone = {"bundle": "missing", "onnx": "missing"}
     assert checks(result, "--bundle", tmp_path / "none") == (gone, 0)
 
@@ -135,4 +161,4 @@ def test_a_folder_that_is_no_bundle_claims_nothing(updated, device):
     (device.bundles / "stray").mkdir()
     (device.bundles / "stray" / "manifest.json").write_text("{")
     wanted = {"sha256": "0" * 64, "name": ["identity"]}
-    assert recorded.look_up(wanted) == (None, "not on this device")
+    assert recorded.look_up(wanted) == (None, "not on this device", None)
