@@ -16,6 +16,7 @@ CONTRASTS = ("T1w", "T2w", "FLAIR")
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 MAX_LIMITS = 2000
+MAX_SHORT = 100  # characters of a name or version
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+")  # of a file in a bundle
 
 
@@ -89,10 +90,12 @@ class Manifest:
         )
 
 
-def _check(values: dict[str, Any]) -> None:
-    def short_text(v: Any) -> bool:
-        return isinstance(v, str) and 0 < len(v) <= 100 and v.isprintable()
+def is_short_text(value: Any) -> bool:
+    """Whether a value may be the name or version of a bundle."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_SHORT and value.isprintable()
 
+
+def _check(values: dict[str, Any]) -> None:
     def words(v: Any) -> bool:
         return isinstance(v, str) and 0 < len(v) <= MAX_LIMITS and v.isprintable()
 
@@ -113,8 +116,8 @@ def _check(values: dict[str, Any]) -> None:
     rules = {
         "schema": lambda v: v == SCHEMA,
         "intended_use": lambda v: v == INTENDED_USE,
-        "name": short_text,
-        "version": short_text,
+        "name": is_short_text,
+        "version": is_short_text,
         "serial": lambda v: type(v) is int and v >= 1,
         "contrasts": known,
         "slice_contract": lambda v: isinstance(v, dict),

@@ -68,6 +68,7 @@ def bundle(
     refuse_existing(out)
     if name is not None:
         bundling.refuse_name(name)
+    bundling.refuse_version(version)
     session.set_up_cpu(threads)
     opened = open_run(run)
     session.warn_of_steps(opened)

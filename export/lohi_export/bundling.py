@@ -16,7 +16,7 @@ import numpy as np
 from lohi_edge.bundle import GOLDEN, Bundle, Golden, Manifest
 from lohi_edge.errors import BundleError, UsageError
 from lohi_edge.files import read_bytes, sha256
-from lohi_edge.manifest import MAX_LIMITS
+from lohi_edge.manifest import MAX_LIMITS, MAX_SHORT, is_short_text
 from lohi_edge.volume import Float32
 from lohi_export.bundle_folder import refuse_existing, write
 from lohi_export.dataset import SlicePair
@@ -32,7 +32,7 @@ GOLDEN_SLICES = 4
 GRID = 2048  # golden inputs and truths are multiples of 1/2048, which compress well
 # FP32 on another processor sums in another order; a wrong kernel is off by far more.
 TOLERANCE = {"fp32": 1e-3}
-NAME, MAX_NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*"), 100  # of a bundle
+NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")  # of a bundle
 EDGE_WIDTH = 32  # below this base width a model is called an edge model
 
 
@@ -125,10 +125,19 @@ def _check_words(option: str, text: str | None) -> None:
 
 def refuse_name(name: str) -> None:
     """Raises UsageError where a name is more than a word; devices name folders by it."""
-    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+    if len(name) > MAX_SHORT or not NAME.fullmatch(name):
         raise UsageError(
             f"expected --name of letters and digits, joined by - _ or . where there are several "
-            f"parts, {MAX_NAME} characters at most, such as t1w-mine; got {name[:120]!r}"
+            f"parts, {MAX_SHORT} characters at most, such as t1w-mine; got {name[:120]!r}"
+        )
+
+
+def refuse_version(version: str) -> None:
+    """Raises UsageError where a version is none that a manifest may hold."""
+    if not is_short_text(version) or not version.strip():
+        raise UsageError(
+            f"expected --version of 1 to {MAX_SHORT} printable characters in one line, such as "
+            f"2026.11; got {len(version)}: {version[:40]!r}"
         )
 
 

@@ -241,6 +241,17 @@ def test_a_name_that_is_no_plain_word_is_refused_before_anything_is_measured(
         )
 
 
+@pytest.mark.parametrize("version", ["", " ", "1\n", "x" * 101, "\u202e1"])
+def test_a_version_that_no_manifest_holds_is_refused_before_anything_is_measured(
+    tmp_path: Path, version: str
+) -> None:
+    words = ["bundle", "no-run", str(tmp_path / "b"), "--version", version]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, UsageError)
+    assert "--version of 1 to 100 printable characters" in str(done.exception)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_name_may_have_parts(bundle: Path) -> None:
     for name in ("t1w-edge", "T1w_own.2026-11", load(bundle).manifest.name):
         bundling.refuse_name(name)
