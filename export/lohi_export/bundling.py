@@ -25,7 +25,7 @@ from lohi_export.onnx_export import export_checked, infer
 from lohi_export.record import LEARNED, as_json, began_with, digest_of, read_record
 from lohi_export.references import deciles
 from lohi_export.run import MAX_WEIGHTS_BYTES, Run, data_digest
-from lohi_export.steps import STEPS_MADE
+from lohi_export.steps import INIT_STEPS, STEPS_MADE
 
 ONNX = "fp32.onnx"
 GOLDEN_SLICES = 4
@@ -176,6 +176,7 @@ def provenance(run: Run) -> dict[str, Any]:
         **({"init_learned": began} if began else {}),
         "software": record["software"],
         "training": record["config"],
+        **({INIT_STEPS: record[INIT_STEPS]} if INIT_STEPS in record else {}),
         STEPS_MADE: run.steps.made,
         "weights_sha256": sha256(read_bytes(run.weights, MAX_WEIGHTS_BYTES)),
     }

@@ -11,7 +11,7 @@ evaluation.json         figures on validation and test subjects, by `lohi-export
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,8 @@ def start_run(
     }
     if source:
         record["init_learned"] = as_json(origins(Path(source), digest))
+        if behind := steps.of_source(Path(source)):
+            record[steps.INIT_STEPS] = asdict(behind)
     write_json(folder / CONFIG, record)
     return run
 

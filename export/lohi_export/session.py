@@ -28,7 +28,7 @@ from lohi_export.pairs.matching import Pair
 from lohi_export.record import CONFIG, Scans, began_with, read_record, settle_scans
 from lohi_export.run import Run, data_digest, settle_place, start_run
 from lohi_export.splits import default_split, outsiders, without_pair
-from lohi_export.steps import of_source as steps_of_source
+from lohi_export.steps import INIT_STEPS, Steps
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
 
@@ -103,8 +103,8 @@ def warn_of_steps(run: Run) -> None:
 def _warn_of_init(run: Run, begins: bool) -> None:
     """Say where those weights are unfinished, and where figures on the test part will flatter."""
     record = read_record(run.folder)
-    if begins and (steps := steps_of_source(Path(record["init_from"]))) and steps.warning:
-        console.print(f"the training whose weights --init names {steps.warning}", markup=False)
+    if begins and INIT_STEPS in record and (warning := Steps(**record[INIT_STEPS]).warning):
+        console.print(f"the training whose weights --init names {warning}", markup=False)
     name = record["data_set"].get("Name", "")
     for origin in began_with(record, record["config"]):
         if known := origin.knows(name, run.config.split["test"]):

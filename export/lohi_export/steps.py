@@ -11,6 +11,7 @@ from lohi_export.config import TrainConfig
 from lohi_export.record import CHECKPOINT, CONFIG, WEIGHTS, read_record
 
 STEPS_MADE = "steps_made"  # in the provenance of a bundle, beside the options of its training
+INIT_STEPS = "init_steps"  # in config.json and provenance: those behind the weights begun with
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from lohi_edge.bundle import load
 from lohi_export import session
+from lohi_export.record import read_record
 from lohi_export.run import open_run
 
 Invoke = Callable[..., Result]
@@ -51,6 +52,32 @@ def test_a_run_that_begins_with_a_stopped_one_is_told(
         capsys.readouterr()
         session.prepare(toy, tmp_path / "run", toy_options, 4, None, None, None, stopped)
     assert ("made 4 of 10 steps" in capsys.readouterr().err) is not again
+
+
+def test_the_steps_behind_first_weights_are_on_record_whatever_becomes_of_them(
+    invoke: Invoke, stopped: Path, toy: Path, toy_options: dict[str, Any], tmp_path: Path
+) -> None:
+    """In the run and its bundle, where somebody asks why that model is no better."""
+    source = tmp_path / "source"
+    shutil.copytree(stopped, source)
+    run = session.prepare(toy, tmp_path / "run", toy_options, 4, None, None, None, source)
+    shutil.rmtree(source)
+    assert session.train(run, "cpu", None) == 0
+    done = invoke("bundle", run.folder, tmp_path / "bundle", *CPU)
+    assert done.exit_code == 0, done.output
+    found = load(tmp_path / "bundle").manifest.provenance
+    assert found["init_steps"] == {"planned": 10, "made": 4}
+    assert (found["training"]["steps"], found["steps_made"]) == (4, 4)
+
+
+def test_where_first_weights_say_nothing_of_steps_nothing_is_recorded(
+    stopped: Path, toy: Path, toy_options: dict[str, Any], tmp_path: Path
+) -> None:
+    loose = tmp_path / "loose.safetensors"
+    shutil.copy(stopped / "weights.safetensors", loose)
+    for name, init in (("plain", None), ("loose", loose)):
+        run = session.prepare(toy, tmp_path / name, toy_options, 4, None, None, None, init)
+        assert "init_steps" not in read_record(run.folder)
 
 
 def test_a_run_without_its_checkpoint_does_not_know(
