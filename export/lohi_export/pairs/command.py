@@ -38,7 +38,8 @@ def simulate(
     From label maps both scans are simulated; from real high-field volumes of the wanted contrast
     (the subject is named after the file) the 64 mT scan alone. Of T1w volumes T2w and FLAIR pairs
     can be made too (--of T1w), with their sulci and texture. Pairs already there and complete are
-    kept, so a stopped run continues where it was; those of another seed are refused. With --scans,
+    kept, so a stopped run continues where it was; those of another seed, or of another
+    volume under the same name, are refused. With --scans,
     a head that was posed once is scanned several times (acq-02 and so on), which costs a third of
     another draw. With --ill, more pairs (run-101 and so on) show infarcts, tumours, bleedings and
     wide ventricles at random: a generator that saw healthy heads alone takes lesions away.
@@ -58,6 +59,7 @@ def simulate(
     from lohi_export.pairs.looks import doubts
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
+    from lohi_export.pairs.sources import refuse_other_volume
 
     console = Console(stderr=True)
     written = 0
@@ -76,6 +78,7 @@ def simulate(
         require_place(preview)  # before minutes or hours of simulation
     dataset.refuse_other_seed(work)
     if source == "volumes":
+        refuse_other_volume(work)
         for doubt in doubts(work):
             console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     dataset.write_description(out, from_labels=source == "labels")

@@ -134,6 +134,27 @@ def test_the_command_names_subjects_after_files_and_keeps_pairs(volume, tmp_path
     assert "0 written, 1 kept" in CliRunner().invoke(app, arguments).output
 
 
+def test_another_volume_of_the_same_name_is_refused(offered, tmp_path):
+    assert offered()[0].exit_code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "pairs").rglob("*") if p.is_file()}
+    done, _ = offered(lambda data: data[::-1].copy())
+    assert isinstance(done.exception, UsageError)
+    assert "expected the volume that " in str(done.exception)
+    assert "rename the file if this is another head" in str(done.exception)
+    assert {p: p.read_bytes() for p in (tmp_path / "pairs").rglob("*") if p.is_file()} == before
+
+
+def test_a_pair_that_does_not_tell_its_volume_is_made_anew(offered, tmp_path):
+    """As older ones do not."""
+    assert offered()[0].exit_code == 0
+    for sidecar in (tmp_path / "pairs").rglob("sub-*.json"):
+        text = json.loads(sidecar.read_text())
+        del text["Simulation"]["VolumeSHA256"]
+        sidecar.write_text(json.dumps(text))
+    done, _ = offered(lambda data: data[::-1].copy())
+    assert "1 written, 0 kept" in done.output
+
+
 @pytest.fixture
 def offered(volume, tmp_path, monkeypatch):
     """Run the command on that head, changed as asked for; its result and what it wrote."""
