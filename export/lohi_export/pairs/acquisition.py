@@ -27,17 +27,24 @@ def acquire_high(signal: Float32, params: dict[str, float], rng: np.random.Gener
 
 
 def acquire_low(
-    signal: Float32, shape: Shape, params: dict[str, float], rng: np.random.Generator
+    signal: Float32,
+    shape: Shape,
+    params: dict[str, float],
+    rng: np.random.Generator,
+    coil: np.random.Generator | None = None,
 ) -> Float32:
     """64 mT magnitude image of `shape` from a signed signal (X, Y, Z) at 1 mm.
 
     Partial volume and point spread; shading of the coil elements; motion; complex noise with the
     reconstruction filter's spectrum; sum of squares over channels; masked corners; saturation.
     The result is relative to white matter's signal at the brain's centre.
+
+    Args:
+        coil: where the elements are drawn from; None for `rng`, each scan having another coil.
     """
     zooms = [n / m for n, m in zip(signal.shape, shape, strict=True)]
     image = along(point_spreads(signal.shape, shape, params), signal)
-    shading = coil_shading(shape, zooms, params, rng)
+    shading = coil_shading(shape, zooms, params, coil or rng)
     image = move(image * shading, zooms, params, rng)
     image = combine(image, shape, params, rng)
     image *= shading ** (params["shading_power"] - 1)

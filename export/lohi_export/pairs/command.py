@@ -25,6 +25,10 @@ def simulate(
     scans: Annotated[
         int, typer.Option(min=1, help="64 mT scans of each head, settings drawn anew; labels only.")
     ] = 1,
+    scanner: Annotated[
+        int | None,
+        typer.Option(min=0, help="One scanner for all, with its coil and protocol: a number."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same voxels.")] = 0,
     contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
     made_of: Annotated[
@@ -42,7 +46,8 @@ def simulate(
     volume under the same name, are refused. With --scans,
     a head that was posed once is scanned several times (acq-02 and so on), which costs a third of
     another draw. With --ill, more pairs (run-101 and so on) show infarcts, tumours, bleedings and
-    wide ventricles at random: a generator that saw healthy heads alone takes lesions away.
+    wide ventricles at random: a generator that saw healthy heads alone takes lesions away. With
+    --scanner, all heads lie in the same coil and are scanned by one protocol, as on a real device.
 
     Example: lohi-export simulate --labels label_maps --out pairs --draws 8 --jobs 2
 
@@ -55,7 +60,7 @@ def simulate(
 
     from lohi_edge.errors import UsageError
     from lohi_edge.files import require_place
-    from lohi_export.pairs import dataset
+    from lohi_export.pairs import dataset, standing
     from lohi_export.pairs.looks import doubts
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
@@ -65,18 +70,21 @@ def simulate(
     written = 0
     if source == "volumes" and scans > 1:
         raise UsageError("expected --scans with --labels only; use --draws for volumes")
+    if source == "volumes" and scanner is not None:
+        raise UsageError("expected --scanner with --labels only")
     if source == "labels" and made_of:
         raise UsageError("expected --of with --from volumes only; label maps make every contrast")
     if source == "volumes" and volumes is not None and labels is None:
         work = plan_volumes(volumes, out, draws, seed, contrast, made_of, ill)
     elif source == "labels" and labels is not None and volumes is None:
         numbers = parse_heads(heads)
-        work = plan(labels, out, numbers, draws, seed, contrast, scans, ill)
+        work = plan(labels, out, numbers, draws, seed, contrast, scans, ill, scanner)
     else:
         raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
     if preview is not None:
         require_place(preview)  # before minutes or hours of simulation
-    dataset.refuse_other_seed(work)
+    standing.refuse_other_seed(work)
+    standing.refuse_other_scanner(work)
     if source == "volumes":
         refuse_other_volume(work)
         for doubt in doubts(work):

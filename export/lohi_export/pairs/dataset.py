@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lohi_edge import nifti
-from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.errors import BadInput
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.pairs import pathology, volumes
@@ -32,7 +32,6 @@ from lohi_export.pairs.files import (
     write_whole,
 )
 from lohi_export.pairs.plan import Job
-from lohi_export.pairs.ranges import ranges_for
 from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
 
 SIMULATOR = 4  # raised whenever the same seed gives other voxels
@@ -67,34 +66,6 @@ def write_description(out: Path, from_labels: bool = True) -> None:
     if credits == [OF_LABELS]:
         text["License"] = LICENSE
     describe_beside(out, text, TOOL)
-
-
-def refuse_other_seed(jobs: Iterable[Job]) -> None:
-    """Refuse to replace what is there by heads of another seed.
-
-    Every contrast of a head and draw shows one anatomy and shares its segmentation, so those of
-    other contrasts count.
-
-    Raises:
-        UsageError: names the first such pair and its seed.
-    """
-    for job in jobs:
-        for path in sorted(job.sidecar("3T").parent.glob(job.any_contrast("3T"))):
-            seed = _seed(path)
-            if seed is not None and seed != job.seed:
-                raise UsageError(
-                    f"expected seed {job.seed} of {path.relative_to(job.out)}, got one of seed "
-                    f"{seed}; repeat --seed {seed}, or name another folder with --out"
-                )
-
-
-def _seed(sidecar: Path) -> int | None:
-    """What a pair was simulated with; None where nobody says."""
-    try:
-        seed = json.loads(sidecar.read_text())["Simulation"]["Seed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return seed if isinstance(seed, int) else None
 
 
 def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]:
@@ -136,8 +107,9 @@ def write_pair(job: Job) -> bool:
     missing = [n for n in further if not _is_complete(job, "64mT", identity, n)]
     if missing:
         labels, affine = read_labels(job.source)
-        ranges, seed = ranges_for(job.contrast), (job.seed, int(job.subject), job.draw)
-        for n, scan, params in scan_again(labels, affine, seed, ranges, job.contrast, missing):
+        seed = (job.seed, int(job.subject), job.draw)
+        again = scan_again(labels, affine, seed, job.ranges, job.contrast, missing, job.scanner)
+        for n, scan, params in again:
             _write_image(job, "64mT", n, scan, {**identity, "Scan": n}, params)
     return bool(missing) or not whole
 
@@ -159,7 +131,7 @@ def _write_image(
             **stated,
             "ImageSHA256": hashlib.sha256(image).hexdigest(),
             "Drawn": params,
-            "Ranges": asdict(ranges_for(job.contrast)),
+            "Ranges": asdict(job.ranges),
         },
     }
     write_whole(job.sidecar(session, scan), as_json(sidecar))
@@ -171,12 +143,14 @@ def simulate_job(job: Job) -> Pair:
     Raises:
         BadInput: an unreadable or unfit label map or volume.
     """
-    ranges = ranges_for(job.contrast)
+    ranges = job.ranges
     if job.from_labels:
         labels, affine = read_labels(job.source)
         seed = (job.seed, int(job.subject), job.draw)
         ill = _illness(job, labels, seed)
-        return simulate_pair(labels, affine, seed, ranges, job.contrast, pathology=ill)
+        return simulate_pair(
+            labels, affine, seed, ranges, job.contrast, pathology=ill, scanner=job.scanner
+        )
     change = bool(job.made_of)
     source = _prepared(job.source, change or job.ill)
     seed = (job.seed, zlib.crc32(job.subject.encode()), job.draw)
@@ -217,6 +191,7 @@ def _identity(job: Job, digest: str) -> dict[str, Any]:
         kind: job.source.name,
         f"{kind}SHA256": digest,
         "MadeOf": job.made_of or None,
+        "Scanner": job.scanner,
     }
 
 
@@ -240,7 +215,7 @@ def _is_complete(job: Job, session: str, identity: dict[str, Any], scan: int = 1
         return False
     return bool(
         all(stated.get(k) == v for k, v in identity.items())
-        and stated.get("Ranges") == json.loads(json.dumps(asdict(ranges_for(job.contrast))))
+        and stated.get("Ranges") == json.loads(json.dumps(asdict(job.ranges)))
         and stated.get("ImageSHA256") == digest
         and stated.get("SegmentationSHA256", False) == labels
     )

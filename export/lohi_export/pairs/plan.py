@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lohi_edge.errors import UsageError
-from lohi_export.pairs.ranges import ranges_for
+from lohi_export.pairs.ranges import Ranges, of_scanner, ranges_for
 
 ILL = 100  # draws from here on are of ill heads: run-101 and so on
 
@@ -24,6 +24,8 @@ class Job:
         draw: counts from 0 and becomes run-(draw + 1).
         scans: at 64 mT of the same head; the others are acq-02 and so on, for a label map only.
         made_of: contrast of a volume, where `contrast` is to be made of another.
+        scanner: number of the one that scans every head, for label maps only; None for another
+            scanner in every scan.
     """
 
     source: Path
@@ -34,6 +36,13 @@ class Job:
     contrast: str
     scans: int = 1
     made_of: str = ""
+    scanner: int | None = None
+
+    @property
+    def ranges(self) -> Ranges:
+        """What is drawn from where."""
+        ranges = ranges_for(self.contrast)
+        return ranges if self.scanner is None else of_scanner(ranges, self.scanner)
 
     @property
     def ill(self) -> bool:
@@ -78,6 +87,7 @@ def plan(
     contrast: str,
     scans: int = 1,
     ill: int = 0,
+    scanner: int | None = None,
 ) -> list[Job]:
     """One job for every head and draw, `ill` more a head with lesions in it, scanned once.
 
@@ -91,9 +101,13 @@ def plan(
         if not path.is_file():
             raise UsageError(f"expected a label map for head {head}, got no file {path}")
         jobs += [
-            Job(path, out, f"{head:02d}", draw, seed, contrast, scans) for draw in range(draws)
+            Job(path, out, f"{head:02d}", draw, seed, contrast, scans, scanner=scanner)
+            for draw in range(draws)
         ]
-        jobs += [Job(path, out, f"{head:02d}", ILL + n, seed, contrast) for n in range(ill)]
+        jobs += [
+            Job(path, out, f"{head:02d}", ILL + n, seed, contrast, scanner=scanner)
+            for n in range(ill)
+        ]
     return jobs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -86,6 +86,24 @@ class Ranges:
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """One value for every range, in the order of the fields."""
         return {f.name: float(rng.uniform(*getattr(self, f.name))) for f in fields(self)}
+
+
+# What a scanner, its coil and its protocol keep from head to head.
+_OF_A_SCANNER = (
+    "zoom_in_plane", "zoom_through", "low_tr", "low_te", "low_ti", "low_train", "low_channels",
+    "low_noise_spread", "low_edge_x", "low_edge_y", "low_edge_z", "low_box", "coil_radius",
+    "coil_gap", "coil_gain", "shading_power", "ghost", "masked", "mask_width", "mask_length",
+    "clip",
+)  # fmt: skip
+LOADING = 0.15  # share by which one head or another in a coil changes its signal over noise
+
+
+def of_scanner(ranges: Ranges, number: int) -> Ranges:
+    """The ranges of one scanner: what it keeps from head to head is drawn from its number."""
+    drawn = ranges.draw(np.random.default_rng([number, *b"scanner"]))
+    kept: dict[str, Range] = {name: (drawn[name], drawn[name]) for name in _OF_A_SCANNER}
+    snr = drawn["low_snr"]
+    return replace(ranges, **kept, low_snr=(snr * (1 - LOADING), snr * (1 + LOADING)))
 
 
 def ranges_for(contrast: str) -> Ranges:

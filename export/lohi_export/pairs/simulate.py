@@ -71,6 +71,7 @@ def simulate_pair(
     contrast: str = "T1w",
     field_of_view: Shape = FIELD_OF_VIEW,
     pathology: Pathology | None = None,
+    scanner: int | None = None,
 ) -> Pair:
     """Simulate one head scanned at 64 mT and at 3 T.
 
@@ -82,6 +83,8 @@ def simulate_pair(
         contrast: T1w, T2w or FLAIR; `ranges` must be that contrast's (`ranges_for`).
         field_of_view: mm along each axis.
         pathology: made of `labels`; all that is random stays as it is in the healthy head.
+        scanner: number of the scanner whose `ranges` these are (`of_scanner`), and whose coil is
+            drawn from it; None for another coil in every scan.
 
     Raises:
         BadInput: a label map that is not 1 mm RAS+ or has no brain.
@@ -92,7 +95,7 @@ def simulate_pair(
     _, high_affine = isotropic_grid(shape, low_affine)
     sampled = placing.sample(head.signals.high, head.at)
     high = acquisition.acquire_high(sampled, head.params, streams[3])
-    low = _scanned(head, shape, head.params, streams[4])
+    low = _scanned(head, shape, head.params, streams[4], scanner)
     segmentation = placing.sample_labels(head.labels, head.at)
     return Pair(
         Volume(low, low_affine), Volume(high * WHITE, high_affine), segmentation, head.params
@@ -138,6 +141,7 @@ def scan_again(
     ranges: Ranges,
     contrast: str,
     numbers: Iterable[int],
+    scanner: int | None = None,
 ) -> Iterator[tuple[int, Volume, dict[str, float]]]:
     """64 mT scans of the head of `simulate_pair` with other settings, noise and motion.
 
@@ -153,15 +157,21 @@ def scan_again(
         own = [np.random.default_rng(s) for s in np.random.SeedSequence([*seed, number]).spawn(3)]
         params = {**ranges.draw(own[0]), **kept}
         shape, grid = low_grid(params, own[1], head.field_of_view)
-        yield number, Volume(_scanned(head, shape, params, own[2]), grid), params
+        yield number, Volume(_scanned(head, shape, params, own[2], scanner), grid), params
 
 
 def _scanned(
-    head: Posed, shape: Shape, params: dict[str, float], rng: np.random.Generator
+    head: Posed,
+    shape: Shape,
+    params: dict[str, float],
+    rng: np.random.Generator,
+    scanner: int | None = None,
 ) -> Float32:
     """A 64 mT scan (X, Y, Z) of `shape`."""
     distorted = distort(head.signals.low, head.at, params, rng)
-    scan: Float32 = acquisition.acquire_low(distorted, shape, params, rng) * np.float32(WHITE)
+    coil = None if scanner is None else np.random.default_rng([scanner, *b"coil"])
+    scan = acquisition.acquire_low(distorted, shape, params, rng, coil)
+    scan *= np.float32(WHITE)
     return scan
 
 

@@ -1,0 +1,65 @@
+"""What stands in a data set already, and that simulated pairs do not replace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lohi_edge.errors import UsageError
+from lohi_export.pairs.plan import Job
+
+
+def refuse_other_scanner(jobs: Iterable[Job]) -> None:
+    """Refuse to replace what another scanner scanned.
+
+    Raises:
+        UsageError: names the first such pair and its scanner.
+    """
+    for job in jobs:
+        path = job.sidecar("64mT")
+        stated = _stated(path)
+        if stated is not None and stated.get("Scanner") != job.scanner:
+            wanted, found = (
+                "no scanner of its own" if n is None else f"scanner {n}"
+                for n in (job.scanner, stated.get("Scanner"))
+            )
+            raise UsageError(
+                f"expected {wanted} of {path.relative_to(job.out)}, got {found}; name another "
+                "folder with --out"
+            )
+
+
+def refuse_other_seed(jobs: Iterable[Job]) -> None:
+    """Refuse to replace what is there by heads of another seed.
+
+    Every contrast of a head and draw shows one anatomy and shares its segmentation, so those of
+    other contrasts count.
+
+    Raises:
+        UsageError: names the first such pair and its seed.
+    """
+    for job in jobs:
+        for path in sorted(job.sidecar("3T").parent.glob(job.any_contrast("3T"))):
+            seed = _seed(path)
+            if seed is not None and seed != job.seed:
+                raise UsageError(
+                    f"expected seed {job.seed} of {path.relative_to(job.out)}, got one of seed "
+                    f"{seed}; repeat --seed {seed}, or name another folder with --out"
+                )
+
+
+def _seed(sidecar: Path) -> int | None:
+    """What a pair was simulated with; None where nobody says."""
+    seed = (_stated(sidecar) or {}).get("Seed")
+    return seed if isinstance(seed, int) else None
+
+
+def _stated(sidecar: Path) -> dict[str, Any] | None:
+    """What a sidecar says of its simulation; None where it says nothing."""
+    try:
+        stated = json.loads(sidecar.read_text())["Simulation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return stated if isinstance(stated, dict) else None
