@@ -1,30 +1,26 @@
-"""Commands of the DICOM network: receive, send, echo."""
+"""Commands of the DICOM network: receive and bench-dicom, beside those that send."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from lohi_edge.commands.dicom_send import (
+    Authority,
+    Certificate,
+    Key,
+    Title,
+    echo,
+    say,
+    send,
+    tls_of,
+)
 from lohi_edge.commands.options import Config
 
-if TYPE_CHECKING:
-    from lohi_edge.dicom.tls import Tls
-
 LOOK_S = 2.0  # between two looks at which inbox the settings name
-
-Certificate = Annotated[
-    Path | None, typer.Option("--tls-cert", help="Our certificate (PEM); turns TLS on.")
-]
-Key = Annotated[Path | None, typer.Option("--tls-key", help="Its private key (PEM).")]
-Authority = Annotated[
-    Path | None, typer.Option("--tls-ca", help="Certificate (PEM) that signed the other end's.")
-]
-Title = Annotated[str, typer.Option("--title", help="Our AE title.")]
-To = Annotated[str, typer.Option("--to", help="The other node, as TITLE@host:port.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -82,13 +78,13 @@ def receive(
         port=port,
         callers=tuple(caller),
         peers=tuple(peer or ()),
-        tls=_tls(tls_cert, tls_key, tls_ca),
+        tls=tls_of(tls_cert, tls_key, tls_ca),
         reserve=reserve_mb << 20,
     )
     folder = inbox or _inbox_of(config)
-    with Receiver(folder, listening, _say) as receiver:
+    with Receiver(folder, listening, say) as receiver:
         _warn_of(folder)
-        _say(f"listening as {title} on {host}:{receiver.port}, into {folder}")
+        say(f"listening as {title} on {host}:{receiver.port}, into {folder}")
         while signal.sigtimedwait(signals, LOOK_S) is None:
             if inbox is None:
                 _require_same(folder, config)
@@ -137,71 +133,9 @@ def _warn_of(folder: Path) -> None:
     from lohi_edge.watch.localfs import not_mounted
 
     if point := not_mounted(folder):
-        _say(f"warning: {point} is not mounted: everything is refused until it is")
+        say(f"warning: {point} is not mounted: everything is refused until it is")
     elif not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        _say(f"warning: {folder} cannot be written: everything is refused until it can be")
-
-
-def send(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files or folders.")],
-    to: To,
-    title: Title = "LOHI_EDGE",
-    queue: Annotated[
-        Path | None,
-        typer.Option("--queue", help="Queue here first and keep what cannot be sent yet."),
-    ] = None,
-    tls_cert: Certificate = None,
-    tls_key: Key = None,
-    tls_ca: Authority = None,
-) -> None:
-    """Send DICOM series to a PACS or viewer.
-
-    With --queue a job survives crashes and outages; each further call tries every job that is due,
-    and of a node that is away the first one alone.
-    Exits with 7 where the other node does not answer or refuses.
-
-    Example: lohi-edge send results/series-3-1a2b3c4d_desc-synthetic --to PACS@10.0.0.5:104
-    """
-    from lohi_edge.dicom import send as scu
-    from lohi_edge.dicom.sendqueue import Queue
-    from lohi_edge.errors import BadInput
-    from lohi_edge.files import is_directory, may_be_file
-
-    node, tls = scu.Node.parse(to, title), _tls(tls_cert, tls_key, tls_ca)
-    if queue is None:
-        _say(f"{node}: stored {scu.send(paths, node, tls)} instances")
-        return
-    for path in paths:
-        # What is not there now will hardly come; the queue would wait for it.
-        if not is_directory(path) and not may_be_file(path):
-            raise BadInput(
-                f"{path}: expected a DICOM file or folder, found nothing; check the path"
-            )
-    jobs = Queue(queue, tls)
-    jobs.add(paths, node)
-    failed = jobs.run()
-    for line in failed:
-        sys.stderr.write(f"error: {line}\n")
-    _say(f"{len(jobs.pending())} jobs left in {queue}")
-    raise typer.Exit(scu.NetworkError.exit_code if failed else 0)
-
-
-def echo(
-    to: To,
-    title: Title = "LOHI_EDGE",
-    tls_cert: Certificate = None,
-    tls_key: Key = None,
-    tls_ca: Authority = None,
-) -> None:
-    """Ask another DICOM node whether it is there (C-ECHO).
-
-    Example: lohi-edge echo --to PACS@10.0.0.5:104
-    """
-    from lohi_edge.dicom import send as scu
-
-    node = scu.Node.parse(to, title)
-    seconds = scu.echo(node, _tls(tls_cert, tls_key, tls_ca))
-    _say(f"{node}: answered in {1000 * seconds:.0f} ms")
+        say(f"warning: {folder} cannot be written: everything is refused until it can be")
 
 
 def bench(
@@ -216,19 +150,3 @@ def bench(
     from lohi_edge.dicom.bench import measure
 
     show_mapping(measure(slices, runs=runs))
-
-
-def _tls(certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
-    from lohi_edge.dicom.tls import Tls
-    from lohi_edge.errors import UsageError
-
-    if not any((certificate, key, authority)):
-        return None
-    if not (certificate and key and authority):
-        raise UsageError("expected --tls-cert, --tls-key and --tls-ca together")
-    return Tls(certificate, key, authority)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -58,7 +58,7 @@ def retry(
         int | None, typer.Argument(metavar="SCAN", help="Number from `queue list`.")
     ] = None,
     sends: Annotated[
-        bool, typer.Option("--sends", help="Every result whose sending was given up, instead.")
+        bool, typer.Option("--sends", help="Every result that is not sent yet, instead.")
     ] = False,
     state: State = None,
     config: Config = None,
@@ -67,8 +67,8 @@ def retry(
     """Try a scan again, or the sending of results.
 
     SCAN was held, failed or quarantined; or it is done, and its sending was given up. What waits
-    for a node that does not answer was not given up: it is tried again by itself. Exits with 3
-    where a job of sending is damaged.
+    for a node that does not answer was not given up: it is tried again by itself, after up to an
+    hour, and with this at once. Exits with 3 where a job of sending is damaged.
 
     Examples:
 

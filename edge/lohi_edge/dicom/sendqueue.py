@@ -69,6 +69,31 @@ class Queue:
         """Job files, oldest first."""
         return sorted(self._folder.glob("[0-9]*.json"))
 
+    def given_up(self) -> list[str]:
+        """Names of the jobs that were set aside, oldest first."""
+        aside = sorted(self._folder.glob(f"{ASIDE}[0-9]*.json"))
+        return [file.stem.removeprefix(ASIDE) for file in aside]
+
+    def hurry(self, names: Iterable[str]) -> list[str]:
+        """Have jobs that wait tried at the next run, as if nobody had tried them yet.
+
+        One that is just being sent may be sent once more, which does no harm.
+
+        Returns:
+            The names of those that waited.
+
+        Raises:
+            DiskError: a job's state could not be written.
+        """
+        hurried = []
+        for name in names:
+            file = self._folder / f"{name}.json"
+            job = _read(file)
+            if job and job.due > self._clock():
+                self._save(file, {**job.stored, "attempts": 0, "due": self._clock()})
+                hurried.append(name)
+        return hurried
+
     def run(self, sent: Callable[[str], Any] = lambda name: None) -> list[str]:
         """Try every job that is due, once; of a node that is away the first one alone.
 

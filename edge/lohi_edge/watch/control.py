@@ -35,7 +35,7 @@ _MAX = 4 << 20  # bytes of a request or an answer, which names every job that is
 
 
 def ask(state: Path, do: str, scan: int | None = None) -> dict[str, Any]:
-    """Have `retry` or `drop` done to a scan, or `resend` to all whose sending was given up.
+    """Have `retry` or `drop` done to a scan, or `resend` to all results that are to be sent.
 
     Returns:
         What was done: `did`, in words; the number of a scan in the queue as `scan`; what is sent
@@ -152,11 +152,13 @@ def _do(parts: Closing, do: str, number: int | None) -> dict[str, Any]:
 
 
 def _resend(parts: Closing, scan: Scan | None) -> dict[str, Any]:
-    """Queue anew what was to be sent and was given up."""
+    """Queue anew what was to be sent and was given up, and let nothing wait."""
     answer = parts.outgoing.retry(scan)
     if sends := answer["sends"]:
         parts.audit.append("sends.retried", count=len(sends), first=sends[0], last=sends[-1])
         parts.log("sends.retried", count=len(sends), first=sends[0], last=sends[-1])
+    if hurried := answer["hurried"]:
+        parts.log("sends.hurried", count=len(hurried), first=hurried[0], last=hurried[-1])
     return answer
 
 

@@ -101,36 +101,45 @@ class Outgoing:
         return lines
 
     def retry(self, scan: Scan | None) -> dict[str, Any]:
-        """Queue anew what was set aside, of one scan or of all.
+        """Queue anew what was set aside, and have what waits tried now, of one scan or of all.
 
         Returns:
-            `did`, in words; `sends`, the jobs that are in the queue again; `damaged`, the files of
-            those that cannot be and stay.
+            `did`, in words; `sends`, the jobs that are in the queue again; `hurried`, those that
+            waited for another attempt; `damaged`, the files of those that cannot be and stay.
 
         Raises:
-            UsageError: nothing of `scan` was set aside.
+            UsageError: nothing of `scan` was set aside or waits.
             DiskError
         """
         names = sorted(job.stem.removeprefix(_ASIDE) for job in self._aside())
+        waiting = sorted(job.stem for job in self._jobs())
         if scan:
-            names = [name for name in names if scan.identity and _token_of(name) == _token(scan)]
-            if not names:
+            names, waiting = (
+                [name for name in kind if scan.identity and _token_of(name) == _token(scan)]
+                for kind in (names, waiting)
+            )
+            if not names and not waiting:
                 raise UsageError(
-                    "expected a scan that was held, failed or quarantined, or whose sending was "
-                    f"given up, scan {scan.id} is {scan.state}, and nothing of it was given up"
+                    "expected a scan that was held, failed or quarantined, or whose result is not "
+                    f"sent yet, scan {scan.id} is {scan.state}, and nothing of it is to be sent"
                 )
-        if not names:
-            return {"did": "no sending was given up", "sends": [], "damaged": []}
+        if not names and not waiting:
+            return {"did": "nothing is to be sent", "sends": [], "hurried": [], "damaged": []}
         from lohi_edge.dicom.sendqueue import Queue
 
-        sends, damaged = Queue(self._folder).retry(names)
+        queue = Queue(self._folder)
+        hurried = queue.hurry(waiting)
+        sends, damaged = queue.retry(names)
         did = f"{len(sends)} jobs of sending are in the queue again"
+        if hurried:
+            did += f", {len(hurried)} that waited for another attempt are tried now"
         if damaged:
             did += (
                 f", not {len(damaged)} that are damaged: send their results with `lohi-edge send` "
                 f"and remove them, the first is {damaged[0]}"
             )
-        return {"did": did, "sends": sends, "damaged": [str(file) for file in damaged]}
+        files = [str(file) for file in damaged]
+        return {"did": did, "sends": sends, "hurried": hurried, "damaged": files}
 
     def _look(self, job: Path) -> _Known:
         """What a job says; read again only where an attempt has written another file."""

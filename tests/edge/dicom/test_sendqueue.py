@@ -15,7 +15,7 @@ from dicom_series import SMALL, save, slices
 from lohi_edge.cli import app
 from lohi_edge.dicom.send import Node, Unreachable
 from lohi_edge.dicom.sendqueue import Queue
-from lohi_edge.errors import BadInput
+from lohi_edge.errors import BadInput, UsageError
 
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
@@ -133,3 +133,55 @@ def test_nothing_is_queued_of_a_path_that_is_not_there(tmp_path):
     run = CliRunner().invoke(app, words)
     assert isinstance(run.exception, BadInput)
     assert not (tmp_path / "q").exists()
+
+
+def send(*words):
+    return CliRunner().invoke(app, ["send", *map(str, words)])
+
+
+class TestRetry:
+    """`send --queue DIR --retry` tries what waits, and what was set aside."""
+
+    def test_sends_what_was_set_aside_or_waits(self, tmp_path, receiver):
+        _, node, inbox, _ = receiver()
+        queue, to = tmp_path / "queue", f"{node.title}@{node.host}:{node.port}"
+        made = save(tmp_path / "made", slices(SMALL))
+        (first, second, *_) = sorted(made.iterdir())
+        bad = tmp_path / "bad.dcm"
+        bad.write_bytes(b"no DICOM")
+        assert send(bad, "--to", to, "--title", "SCANNER", "--queue", queue).exit_code == 7
+        bad.write_bytes(first.read_bytes())
+        job = Queue(queue).add([second], node)
+        said = json.loads(job.read_text())
+        job.write_text(json.dumps({**said, "attempts": 9, "due": said["due"] + 1000}))
+        done = send("--queue", queue, "--retry")
+        assert (done.exit_code, done.stdout) == (0, f"0 jobs left in {queue}\n"), done.output
+        assert list(queue.iterdir()) == []
+        assert len(list(inbox.rglob("*.dcm"))) == 2
+
+    def test_says_which_job_is_damaged(self, tmp_path):
+        broken = tmp_path / "failed-1-0.json"
+        broken.write_text("{")
+        done = send("--queue", tmp_path, "--retry")
+        assert (done.exit_code, done.stderr) == (
+            3, f"error: {broken} is damaged: send its files anew and remove it\n",
+        )  # fmt: skip
+        assert broken.read_text() == "{"
+
+    @pytest.mark.parametrize(
+        ("words", "why"),
+        [
+            (["--retry"], "expected --retry with --queue alone"),
+            (["--retry", "--queue", "q", "a.dcm"], "expected --retry with --queue alone"),
+            (["--retry", "--queue", "q", "--to", "A@h:1"], "expected --retry with --queue alone"),
+            (["--retry", "--queue", "q"], "q: expected the folder of a queue, found none"),
+            (["a.dcm"], "expected PATH and --to"),
+            (["--to", "A@h:1", "--queue", "q"], "expected PATH and --to"),
+        ],
+    )
+    def test_is_told_from_sending(self, tmp_path, monkeypatch, words, why):
+        monkeypatch.chdir(tmp_path)
+        done = send(*words)
+        assert isinstance(done.exception, UsageError)
+        assert why in str(done.exception)
+        assert list(tmp_path.iterdir()) == []

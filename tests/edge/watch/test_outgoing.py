@@ -149,6 +149,7 @@ class TestGivenUp:
             {
                 "did": "4 jobs of sending are in the queue again",
                 "sends": [name.removeprefix("failed-")[:-5] for n in jobs for name in jobs[n]],
+                "hurried": [],
                 "damaged": [],
             },
         )
@@ -167,20 +168,23 @@ class TestGivenUp:
             assert Queue(home / "send").run() == []
         assert len(list((tmp_path / "archive").rglob("*.dcm"))) == 1
         assert sending.outgoing.unsent() == set()
-        assert retry(home, "--sends")[1]["did"] == "no sending was given up"
+        assert retry(home, "--sends")[1]["did"] == "nothing is to be sent"
 
     def test_of_one_scan_alone(self, sending, given_up):
         home, jobs, _ = given_up
         assert retry(home, "2") == (0, {
             "did": "2 jobs of sending are in the queue again",
             "sends": [name.removeprefix("failed-")[:-5] for name in jobs[2]],
+            "hurried": [],
             "damaged": [],
         })  # fmt: skip
         left = sorted(p.name for p in (home / "send").glob("failed-*"))
         assert left == jobs[1]
+        for job in sending.outgoing._jobs():
+            job.unlink()
         again = CliRunner().invoke(app, ["queue", "retry", "2", "--state", str(home)])
         assert isinstance(again.exception, UsageError)
-        assert "scan 2 is done, and nothing of it was given up" in str(again.exception)
+        assert "scan 2 is done, and nothing of it is to be sent" in str(again.exception)
 
     def test_begins_as_if_nobody_had_tried(self, sending, given_up):
         """Not at the end of an hour's wait, which the last attempt had come to."""
@@ -211,6 +215,29 @@ class TestGivenUp:
         }
         assert titles == {"NEW", "A", "B"}
         assert len(sending.outgoing.unsent()) == 2
+
+
+@pytest.mark.parametrize("words", [["--sends"], ["2"]])
+def test_what_waits_for_a_node_is_tried_when_asked_for(sending, tmp_path, words):
+    """The archive is back, and the next attempt would be in an hour."""
+    home = tmp_path / "state"
+    state.same_folders(sending.ledger, sending.root, sending.outbox.root)
+    for scan, name in ((1, "ser"), (2, "other")):
+        deliver(sending, name, str(scan) * 64, format="dicom")
+    jobs = sorted(sending.outgoing._jobs())
+    for job in jobs[:-1]:  # the last was not tried yet
+        said = json.loads(job.read_text())
+        said |= {"attempts": 12, "due": said["due"] + 3000, "why": "away"}
+        job.write_text(json.dumps(said))
+    code, said = retry(home, *words)
+    waited = [job.stem for job in jobs[:-1]]
+    wanted = waited if words == ["--sends"] else waited[2:]
+    assert (code, said["sends"], said["hurried"]) == (0, [], wanted)
+    assert f"{len(wanted)} that waited for another attempt are tried now" in said["did"]
+    for job in jobs[:-1]:
+        hurried = json.loads(job.read_text())
+        assert (hurried["attempts"], hurried["why"]) == (0 if job.stem in wanted else 12, "away")
+    assert len(Queue(home / "send").run()) == len(wanted) + 1
 
 
 @pytest.mark.parametrize("words", [[], ["2", "--sends"]])
