@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+_UNEVEN = (
+    "brightness differs between {} otherwise than in this scanner's scans: check the coil and its "
+    "plugs, centre the head in it, repeat the scan"
+)
 # metric -> (text when too low, text when too high); {value} and {limit} may be named
 TEXTS: dict[str, tuple[str, str]] = {
     "in_plane_mm": (
@@ -93,6 +97,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "brightness falls off strongly across the head: centre the head in the coil, check its "
         "plugs, repeat the scan",
     ),
+    **{
+        f"shading_{side}": (text, text)
+        for side, text in (
+            ("right", _UNEVEN.format("left and right")),
+            ("front", _UNEVEN.format("front and back")),
+            ("up", _UNEVEN.format("top and bottom")),
+        )
+    },
     "sharp_in_plane": (
         "the slices are blurred: the head may have moved; repeat the scan",
         "the slices are sharper than a 64 mT scan can be, or full of stripes or noise",

@@ -12,10 +12,11 @@ from lohi_edge.quality import artefacts, extent, signal, slicewise
 from lohi_edge.quality.measure import Better, Measure, NotApplicable, take
 from lohi_edge.quality.recognise import Recognition, recognise
 from lohi_edge.quality.scan import Scan, lay_out
-from lohi_edge.volume import Float32, Volume
+from lohi_edge.volume import Float32, Float64, Volume
 
 MIN_SLICES = 6  # fewer head slices say nothing about their order
 _MAX_SPECTRUM = 1_500_000  # voxels; larger scans are transformed on the 2 mm grid
+_SLOPE = "log per 100 mm"
 _MASKED = "the background is masked: there is no air to measure"
 
 
@@ -32,6 +33,10 @@ class _Scene:
     @cached_property
     def field(self) -> Float32:
         return signal.shading_field(self.scan.work, self.scan.inner)
+
+    @cached_property
+    def slopes(self) -> Float64:
+        return signal.shading_slopes(self.field, self.scan.inner)
 
     @cached_property
     def tissue_contrast(self) -> float:
@@ -128,6 +133,9 @@ METRICS: dict[str, tuple[str, Better, Compute]] = {
     "qi1": ("ratio", "low", lambda s: signal.artefact_share(s.scan.thin, s.in_air().air)),
     "ghost": ("ratio", "low", _Scene.ghost),
     "shading": ("log sd", "low", lambda s: signal.shading(s.field, s.scan.inner)),
+    "shading_right": (_SLOPE, "range", lambda s: s.slopes[0]),
+    "shading_front": (_SLOPE, "range", lambda s: s.slopes[1]),
+    "shading_up": (_SLOPE, "range", lambda s: s.slopes[2]),
     "sharp_in_plane": ("ratio", "range", lambda s: s.sharp_in_plane),
     "sharp_through": ("ratio", "range", lambda s: s.sharp_through),
     "field_strength": ("T", "low", _Scene.field_strength),

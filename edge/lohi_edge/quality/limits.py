@@ -17,7 +17,8 @@ SCHEMA = 1
 WARN_MARGIN, HOLD_MARGIN = 0.35, 0.9
 # At least this much of the median for results, whose two heads show too little of how heads differ.
 WARN_LEAST, HOLD_LEAST = 0.2, 0.25
-# Metrics that describe but do not judge: they repeat another (ghosts: echo), or depend on masks.
+# Metrics that describe but do not judge: they repeat another (ghosts: echo), depend on masks, or
+# differ from coil to coil (slopes of shading, which a device's own limits judge: own_limits).
 INFORMATION = {
     "masked",
     "ghost",
@@ -27,6 +28,9 @@ INFORMATION = {
     "cnr",
     "turned",
     "fber",
+    "shading_right",
+    "shading_front",
+    "shading_up",
 }
 # For `snr_dietrich` a hold would lie below 0, which no scan reaches.
 NEVER_HOLD = {

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
-from lohi_edge.quality.scan import Mask, block_mean
-from lohi_edge.volume import Float32
+from lohi_edge.quality.scan import WORK_MM, Mask, block_mean
+from lohi_edge.volume import Float32, Float64
 
 _MAD = 0.6745  # median absolute value of a standard normal variable
 _FIELD_CELLS = 4  # work voxels a side of a cell of the shading field: 8 mm
 _FIELD_SIGMA = 2.5  # of its smoothing, in cells: 20 mm
+_SLOPE_POINTS = 50  # cells, at least, to fit ten terms to
 
 
 def tissue_noise(thin: Float32, inside: Mask) -> float:
@@ -125,6 +126,34 @@ def _upsampled(cells: Float32, size: int, axis: int) -> Float32:
 def shading(field: Float32, inside: Mask) -> float:
     """Strength of shading: standard deviation of the log of the field; 0 is even brightness."""
     return float(np.std(np.log(np.maximum(field[inside], 1e-6))))
+
+
+def shading_slopes(field: Float32, inside: Mask) -> Float64:
+    """How the log of brightness rises towards right, front and top, per 100 mm (3,).
+
+    At the centre of the field of view, where a coil stands still while heads come and go: least
+    squares with the second-order terms, which take up how bright the rim is.
+
+    Args:
+        field: of `shading_field`, on the 2 mm grid, RAS+ order.
+        inside: same shape.
+
+    Raises:
+        ValueError: fewer points than the fit needs.
+    """
+    every = (slice(_FIELD_CELLS // 2, None, _FIELD_CELLS),) * 3
+    points = np.argwhere(inside[every])
+    if len(points) < _SLOPE_POINTS:
+        raise ValueError("too little of a head to measure")
+    centre = (np.array(inside.shape) - 1) / 2
+    at = (points * _FIELD_CELLS + _FIELD_CELLS // 2 - centre) * WORK_MM / 100
+    x, y, z = at.T
+    terms = np.stack([x, y, z, np.ones_like(x), x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
+    values = field[every][inside[every]]
+    middle = max(float(np.median(values)), 1e-6)
+    log = np.log(np.maximum(values / middle, 1e-6)).astype(np.float64)
+    slopes: Float64 = np.linalg.lstsq(terms, log, rcond=None)[0][:3]
+    return slopes
 
 
 def contrast(work: Float32, field: Float32, inside: Mask) -> float:
