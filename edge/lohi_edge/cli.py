@@ -15,6 +15,7 @@ from lohi_edge.commands import device as device_commands
 from lohi_edge.commands import dicom as dicom_commands
 from lohi_edge.commands import engine
 from lohi_edge.commands import enhance as enhance_commands
+from lohi_edge.commands import history as history_commands
 from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import queue as queue_commands
 from lohi_edge.commands import volumes as volumes_commands
@@ -35,6 +36,7 @@ device_commands.register(app)
 watch_commands.register(app)
 queue_commands.register(app)
 quality_commands.register(app)
+history_commands.register(app)
 app.command()(volumes_commands.volumes)
 app.add_typer(engine.app, name="engine")
 dicom_commands.register(app)

@@ -33,9 +33,16 @@ def bench(
         Path | None,
         typer.Option(help="Instead: does the quality check catch faults? On this simulated data."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Of --quality: where figures go.")] = (
-        Path("quality-bench")
-    ),
+    scanner: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead: what limits of a scanner's own scans catch. Data of `simulate "
+            "--scanner`; again for each scanner."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Of --quality and --scanner: where figures go.")
+    ] = Path("quality-bench"),
     side_by_side: Annotated[
         bool,
         typer.Option("--compare", help="The generator alone, on everything accepted here."),
@@ -48,6 +55,9 @@ def bench(
     `lohi-export simulate`: limits are set on heads 01-12 and reported on 13-16. A run that was
     interrupted goes on where it was.
 
+    With --scanner, measure what limits catch that `lohi-edge limits` learns: those of 15 heads and
+    more are put to the one left out.
+
     With --compare time the generator alone instead: every runtime and precision, at batch 1 and 8,
     turn by turn in --runs rounds, and FP32 against the processor's peak.
 
@@ -57,12 +67,23 @@ def bench(
 
       lohi-edge bench --quality pairs/ -o quality-bench/
 
+      lohi-edge bench --scanner scanner-1/ --scanner scanner-2/ -o own-limits-bench/
+
       lohi-edge bench --compare --threads 1 --runs 9
     """
+    from lohi_edge.errors import UsageError
+
+    if sum(map(bool, (quality, scanner, side_by_side))) > 1:
+        raise UsageError("expected one of --quality, --scanner and --compare, got several")
     if quality:
         from lohi_edge.commands.quality import bench as bench_quality
 
         bench_quality(quality, out, bundle, threads, as_json)
+        return
+    if scanner:
+        from lohi_edge.commands.quality import bench_own_limits
+
+        bench_own_limits(scanner, out, as_json)
         return
     from lohi_edge import bench as benchmark
     from lohi_edge import console, demo

@@ -1,4 +1,4 @@
-"""Commands of the quality room: qc, report, explain, reproduce, drift."""
+"""Commands of the quality room: qc, report, explain, reproduce."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Limits = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    for command in (qc, report, explain, reproduce, drift):
+    for command in (qc, report, explain, reproduce):
         app.command()(command)
 
 
@@ -187,27 +187,6 @@ def reproduce(
         console.show_mapping({key: value for key, value in found.items() if key != "note"})
 
 
-def drift(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="With receipts.")],
-    last: Annotated[int, typer.Option(min=20, help="Scans to look at.")] = 200,
-    contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
-    as_json: Json = False,
-) -> None:
-    """Say whether the device's latest scans differ from those before: a scanner or coil changed.
-
-    Scans whose results were held back count as well, and in the order in which they came by their
-    receipts. Exits with 0 whatever it finds: `verdict` says what.
-
-    Example: lohi-edge drift outbox/
-    """
-    from lohi_edge import console
-    from lohi_edge.quality.drift import drift as compare
-    from lohi_edge.quality.drift import receipts
-
-    found = compare(receipts(folders), last, contrast)
-    print_json(found) if as_json else console.show_mapping(found)
-
-
 def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_json: bool) -> None:
     """Run the fault bench and print its table (or, as JSON, its figures without the curves)."""
     from dataclasses import asdict
@@ -229,3 +208,18 @@ def bench(data: Path, out: Path, bundle: Path | None, threads: int | None, as_js
         )
     else:
         sys.stdout.write(benchstats.table(summary))
+
+
+def bench_own_limits(scanners: list[Path], out: Path, as_json: bool) -> None:
+    """Run the bench of own limits and print its table."""
+    from dataclasses import asdict
+
+    from lohi_edge.console import bar
+    from lohi_edge.quality import ownbench
+
+    with bar("scans", quiet=as_json) as progress:
+        summary = ownbench.run(scanners, out, progress)
+    if as_json:
+        print_json([row | {k: asdict(row[k]) for k in ("shipped", "own")} for row in summary])
+    else:
+        sys.stdout.write(ownbench.table(summary))

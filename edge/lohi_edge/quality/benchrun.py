@@ -26,8 +26,9 @@ RESULT_SCANS = 3  # of a pose that are enhanced
 # Changes of these change no figure.
 _NO_MEASURE = {
     "advice.py", "benchrun.py", "benchstats.py", "drift.py", "features.py", "frame.py",
-    "limits.json", "limits.py", "morphometry.py", "qc.py", "regions.py", "segmentation.py",
-    "segmenter.onnx", "segmenter_file.py", "tissue.py", "verdict.py", "volumes.py",
+    "limits.json", "limits.py", "morphometry.py", "own_limits.py", "own_limits_file.py",
+    "ownbench.py", "qc.py", "regions.py", "rejudge.py", "segmentation.py", "segmenter.onnx",
+    "segmenter_file.py", "tissue.py", "verdict.py", "volumes.py",
 }  # fmt: skip
 # What measures and enhances outside of `quality`.
 _MEASURE = ("head.py", "nifti.py", "pipeline.py", "slices.py", "volume.py")
@@ -62,14 +63,14 @@ def run(data: Path, out: Path, models: Models | None, progress: Progress) -> lis
     fitted = [r for r in rows if r.head in (FITTED if r.part == "scan" else RESULTS_FITTED)]
     reported = [r for r in rows if r.head in REPORTED]
     set_limits = limits.document(fitted)
-    _write(out / "limits.json", json.dumps(set_limits, indent=1) + "\n")
+    write(out / "limits.json", json.dumps(set_limits, indent=1) + "\n")
     layers = {
         c: verdict.limits_for(c, {"quality": {"base": "none", **set_limits}}) for c in CONTRASTS
     }
     summary = benchstats.summarise(fitted, reported, layers)
-    _write(out / "overview.md", benchstats.overview(reported, layers))
-    _write(out / "summary.md", benchstats.table(summary))
-    _write(out / "curves.svg", benchstats.curves(summary))
+    write(out / "overview.md", benchstats.overview(reported, layers))
+    write(out / "summary.md", benchstats.table(summary))
+    write(out / "curves.svg", benchstats.curves(summary))
     return summary
 
 
@@ -78,22 +79,22 @@ def _measured(case: Case, folder: Path, models: Models | None) -> list[Row]:
 
     The first scan of a reported head's first pose is made faulty as well.
     """
-    key = {"scan": sha256(read_bytes(case.path, MAX_FILE_BYTES)), "check": _check_digest()}
+    key = {"scan": sha256(read_bytes(case.path, MAX_FILE_BYTES)), "check": check_digest()}
     faulty = case.head in REPORTED and case.run == case.scan == 1
-    rows = _kept(folder / f"{case.name}-scan.json", key, lambda: scan_rows(case, faulty))
+    rows = kept(folder / f"{case.name}-scan.json", key, lambda: scan_rows(case, faulty))
     enhanced = case.head in (*RESULTS_FITTED, *REPORTED) and case.scan <= RESULT_SCANS
     if models is not None and enhanced:
         model = models.get(case.contrast)
         runtime = model.choice.runtime
         key |= {"bundle": model.bundle.sha256, "runtime": f"{runtime.name} {runtime.precision}"}
-        rows += _kept(
+        rows += kept(
             folder / f"{case.name}-result.json", key, lambda: result_rows(case, models, faulty)
         )
     return rows
 
 
 @cache
-def _check_digest() -> str:
+def check_digest() -> str:
     """sha256 over the program and the weights that measure."""
     files = sorted(resources.files("lohi_edge.quality").iterdir(), key=lambda f: f.name)
     own = [f for f in files if f.is_file() and f.name not in _NO_MEASURE]
@@ -101,20 +102,21 @@ def _check_digest() -> str:
     return sha256(b"".join(f.name.encode() + f.read_bytes() for f in (*own, *others)))
 
 
-def _kept(path: Path, key: dict[str, str], measure: Callable[[], Iterable[Row]]) -> list[Row]:
+def kept(path: Path, key: dict[str, str], measure: Callable[[], Iterable[Row]]) -> list[Row]:
     """Rows of a file of this very key, else measured and written there."""
     try:
-        kept = json.loads(path.read_text())
-        if kept["key"] == key:
-            return [Row(**row) for row in kept["rows"]]
+        found = json.loads(path.read_text())
+        if found["key"] == key:
+            return [Row(**row) for row in found["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or of another version
     rows = list(measure())
-    _write(path, json.dumps({"key": key, "rows": [row.to_dict() for row in rows]}))
+    write(path, json.dumps({"key": key, "rows": [row.to_dict() for row in rows]}))
     return rows
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """A whole text file, and the folders above it."""
     make_directory(path.parent)
     with atomic_write(path) as file:
         file.write(text.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,25 @@ from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import is_directory, is_file
 from lohi_edge.quality import robust
 
-WATCHED = ("noise", "shading", "sharp_in_plane", "sharp_through", "contrast", "head_like")
+WATCHED = (
+    "noise", "shading", "shading_right", "shading_front", "shading_up", "sharp_in_plane",
+    "sharp_through", "contrast", "head_like",
+)  # fmt: skip
 LATEST = 10
 MIN_BEFORE = 10
 ALARM = 3.0  # robust standard errors by which the latest scans' median may lie off
 RARE = 0.00135  # of a normal value to lie above ALARM standard deviations
 
 
-def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
+def receipts(folders: Iterable[Path], tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Receipts in folders and below, oldest first; of a scan that came again the first.
 
     Those of results that were held back count: a coil that breaks may have every scan held. A
     receipt says when its scan came; where an old one does not, its file's time does. Folders with
     a dot are passed over: there lies what a daemon is still writing.
+
+    Args:
+        tell: is told of receipts that a later version of this software wrote, which do not count.
 
     Raises:
         BadInput: a folder that is none.
@@ -42,7 +48,12 @@ def receipts(folders: Iterable[Path]) -> list[dict[str, Any]]:
         for path in _below(folder):
             with contextlib.suppress(OSError):
                 changed = path.stat().st_mtime
-                if record := finished.read_receipt(path):
+                try:
+                    record = finished.read_receipt(path)
+                except BadInput as error:
+                    tell(f"left out: {error}")
+                    continue
+                if record:
                     at = came(record)
                     timed.append((changed if at is None else at, record))
     first: dict[Any, dict[str, Any]] = {}
@@ -149,6 +160,16 @@ def _chance(new: int, of_new: int, old: int, of_old: int) -> float:
 
 
 def _values(records: list[dict[str, Any]], name: str) -> Any:
-    entries = (r["metrics"].get("scan", {}).get(name) for r in records)
-    found = (entry.get("value") for entry in entries if isinstance(entry, dict))
-    return np.array([v for v in found if isinstance(v, int | float)], dtype=float)
+    found = (figures(record).get(name) for record in records)
+    return np.array([value for value in found if value is not None], dtype=float)
+
+
+def figures(record: dict[str, Any]) -> dict[str, float]:
+    """What a receipt says was measured of its scan: metric -> value, where there is one."""
+    entries = record["metrics"].get("scan", {}).items()
+    values = {name: entry.get("value") for name, entry in entries if isinstance(entry, dict)}
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

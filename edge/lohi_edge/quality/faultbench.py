@@ -113,22 +113,26 @@ def measure(volume: Volume, contrast: str) -> dict[str, float | None]:
     return {name: m.value for name, m in measures.items()}
 
 
+def damaged_rows(case: Case, volume: Volume, faults: Iterable[str]) -> Iterator[Row]:
+    """A scan with some of SCAN_FAULTS, by name, at every strength."""
+    for name in faults:
+        once = name.startswith(("upside", "front", "mirrored"))
+        for strength in (1,) if once else range(3):
+            damaged = SCAN_FAULTS[name](volume.data, strength, case.rng(name, strength))
+            if damaged.shape == volume.shape and name not in UNMASKED:
+                # What the scanner masks it masks after the fault.
+                damaged = np.where(volume.data > 0, damaged, 0)
+            grid = Volume(np.ascontiguousarray(damaged), volume.affine)
+            yield case.row("scan", name, strength, measure(grid, case.contrast))
+
+
 def scan_rows(case: Case, faulty: bool) -> Iterator[Row]:
     """A clean scan, and where `faulty` every fault at every strength."""
     volume = nifti.read(case.path)
     yield case.row("scan", "", 0, measure(volume, case.contrast))
     if not faulty:
         return
-    for name, fault in SCAN_FAULTS.items():
-        once = name.startswith(("upside", "front", "mirrored"))
-        for strength in (1,) if once else range(3):
-            rng = case.rng(name, strength)
-            damaged = fault(volume.data, strength, rng)
-            if damaged.shape == volume.shape and name not in UNMASKED:
-                # What the scanner masks it masks after the fault.
-                damaged = np.where(volume.data > 0, damaged, 0)
-            grid = Volume(np.ascontiguousarray(damaged), volume.affine)
-            yield case.row("scan", name, strength, measure(grid, case.contrast))
+    yield from damaged_rows(case, volume, SCAN_FAULTS)
     for other in CONTRASTS:
         if other != case.contrast:
             name = f"wrong contrast ({case.contrast} as {other})"

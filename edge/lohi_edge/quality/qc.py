@@ -46,7 +46,7 @@ def check(
         fine = volume.isotropic()
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)
-        seen = inspect(volume, fine, name, None, _bundle_metrics(name, bundle), limits)
+        seen = inspect(volume, fine, name, None, bundle_metrics(name, bundle), limits)
     except LohiError as error:
         if isinstance(error, UsageError | BundleError) and not isinstance(error, OtherContrast):
             raise
@@ -63,7 +63,7 @@ def check(
     }
 
 
-def _bundle_metrics(contrast: str, bundle: Path | None) -> dict[str, Any]:
+def bundle_metrics(contrast: str, bundle: Path | None) -> dict[str, Any]:
     """`metrics` of a bundle, or of the one in use for a contrast; empty where none serves it.
 
     Raises:

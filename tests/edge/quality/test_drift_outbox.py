@@ -38,19 +38,19 @@ def test_a_scan_sent_again_counts_once(tmp_path):
     save(tmp_path / "b", "b", watch=again, source=source)
     save(tmp_path / "a", "a", watch=first, source=source)
     save(tmp_path / "held", "c", "withheld", watch=again, source=source, **WITHHELD)
-    assert [one["watch"]["scan"] for one in drift.receipts([tmp_path])] == [1]
+    assert [one["watch"]["scan"] for one in drift.receipts([tmp_path], print)] == [1]
 
 
 def test_what_is_being_written_does_not_count(tmp_path):
     save(tmp_path / ".lohi-edge" / "3", "c", watch={"scan": 3})
-    assert drift.receipts([tmp_path]) == []
+    assert drift.receipts([tmp_path], print) == []
 
 
 def test_receipts_come_oldest_first(tmp_path):
     for age, name in enumerate(("new", "middle", "old")):
         path = save(tmp_path / name, name, precision=name)
         os.utime(path, (1000 - age, 1000 - age))
-    found = [one["precision"] for one in drift.receipts([tmp_path])]
+    found = [one["precision"] for one in drift.receipts([tmp_path], print)]
     assert found == ["old", "middle", "new"]
 
 
@@ -61,7 +61,7 @@ def test_the_order_is_that_in_which_scans_came_whatever_the_files_times_are(tmp_
         said = {"watch": {"received": at}} if age % 2 else {"made": at}
         path = save(tmp_path / name, name, **said)
         os.utime(path, (1000 - age, 1000 - age))
-    found = drift.receipts([tmp_path])
+    found = drift.receipts([tmp_path], print)
     assert [one["source"]["sha256"] for one in found] == ["c", "a", "d", "b"]
     assert drift.drift(found)["untimed"] == 0
 
@@ -69,7 +69,7 @@ def test_the_order_is_that_in_which_scans_came_whatever_the_files_times_are(tmp_
 @pytest.mark.parametrize("said", ["noon", 7, None, "2026-13-01T00:00:00+00:00"])
 def test_what_is_no_time_leaves_the_order_to_the_file(tmp_path, said):
     save(tmp_path, "a", made=said, watch={"received": said})
-    (found,) = drift.receipts([tmp_path])
+    (found,) = drift.receipts([tmp_path], print)
     assert drift.drift([found])["untimed"] == 1
 
 
@@ -85,7 +85,7 @@ def scans(folder, start, count, noise, **more):
 def test_a_coil_that_breaks_is_seen_though_every_scan_is_held(tmp_path, noise, word):
     scans(tmp_path, 0, 30, 0.03)
     scans(tmp_path, 30, 10, noise, **WITHHELD)
-    found = drift.drift(drift.receipts([tmp_path]))
+    found = drift.drift(drift.receipts([tmp_path], print))
     assert (found["scans"], found["held"]) == (40, {"before": 0, "latest": 10})
     assert found["verdict"] == "warn"
     assert [reason for reason in found["reasons"] if reason.startswith(word)]
@@ -98,7 +98,7 @@ def test_a_scan_or_two_that_are_held_are_no_drift(tmp_path):
     scans(tmp_path, 0, 30, 0.03)
     scans(tmp_path, 30, 2, 0.03, **WITHHELD)
     scans(tmp_path, 32, 8, 0.03)
-    found = drift.drift(drift.receipts([tmp_path]))
+    found = drift.drift(drift.receipts([tmp_path], print))
     assert (found["verdict"], found["held"]["latest"]) == ("pass", 2)
 
 
@@ -113,10 +113,10 @@ def test_a_folder_that_goes_while_it_is_listed_is_passed_over(tmp_path, monkeypa
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", late)
-    assert len(drift.receipts([tmp_path])) == 1
+    assert len(drift.receipts([tmp_path], print)) == 1
 
 
 @pytest.mark.parametrize("watch", [None, "none", {}])
 def test_receipts_of_enhance_count(tmp_path, watch):
     save(tmp_path / "a", "a", watch=watch)
-    assert len(drift.receipts([tmp_path])) == 1
+    assert len(drift.receipts([tmp_path], print)) == 1

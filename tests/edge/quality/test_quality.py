@@ -199,6 +199,6 @@ def test_drift_of_nothing_that_exists_is_refused(tmp_path):
     with pytest.raises(UsageError, match="one of T1w, T2w, FLAIR, got t1w"):
         drift.drift(records(0.02, 60), contrast="t1w")
     with pytest.raises(BadInput, match="expected a folder with receipts"):
-        drift.receipts([tmp_path / "outbix"])
+        drift.receipts([tmp_path / "outbix"], print)
     (tmp_path / "x_desc-synthetic.json").symlink_to(tmp_path / "gone")
-    assert drift.receipts([tmp_path]) == []
+    assert drift.receipts([tmp_path], print) == []
