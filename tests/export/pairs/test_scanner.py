@@ -55,7 +55,7 @@ def test_what_one_scanner_scanned_no_other_replaces(label_folder, tmp_path):
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(UsageError, match=r"expected scanner 4 of sub-01.*, got scanner 3; name"):
         invoke(*options, "--scanner", 4)
-    with pytest.raises(UsageError, match="expected no scanner of its own .*, got scanner 3"):
+    with pytest.raises(UsageError, match=r"expected no scanner of its own .*, got scanner 3"):
         invoke(*options)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     with pytest.raises(UsageError, match="--scanner with --labels only"):
