@@ -68,7 +68,7 @@ def test_the_receipt_and_a_page_stand_beside_the_reason_and_commands_take_them(s
     text = page.read_text()
     assert "No enhanced image was delivered" in text
     assert text.count("slice of the 64 mT scan") == 3
-    assert len(drift.receipts([box.outbox])) == 1
+    assert len(drift.receipts([box.outbox], print)) == 1
     shown = json.loads(box.cli("queue", "show", "1", "--json").stdout)
     assert (shown["verdict"], shown["state"]) == ("hold", "held")
     assert shown["reasons"] == record["reasons"]
