@@ -64,7 +64,6 @@ def simulate(
     from lohi_export.pairs.looks import doubts
     from lohi_export.pairs.plan import plan, plan_volumes
     from lohi_export.pairs.preview import save_preview
-    from lohi_export.pairs.sources import refuse_other_volume
 
     console = Console(stderr=True)
     written = 0
@@ -86,7 +85,7 @@ def simulate(
     standing.refuse_other_seed(work)
     standing.refuse_other_scanner(work)
     if source == "volumes":
-        refuse_other_volume(work)
+        standing.refuse_other_volume(work)
         for doubt in doubts(work):
             console.print(doubt, markup=False, highlight=False, soft_wrap=True)
     dataset.write_description(out, from_labels=source == "labels")
