@@ -21,7 +21,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "thinner slices",
     ),
     "slices": (
-        "only {value:.0f} slices: send the whole series, not a part of it",
+        "too few slices ({value:.0f}): send the whole series, not a part of it",
         "{value:.0f} slices, more than a head scan has: check the file",
     ),
     "offset": (

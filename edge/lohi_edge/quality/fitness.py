@@ -36,7 +36,10 @@ class _Scene:
 
     @cached_property
     def slopes(self) -> Float64:
-        return signal.shading_slopes(self.field, self.scan.inner)
+        try:
+            return signal.shading_slopes(self.field, self.scan.inner)
+        except ValueError as error:  # other metrics hold such a scan
+            raise NotApplicable(str(error)) from None
 
     @cached_property
     def tissue_contrast(self) -> float:

@@ -66,7 +66,7 @@ def inspect(
     reasons.sort(key=lambda reason: reason["level"] != "hold")
     return Inspection(
         verdict=verdict.worst([judged.verdict for judged in parts.values()]),
-        reasons=reasons,
+        reasons=verdict.telling(reasons, fit.measures),
         metrics={name: judged.metrics for name, judged in parts.items()},
         residual=residual,
     )

@@ -22,6 +22,7 @@ from lohi_edge.toml import refuse_unknown
 Verdict = Literal["pass", "warn", "hold"]
 PARTS = ("scan", "result")
 MAX_BYTES = 1 << 20
+_OF_THE_HEADER = ("slices", "in_plane_mm", "slice_mm", "field_strength")
 _ORDER: dict[str, int] = {"pass": 0, "note": 0, "warn": 1, "hold": 2}
 
 
@@ -117,6 +118,22 @@ def judge(
             reasons.append({"name": name, "level": status, "text": reason})
     reasons.sort(key=lambda reason: -_ORDER[str(reason["level"])])
     return Judged(worst([str(r["level"]) for r in reasons]), reasons, metrics)
+
+
+def telling(reasons: list[dict[str, Any]], measures: Mapping[str, Measure]) -> list[dict[str, Any]]:
+    """The reasons that help: a few slices of a series look wrong in every way there is.
+
+    Where they are held for being few, that is the reason, and what else the header says.
+
+    Args:
+        reasons: of scan and result.
+        measures: of the scan.
+    """
+    count = measures["slices"].value
+    few = count is not None and count < fitness.MIN_SLICES
+    if few and any((r["name"], r["level"]) == ("slices", "hold") for r in reasons):
+        return [reason for reason in reasons if reason["name"] in _OF_THE_HEADER]
+    return reasons
 
 
 def worst(levels: list[str]) -> Verdict:

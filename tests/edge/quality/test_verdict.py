@@ -44,6 +44,20 @@ def test_of_a_few_slices_is_said_what_a_person_can_act_on(slices):
         assert cause not in texts[name]
 
 
+@pytest.mark.parametrize(("slices", "alone"), [(1, True), (5, True), (8, False)])
+def test_that_there_are_few_slices_is_why_all_else_looks_wrong(slices, alone):
+    middle = head_phantom().shape[2] // 2
+    data = np.ascontiguousarray(head_phantom()[:, :, middle : middle + slices])
+    scan = Volume(data, np.diag([2.8, 2.8, 5.0, 1.0]))
+    seen = inspect(scan, scan.isotropic(), "T1w")
+    assert (seen.verdict, seen.reasons[0]["name"]) == ("hold", "slices")
+    wrong = [name for name, entry in seen.metrics["scan"].items() if entry["status"] == "hold"]
+    assert "head_height" in wrong
+    names = {reason["name"] for reason in seen.reasons}
+    assert ("head_height" not in names) == alone
+    assert not alone or names <= {"slices", "in_plane_mm"}
+
+
 def test_not_a_number_is_a_failure_and_not_applicable_is_none():
     def skip():
         raise NotApplicable("no air")
