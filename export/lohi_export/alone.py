@@ -19,7 +19,7 @@ def alone(folder: Path) -> Iterator[None]:
     Where the file system knows no locks, nobody is kept out and nothing is removed.
 
     Raises:
-        UsageError: another process trains there.
+        UsageError: another process works there.
         DiskError: the folder cannot be made.
     """
     make_directory(folder)
@@ -74,7 +74,7 @@ def _lock(held: int, folder: Path) -> bool:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UsageError(
-            f"{folder}: expected a run folder at rest, another process trains there; wait until "
+            f"{folder}: expected a folder at rest, another process works there; wait until "
             "it has ended, or name another --out"
         ) from None
     except OSError:

@@ -148,7 +148,7 @@ def train(run: Run, device: str, max_minutes: float | None) -> int:
     """Train a run to its end or until it is stopped; the command's exit code.
 
     Raises:
-        UsageError: another process trains in its folder.
+        UsageError: another process works in its folder.
     """
     with alone(run.folder) if processes.is_first() else nullcontext():
         trainer = Trainer(run, choose_device(device))

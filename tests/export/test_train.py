@@ -137,7 +137,7 @@ def test_two_processes_do_not_train_in_one_folder(
     toy: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:
     run = start(toy, tmp_path / "run", toy_options)
-    with alone(run.folder), pytest.raises(UsageError, match="another process trains there"):
+    with alone(run.folder), pytest.raises(UsageError, match="another process works there"):
         session.train(run, "cpu", None)
     assert not run.checkpoint.exists()
     assert session.train(run, "cpu", None) == 0

@@ -35,6 +35,7 @@ def study(
     same.refuse_another(loaded)
 
     from lohi_export import session
+    from lohi_export.alone import alone
     from lohi_export.study import report
     from lohi_export.study.study import Stopped, Study
     from lohi_export.train import choose_device
@@ -44,11 +45,12 @@ def study(
     study = Study(loaded, where, threads)
     for line in study.outsiders():
         session.console.print(line, markup=False)
-    try:
-        outcome = study.run()
-    except Stopped as stopped:
-        raise typer.Exit(stopped.exit_code) from None
-    sys.stdout.write(f"{report.write(loaded, outcome, where)}\n")
+    with alone(loaded.out):
+        try:
+            outcome = study.run()
+        except Stopped as stopped:
+            raise typer.Exit(stopped.exit_code) from None
+        sys.stdout.write(f"{report.write(loaded, outcome, where)}\n")
 
 
 def _write_example(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from lohi_edge.errors import BadInput, UsageError
 from lohi_export import session
+from lohi_export.alone import alone
 from lohi_export.cli import app
 from lohi_export.study import bench, same
 from lohi_export.study import config as configuration
@@ -180,6 +181,14 @@ def test_another_study_does_not_replace_the_report(
     assert isinstance(result.exception, UsageError)
     assert re.search(words, str(result.exception))
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_one_study_at_a_time_works_in_its_folder(finished: Path) -> None:
+    config = str(finished.parent / "study.toml")
+    with alone(finished):
+        result = CliRunner().invoke(app, ["study", config, "--device", "cpu", "--threads", "1"])
+    assert isinstance(result.exception, UsageError)
+    assert "another process works there; wait until it has ended" in str(result.exception)
 
 
 def test_a_model_more_is_the_same_study(finished: Path) -> None:
