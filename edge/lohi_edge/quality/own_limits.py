@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from lohi_edge.quality import robust
 from lohi_edge.quality.verdict import breach
 
 FEWEST = 15  # scans
@@ -28,6 +29,7 @@ METRICS: dict[str, tuple[bool, float]] = {
     "shading_up": (False, 0.05),
 }
 _ONE_SIDED = {"noise"}
+ODD = 5  # robust standard deviations off the median: one such figure would widen every limit
 
 Limit = dict[str, list[float | None]]
 Limits = Mapping[str, Limit]
@@ -42,6 +44,7 @@ class Learned:
         left_out: because the limits that ship would hold them.
         limits: metric -> limits, as in limits.json; empty where the scans are too few.
         medians: metric -> median of these scans.
+        counts: metric -> of how many of them the figure counts.
         beyond: share of these scans that limits learned from the others would warn of, or hold.
     """
 
@@ -49,6 +52,7 @@ class Learned:
     left_out: int
     limits: dict[str, Limit]
     medians: dict[str, float]
+    counts: dict[str, int]
     beyond: dict[str, float]
 
 
@@ -57,7 +61,7 @@ def learn(scans: Iterable[Mapping[str, float | None]], base: Limits) -> Learned:
 
     A limit bounds where the next scan of the same scanner will lie (prediction interval of a
     normal variable from n samples; Hahn and Meeker, Statistical Intervals, 1991, ch. 4), and is
-    never wider than that of `base`.
+    never wider than that of `base`. Figures far off all others do not count.
 
     Args:
         scans: of each scan metric -> value.
@@ -72,8 +76,9 @@ def learn(scans: Iterable[Mapping[str, float | None]], base: Limits) -> Learned:
         len(usable),
         len(given) - len(usable),
         limits,
-        {name: float(np.nanmedian(columns[name])) for name in limits},
-        _left_out_in_turn(columns, base) if limits else {},
+        {name: _figure(float(np.nanmedian(columns[name])), name) for name in limits},
+        {name: int(np.isfinite(columns[name]).sum()) for name in limits},
+        _left_out_in_turn(usable, columns, base) if limits else {},
     )
 
 
@@ -83,10 +88,19 @@ def _held(value: float | None, limit: Limit | None) -> bool:
 
 
 def _values(scans: list[Mapping[str, float | None]], name: str, base: Limits) -> Any:
-    """A metric of every scan (n,); NaN where it was not measured or is warned of."""
+    """A metric of every scan (n,), or its logarithm; NaN where it does not count."""
+    log, least = METRICS[name]
     limit = base.get(name, {})
     found = (scan.get(name) for scan in scans)
-    return np.array([math.nan if v is None or breach(v, limit) else v for v in found], dtype=float)
+    values = np.array([math.nan if v is None or breach(v, limit) else v for v in found], float)
+    if log:
+        values = np.log(np.where(values > 0, values, math.nan))
+    known = values[np.isfinite(values)]
+    if len(known):
+        middle = float(np.median(known))
+        odd = np.abs(values - middle) > ODD * max(robust.deviation(known, middle), least)
+        values[odd] = math.nan
+    return values
 
 
 def _limits(columns: Mapping[str, Any], base: Limits, fewest: int = FEWEST) -> dict[str, Limit]:
@@ -105,16 +119,20 @@ def _limits(columns: Mapping[str, Any], base: Limits, fewest: int = FEWEST) -> d
 
 
 def _interval(values: Any, name: str, share: float) -> tuple[float | None, float]:
-    """Beyond which one more value lies with the chance `share`, to four digits."""
-    log, least = METRICS[name]
+    """Beyond which one more figure lies with the chance `share`, to four digits."""
+    _, least = METRICS[name]
     one_sided = name in _ONE_SIDED
-    values = np.log(np.maximum(values, 1e-9)) if log else values
     count = len(values)
     quantile = stats.t.ppf(1 - (share if one_sided else share / 2), count - 1)
     reach = quantile * max(float(values.std(ddof=1)), least) * math.sqrt(1 + 1 / count)
     ends = float(values.mean()) - reach, float(values.mean()) + reach
-    low, high = (float(f"{math.exp(end) if log else end:.4g}") for end in ends)
+    low, high = (float(f"{_figure(end, name):.4g}") for end in ends)
     return None if one_sided else low, high
+
+
+def _figure(value: float, name: str) -> float:
+    """A metric's figure from what is normally distributed of it."""
+    return math.exp(value) if METRICS[name][0] else value
 
 
 def _no_wider(own: tuple[float | None, float], base: list[float | None]) -> list[float | None]:
@@ -123,21 +141,22 @@ def _no_wider(own: tuple[float | None, float], base: list[float | None]) -> list
     return [low, high]
 
 
-def _left_out_in_turn(columns: Mapping[str, Any], base: Limits) -> dict[str, float]:
+def _left_out_in_turn(
+    scans: list[Mapping[str, float | None]], columns: Mapping[str, Any], base: Limits
+) -> dict[str, float]:
     """Shares of scans warned of (or held), and held, by limits learned from all others."""
-    count = len(next(iter(columns.values())))
     levels = []
-    for one in range(count):
+    for one, scan in enumerate(scans):
         rest = {name: np.delete(values, one) for name, values in columns.items()}
-        levels.append(worst_of({n: v[one] for n, v in columns.items()}, _limits(rest, base, 2)))
+        levels.append(worst_of(scan, _limits(rest, base, 2)))
     return {
-        "warn": sum(level != "pass" for level in levels) / count,
-        "hold": levels.count("hold") / count,
+        "warn": sum(level != "pass" for level in levels) / len(scans),
+        "hold": levels.count("hold") / len(scans),
     }
 
 
 def worst_of(scan: Mapping[str, float | None], limits: Limits) -> str:
-    """pass, warn or hold of a scan's figures under some limits; NaN passes."""
+    """pass, warn or hold of a scan's figures under some limits."""
     found = [
         breach(value, limits[name])
         for name, value in scan.items()

@@ -45,6 +45,7 @@ def learn(
         try:
             metrics = bundle_metrics(contrast, bundle) if scans else {}
         except OtherContrast:
+            few.append(f"{len(scans)} of {contrast}, which the bundle is not made for")
             continue
         found = own_limits.learn(scans, verdict.limits_for(contrast, metrics)["scan"])
         if found.limits:
@@ -85,7 +86,8 @@ def summary(learned: dict[str, Learned]) -> dict[str, Any]:
             "left_out": one.left_out,
             "beyond": one.beyond,
             "metrics": {
-                name: {"median": one.medians[name], **limits} for name, limits in one.limits.items()
+                name: {"scans": one.counts[name], "median": one.medians[name], **limits}
+                for name, limits in one.limits.items()
             },
         }
         for contrast, one in learned.items()
@@ -100,11 +102,11 @@ def show(learned: dict[str, Learned], path: Path) -> None:
     console = Console()
     for contrast, one in learned.items():
         table = Table(title=f"{contrast}: {one.scans} scans")
-        for column in ("metric", "median", "warns outside", "holds outside"):
+        for column in ("metric", "scans", "median", "warns outside", "holds outside"):
             table.add_column(column, justify="left" if column == "metric" else "right")
         for name, limits in one.limits.items():
             spans = [_span(limits[level]) for level in ("warn", "hold")]
-            table.add_row(name, f"{one.medians[name]:.3g}", *spans)
+            table.add_row(name, f"{one.counts[name]}", f"{one.medians[name]:.3g}", *spans)
         console.print(table)
         if one.left_out:
             sys.stdout.write(f"{one.left_out} scans left out: held by the limits that ship\n")

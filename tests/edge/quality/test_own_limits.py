@@ -88,6 +88,14 @@ def test_scans_of_one_volunteer_do_not_make_limits_that_no_patient_meets():
     assert limits["shading_up"]["warn"][1] > 0.2
 
 
+def test_a_figure_far_off_or_impossible_widens_nothing():
+    clean = scans(20)
+    for odd in ({"shading_up": 1e99, "noise": 0.9}, {"noise": 0.0}, {"noise": -0.01}):
+        found = own_limits.learn([*clean, odd], {})
+        assert found.limits == own_limits.learn(clean, {}).limits
+        assert found.scans == 21
+
+
 def test_too_few_scans_and_figures_that_are_missing_give_no_limits():
     assert own_limits.learn(scans(14), {}).limits == {}
     older = [{"noise": scan["noise"]} for scan in scans(15)]  # receipts of before slopes were
