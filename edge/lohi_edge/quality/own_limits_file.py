@@ -55,7 +55,8 @@ def learn(
     if not learned:
         raise BadInput(
             f"expected receipts of at least {FEWEST} scans of one contrast that the quality check "
-            f"does not hold, got {', '.join(few) or 'none'}; try again when there are more"
+            f"does not hold, got {', '.join(few) or 'none'} (a scan that came again counts once); "
+            "try again when there are more"
         )
     for words in few:
         tell(f"{words}: too few to learn from, at least {FEWEST} are needed")
