@@ -30,7 +30,7 @@ def learn(
         records: receipts, oldest first.
         last: how many scans of a contrast to look at.
         bundle: whose limits are tightened; None for the one in use here.
-        tell: is told of contrasts with too few scans.
+        tell: is told of contrasts that are left out.
 
     Raises:
         BadInput: no contrast has enough.
@@ -45,7 +45,7 @@ def learn(
         try:
             metrics = bundle_metrics(contrast, bundle) if scans else {}
         except OtherContrast:
-            few.append(f"{len(scans)} of {contrast}, which the bundle is not made for")
+            tell(f"{len(scans)} of {contrast} left out: {bundle} is not made for it")
             continue
         found = own_limits.learn(scans, verdict.limits_for(contrast, metrics)["scan"])
         if found.limits:

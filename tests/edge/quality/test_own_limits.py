@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from lohi_edge import bundle as bundles
 from lohi_edge import demo, nifti
 from lohi_edge.cli import app
 from lohi_edge.errors import BadInput
@@ -182,6 +183,15 @@ def test_too_few_receipts_are_refused_and_nothing_is_written(history, tmp_path):
     assert "at least 15 scans of one contrast" in str(run.exception)
     assert "got 9 of T1w, 4 of T2w" in str(run.exception)
     assert not own.exists()
+
+
+def test_a_contrast_that_the_bundle_is_not_made_for_is_left_out_and_said(history, tmp_path):
+    t2w = bundles.shipped("T2w")
+    own = ["limits", str(history), "-o", str(tmp_path / "own.json"), "--bundle", str(t2w)]
+    run = CliRunner().invoke(app, own)
+    assert isinstance(run.exception, BadInput)
+    assert f"20 of T1w left out: {t2w} is not made for it" in run.stderr
+    assert "got 4 of T2w" in str(run.exception)
 
 
 def test_a_receipt_of_a_later_version_is_left_out_and_said(history, capsys):
