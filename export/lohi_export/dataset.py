@@ -7,7 +7,7 @@ device runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def listed(title: str, problems: Iterable[object]) -> str:
     return title + (":" if lines else "") + "".join(lines)
 
 
-def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
+def select(pairs: Sequence[Pair], subjects: list[str], part: str) -> list[Pair]:
     """The pairs of one part of a split.
 
     Raises:
@@ -66,7 +66,11 @@ def select(pairs: Iterable[Pair], subjects: list[str], part: str) -> list[Pair]:
     """
     chosen = [pair for pair in pairs if pair.subject in subjects]
     if not chosen:
-        raise BadInput(f"expected {part} subjects of {subjects} in the data set, found none")
+        there = ", ".join(sorted({pair.subject for pair in pairs})) or "none"
+        raise BadInput(
+            f"expected {part} subjects of {', '.join(subjects)} in the data set, whose subjects "
+            f"with pairs are {there}; name others with --split (`lohi-export split` draws them)"
+        )
     return chosen
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lohi_edge import contrast, nifti
+from lohi_edge import nifti
 from lohi_edge.errors import BadInput
 from lohi_edge.head import find_head
 from lohi_edge.volume import Volume, isotropic_grid
@@ -80,8 +80,6 @@ def check(
     scans = {scan.path: scan for scan in found.scans}
     seen: dict[str, str] = {}
     volumes_of = _Reader(seen, findings)
-    for scan in found.scans:
-        findings += _contradiction(scan)
     for pair in found.pairs:
         low, high = (volumes_of(scans[path]) for path in (pair.low, pair.high))
         row, problems = _look(pair, scans, low, high, raw)
@@ -150,15 +148,6 @@ def _look(
             if words := doubt(estimate):
                 findings.append(Finding(other, "alignment", words, grave=False))
     return Row(pair.name, pair.contrast, where, other, grids, mm, degrees), findings
-
-
-def _contradiction(scan: Scan) -> list[Finding]:
-    """A sidecar that describes another contrast than the name."""
-    said, rule = contrast.decide(None, "", scan.metadata)
-    if said == scan.contrast or rule.startswith("nothing"):
-        return []
-    text = f"named {scan.contrast}, but {rule} says {said}; rename or remove it"
-    return [Finding(scan.where, "contrast", text)]
 
 
 def _other_contrast(pair: Pair, where: str, low: Volume) -> list[Finding]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from lohi_edge import contrast
 from lohi_edge.bundle import CONTRASTS
 from lohi_edge.nifti import stem
 from lohi_export.pairs.scans import NAMES, Finding, Override, Scan, find_scans
@@ -67,6 +68,7 @@ def survey(
     findings += _twice(scans)
     groups: dict[tuple[str, str], list[Scan]] = defaultdict(list)
     for scan in scans:
+        findings += _contradiction(scan)
         if scan.field is None:
             findings.append(Finding(scan.where, "field", f"left out: {scan.rule}", grave=False))
         elif _scanned_again(scan):
@@ -81,6 +83,15 @@ def survey(
         findings += problems
     pairs.sort(key=lambda pair: (pair.subject, pair.name, pair.contrast))
     return Survey(root, scans, pairs, sorted(findings, key=lambda f: (f.where, f.kind)))
+
+
+def _contradiction(scan: Scan) -> list[Finding]:
+    """A sidecar that describes another contrast than the name."""
+    said, rule = contrast.decide(None, "", scan.metadata)
+    if said == scan.contrast or rule.startswith("nothing"):
+        return []
+    text = f"named {scan.contrast}, but {rule} says {said}; rename or remove it"
+    return [Finding(scan.where, "contrast", text)]
 
 
 def _match(group: list[Scan]) -> tuple[list[Pair], list[Finding]]:

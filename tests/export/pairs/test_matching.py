@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lohi_edge.errors import BadInput, UsageError
-from lohi_export.dataset import find_pairs
+from lohi_export.dataset import find_pairs, select
 from lohi_export.pairs.matching import Survey, survey
 from lohi_export.pairs.scans import Override, decide_field
 
@@ -166,6 +166,21 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     assert sum("sub-03_ses-64mT_T1w.json is not JSON" in line for line in lines) == 1
     (tmp_path / "sub-01_T1w.json").write_text("{}")
     assert any("the same name as sub-01_ses-3T_T1w.nii" in str(f) for f in survey(tmp_path).grave)
+
+
+def test_training_refuses_a_scan_whose_sidecar_says_another_contrast(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01_ses-64mT_T1w", SeriesDescription="T2w TSE axial")
+    touch(tmp_path, "sub-01_ses-3T_T1w", "sub-02_ses-64mT_T1w", "sub-02_ses-3T_T1w")
+    words = r"sub-01_ses-64mT_T1w.nii.gz: named T1w, but SeriesDescription .* says T2w; rename or"
+    with pytest.raises(BadInput, match=words):
+        find_pairs(tmp_path, "T1w")
+
+
+def test_subjects_that_are_not_there_are_named_beside_those_that_are(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01_ses-64mT_T1w", "sub-01_ses-3T_T1w")
+    words = "expected test subjects of 13, 14 .*, whose subjects with pairs are 01; .* --split"
+    with pytest.raises(BadInput, match=words):
+        select(find_pairs(tmp_path, "T1w"), ["13", "14"], "test")
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:

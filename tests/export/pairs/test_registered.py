@@ -218,6 +218,9 @@ def test_training_names_every_bad_pair_and_who_is_left_out(
     low = bad / "sub-03/ses-64mT/anat/sub-03_ses-64mT_run-01_T1w.nii.gz"
     low.write_bytes(b"no scan")
     (bad / "sub-04/ses-3T/anat/sub-04_ses-3T_run-01_T1w.nii.gz").unlink()
+    with pytest.raises(BadInput, match=r"named T1w, but SeriesDescription .* says T2w"):
+        session.prepare(bad, bad / "run", toy_options, 1, None, None, None)
+    (bad / "sub-03/ses-3T/anat/sub-03_ses-3T_run-01_T1w.json").unlink()
     with pytest.raises(BadInput, match="2 pairs cannot be used") as refused:
         session.prepare(bad, bad / "run", toy_options, 1, None, None, None)
     for name in ("sub-01_ses-64mT_run-01_T1w.nii.gz", "sub-03_ses-64mT_run-01_T1w.nii.gz"):
