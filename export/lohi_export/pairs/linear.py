@@ -27,6 +27,7 @@ MAX_RESIDUAL_MM = 2.0
 MAX_DEGREES = 50.0
 SCALES = (0.88, 1.14)
 MIN_OVERLAP = 0.75
+MIN_SHOWN = 0.9
 MIN_GAIN = 0.1
 
 
@@ -45,6 +46,8 @@ class Registration:
             coordinates.
         scales: singular values of the matrix, ascending; 1 for a rigid one.
         overlap: share of the 64 mT head inside the 3 T scan's field of view.
+        shown: share of its inner part, brain and skull base, where the 3 T scan is not blank; what
+            defacing and skull-stripping take away lies further out.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class Registration:
     shift_mm: float
     scales: tuple[float, float, float]
     overlap: float
+    shown: float
     transform: sitk.Transform = field(repr=False)
 
     def problems(self) -> list[str]:
@@ -64,7 +68,7 @@ class Registration:
             (self.residual_mm <= MAX_RESIDUAL_MM,
              f"two starts ended {self.residual_mm:.1f} mm apart, at most {MAX_RESIDUAL_MM:g}"),
             (self.gain >= MIN_GAIN,
-             f"the scans fit hardly better ({self.gain:.2f} nats, at least {MIN_GAIN:g}) than "
+             f"the scans fit hardly better ({self.gain:.3f} nats, at least {MIN_GAIN:g}) than "
              f"{APART_MM:g} mm apart"),
             (self.degrees <= MAX_DEGREES,
              f"turned by {self.degrees:.0f} degrees, at most {MAX_DEGREES:g}"),
@@ -73,6 +77,9 @@ class Registration:
              f"{SCALES[1]:g}"),
             (self.overlap >= MIN_OVERLAP,
              f"{self.overlap:.0%} of the head lie inside the 3 T scan, at least {MIN_OVERLAP:.0%}"),
+            (self.shown >= MIN_SHOWN,
+             f"the 3 T scan shows nothing in {1 - self.shown:.0%} of the inner head, at most "
+             f"{1 - MIN_SHOWN:.0%}"),
         ]  # fmt: skip
         return [words for fine, words in limits if not fine]
 
@@ -141,6 +148,7 @@ def _judge(
         shift_mm=float(np.linalg.norm(apply(matrix, centre) - centre)),
         scales=(float(least), float(middle), float(most)),
         overlap=scene.overlap(matrix),
+        shown=scene.shown(matrix),
         transform=transform,
     )
 

@@ -219,7 +219,7 @@ def _discard(job: Job) -> None:
 
 
 def _figures(found: Registration) -> dict[str, Any]:
-    names = ("metric", "gain", "residual_mm", "degrees", "shift_mm", "overlap")
+    names = ("metric", "gain", "residual_mm", "degrees", "shift_mm", "overlap", "shown")
     figures = {name: round(float(getattr(found, name)), 4) for name in names}
     scales = {"scale_min": round(found.scales[0], 4), "scale_max": round(found.scales[2], 4)}
     return {"transform": found.kind, **figures, **scales}

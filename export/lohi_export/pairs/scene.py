@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from lohi_edge.head import BLOCK, find_head
+from lohi_edge.quality.scan import INNER_MM, block_mean
 from lohi_edge.volume import Float32, Float64, Volume
 
 SHADING_MM = 20.0  # sd of the smoothing that takes coil shading out of both scans
@@ -59,6 +60,10 @@ class Scene:
     def __init__(self, low: Volume, high: Volume, mm: int) -> None:
         fine, sharp = low.isotropic(), high.isotropic()
         cells, other = find_head(fine.data).cells, find_head(sharp.data).cells
+        deep = ndi.distance_transform_edt(np.pad(cells, 1))[1:-1, 1:-1, 1:-1] * BLOCK > INNER_MM
+        self._inner = _positions(fine, deep if deep.any() else cells)
+        self._seen = block_mean(sharp.data - sharp.data.min(), BLOCK) > 0
+        self._to_voxels: Float64 = np.linalg.inv(sharp.affine).astype(np.float64)
         # Mutual information peaks where it should only when edges are as wide in both scans.
         width = np.sqrt(np.maximum(0, low.zooms**2 - high.zooms**2)) / FWHM
         sharp = sharp.with_data(blurred(sharp, width))
@@ -111,6 +116,13 @@ class Scene:
         size = np.array(self._moving.GetSize())
         inside = (np.array(at) > -0.5) & (np.array(at) < size - 0.5)
         return float(inside.all(axis=1).mean())
+
+    def shown(self, matrix: Float64) -> float:
+        """Share of the inner 64 mT head that a matrix puts where the 3 T scan is not blank."""
+        voxels = apply(self._to_voxels, apply(matrix, self._inner))
+        cells = np.floor((voxels + 0.5) / BLOCK).astype(int)
+        inside = ((cells >= 0) & (cells < self._seen.shape)).all(axis=1)
+        return float(np.count_nonzero(self._seen[tuple(cells[inside].T)])) / len(cells)
 
     def _method(self, shrink: int, share: float, seed: int) -> sitk.ImageRegistrationMethod:
         method = sitk.ImageRegistrationMethod()

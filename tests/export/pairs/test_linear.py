@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +17,7 @@ from lohi_edge.volume import Volume
 from lohi_export.pairs.alignment import doubt
 from lohi_export.pairs.linear import Registration, misalignment, register, resample
 from lohi_export.pairs.ranges import ranges_for
-from lohi_export.pairs.scene import apply
+from lohi_export.pairs.scene import Scene, apply
 from lohi_export.pairs.simulate import Pair, simulate_pair
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "label_maps"
@@ -104,6 +105,27 @@ def test_the_resampled_scan_lies_where_the_head_is(small: Pair, rigid: Registrat
 def test_a_scan_that_misses_half_the_head_is_refused(small: Pair) -> None:
     half = Volume(small.high.data[:, :, small.high.shape[2] // 2 :], small.high.affine)
     assert register(small.low, half).problems()
+
+
+def blanked(high: Volume, where: tuple[slice, ...]) -> Volume:
+    data = high.data.copy()
+    data[where] = 0
+    return high.with_data(data)
+
+
+def test_where_the_partner_is_blank_in_the_inner_head_it_is_no_partner(
+    small: Pair, rigid: Registration
+) -> None:
+    _, y, z = (int(n) for n in np.argwhere(small.high.data > 20).mean(axis=0))
+    everywhere = slice(None)
+    assert rigid.shown == 1
+    assert Scene(small.low, small.high, 2).shown(np.eye(4)) == 1
+    half = blanked(small.high, (everywhere, everywhere, slice(z)))
+    assert Scene(small.low, half, 2).shown(np.eye(4)) < 0.9
+    faceless = blanked(small.high, (everywhere, slice(y + 40, None), slice(z)))
+    assert Scene(small.low, faceless, 2).shown(np.eye(4)) == 1
+    (words,) = replace(rigid, shown=0.78).problems()
+    assert words == "the 3 T scan shows nothing in 22% of the inner head, at most 10%"
 
 
 @pytest.mark.slow
