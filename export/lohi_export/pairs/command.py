@@ -27,7 +27,7 @@ def simulate(
     ] = 1,
     scanner: Annotated[
         int | None,
-        typer.Option(min=0, help="One scanner for all, with its coil and protocol: a number."),
+        typer.Option(min=0, help="One scanner for all, coil and protocol: a number; labels only."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same voxels.")] = 0,
     contrast: Annotated[str, typer.Option(help="T1w, T2w or FLAIR.")] = "T1w",
@@ -79,7 +79,9 @@ def simulate(
         numbers = parse_heads(heads)
         work = plan(labels, out, numbers, draws, seed, contrast, scans, ill, scanner)
     else:
-        raise UsageError("expected --labels FOLDER, or --from volumes with --volumes PATH")
+        raise UsageError(
+            "expected --labels FOLDER alone, or --from volumes with --volumes PATH and no --labels"
+        )
     if preview is not None:
         require_place(preview)  # before minutes or hours of simulation
     standing.refuse_other_seed(work)

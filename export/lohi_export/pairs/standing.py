@@ -15,23 +15,24 @@ from lohi_export.pairs.plan import Job
 
 
 def refuse_other_scanner(jobs: Iterable[Job]) -> None:
-    """Refuse to replace what another scanner scanned.
+    """Refuse a data set that another scanner scanned, or that every scan has another of.
 
     Raises:
         UsageError: names the first such pair and its scanner.
     """
-    for job in jobs:
-        path = job.sidecar("64mT")
-        stated = _stated(path)
-        if stated is not None and stated.get("Scanner") != job.scanner:
-            wanted, found = (
-                "no scanner of its own" if n is None else f"scanner {n}"
-                for n in (job.scanner, stated.get("Scanner"))
-            )
-            raise UsageError(
-                f"expected {wanted} of {path.relative_to(job.out)}, got {found}; name another "
-                "folder with --out"
-            )
+    wanted = {(job.out, job.scanner) for job in jobs}
+    for out, scanner in wanted:
+        for path in sorted(out.glob("sub-*/ses-64mT/anat/*.json")):
+            stated = _stated(path)
+            if stated is not None and stated.get("Scanner") != scanner:
+                own, found = (
+                    "a scanner of its own for every scan" if n is None else f"scanner {n}"
+                    for n in (scanner, stated.get("Scanner"))
+                )
+                raise UsageError(
+                    f"expected {own} in {out}, got {found} of {path.relative_to(out)}; name "
+                    "another folder with --out"
+                )
 
 
 def refuse_other_seed(jobs: Iterable[Job]) -> None:

@@ -53,11 +53,15 @@ def test_what_one_scanner_scanned_no_other_replaces(label_folder, tmp_path):
     options = ("--labels", label_folder, "--out", tmp_path, "--heads", "1", "--draws", 1)
     invoke(*options, "--scanner", 3)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(UsageError, match=r"expected scanner 4 of sub-01.*, got scanner 3; name"):
+    with pytest.raises(UsageError, match=r"expected scanner 4 in .*, got scanner 3 of sub-01"):
         invoke(*options, "--scanner", 4)
-    with pytest.raises(UsageError, match=r"expected no scanner of its own .*, got scanner 3"):
+    with pytest.raises(
+        UsageError, match=r"expected a scanner of its own for every scan .*, got scanner 3"
+    ):
         invoke(*options)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    with pytest.raises(UsageError, match="got scanner 3 of sub-01"):  # not beside it either
+        invoke(*options[:-3], "2", "--draws", 1)
     with pytest.raises(UsageError, match="--scanner with --labels only"):
         invoke("--from", "volumes", "--volumes", tmp_path, "--out", tmp_path, "--scanner", 1)
 
