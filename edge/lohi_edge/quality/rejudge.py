@@ -7,6 +7,7 @@ from typing import Any
 from lohi_edge.quality.measure import FAILED
 from lohi_edge.quality.verdict import PARTS, breach, worst
 
+FEW = ("slices", "hold")  # beside which `verdict.telling` may name no other reason
 # Figures are judged as measured and recorded to six digits: as much may lie between the two.
 _ROUNDED = 5e-6
 
@@ -14,8 +15,8 @@ _ROUNDED = 5e-6
 def check(record: dict[str, Any]) -> str:
     """ "ok", "changed", or "missing" where the quality was not assessed.
 
-    Finds the verdict, a status, a figure or a limit that was edited alone. Who edits all of them
-    in keeping is not found out: a receipt is not signed.
+    Finds the verdict, a status, a figure, a limit or a reason (not its words) that was edited
+    alone. Who edits all of them in keeping is not found out: a receipt is not signed.
 
     Args:
         record: a receipt; anything may stand in its metrics.
@@ -30,7 +31,22 @@ def check(record: dict[str, Any]) -> str:
     except (TypeError, ValueError, KeyError, AttributeError):  # no version writes such an entry
         return "changed"
     levels = [entry["status"] for entry in entries if entry["status"] != "not applicable"]
-    return "ok" if worst(levels) == verdict else "changed"
+    return "ok" if worst(levels) == verdict and _reasons_fit(record) else "changed"
+
+
+def _reasons_fit(record: dict[str, Any]) -> bool:
+    """Whether what is warned of or held is what the reasons name: none added, none taken out."""
+    due = {
+        (name, entry["status"])
+        for part in PARTS
+        for name, entry in record["metrics"].get(part, {}).items()
+        if entry["status"] in ("warn", "hold")
+    }
+    try:
+        said = {(r["name"], r["level"]) for r in record["reasons"] if r["level"] != "note"}
+    except (TypeError, KeyError):
+        return False
+    return said == due or (FEW in said and said <= due)
 
 
 def _statuses(entry: dict[str, Any]) -> set[str]:

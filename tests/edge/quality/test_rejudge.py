@@ -35,7 +35,9 @@ def judged(noise, blank=1.0, **more):
         "skipped": take("ratio", "low", skip),
     }
     found = verdict.judge(measures, LIMITS)
-    return {"metrics": {"scan": found.metrics, "head_mm": [1, 2, 3]}, "verdict": found.verdict}
+    metrics = {"scan": found.metrics, "head_mm": [1, 2, 3]}
+    note = {"name": "input", "level": "note", "text": "sform taken"}
+    return {"metrics": metrics, "verdict": found.verdict, "reasons": [*found.reasons, note]}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,36 @@ def test_what_is_no_metric_is_changed(entry):
     record = judged(0.07)
     record["metrics"]["scan"]["noise"] = entry
     assert rejudge.check(record) == "changed"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda reasons: [],
+        lambda reasons: reasons[1:],
+        lambda reasons: [*reasons, {"name": 5, "level": "hold", "text": "x"}],
+        lambda reasons: [*reasons, {"name": "skipped", "level": "warn", "text": "x"}],
+        lambda reasons: [reasons[0] | {"level": "note"}, *reasons[1:]],
+        lambda reasons: [*reasons, "x"],
+        lambda reasons: [{"name": [], "level": "warn"}],
+    ],
+)
+def test_reasons_taken_out_or_added_are_changed(edit):
+    record = judged(0.07, failing=True)
+    assert rejudge.check({**record, "reasons": edit(record["reasons"])}) == "changed"
+    words = [{**reason, "text": "in words of one's own"} for reason in record["reasons"]]
+    assert rejudge.check({**record, "reasons": words}) == "ok"
+
+
+def test_the_few_slices_of_a_scan_may_be_its_one_reason():
+    record = judged(0.07)
+    few = verdict.judge(
+        {"slices": take("count", "range", lambda: 1.0)}, {"slices": {"hold": [10, None]}}
+    )
+    record["metrics"]["scan"] |= few.metrics
+    held = {**record, "verdict": "hold", "reasons": few.reasons}
+    assert rejudge.check(held) == "ok"
+    assert rejudge.check({**held, "reasons": record["reasons"]}) == "changed"
 
 
 def test_metrics_that_were_taken_out_are_changed():

@@ -46,16 +46,25 @@ def test_what_the_report_shows_of_a_result_says_so_when_saved_alone(done):
         assert (shown != cut).any()
 
 
+def warned(record, reason):
+    """A receipt as it would be had one spot been warned of, for this reason."""
+    entry = {"value": 7.0, "unit": "sd", "better": "low", "status": "warn"}
+    blob = {"residual_blob": {**entry, "limits": {"warn": [None, 6.5]}}}
+    metrics = {**record["metrics"], "result": record["metrics"]["result"] | blob}
+    spot = {"name": "residual_blob", "level": "warn", **reason}
+    return {**record, "metrics": metrics, "reasons": [spot], "verdict": "warn"}
+
+
 def test_the_sheet_bears_the_verdict(done):
     receipt = delivery.receipt_path(done.path)
     whole = json.loads(receipt.read_text())
-    whole["LohiEdge"]["reasons"] = []
+    assert whole["LohiEdge"]["reasons"] == []
     heights = []
     for _ in range(2):
         receipt.write_text(json.dumps(whole))
         with Image.open(report.write(receipt)[1]) as sheet:
             heights.append(sheet.height)
-        whole["LohiEdge"]["reasons"] = [{"level": "warn", "text": "a spot near the top"}]
+        whole["LohiEdge"] = warned(whole["LohiEdge"], {"text": "a spot near the top"})
     assert heights[1] == heights[0] + STRIP
 
 
@@ -66,9 +75,11 @@ def test_the_sheet_shows_the_spot_that_is_warned_of_in_a_ring_and_says_what_the_
     whole = json.loads(receipt.read_text())
     sheets = []
     at = (nifti.read(done.path).affine @ [30, 40, 30, 1])[:3].tolist()
-    spot = {"name": "residual_blob", "level": "warn", "text": "compare", "at_mm": at}
-    for reasons, limits in (([], None), ([spot], None), ([spot], "Blurs sulci.")):
-        whole["LohiEdge"] |= {"reasons": reasons, "model_limits": limits}
+    spot = {"text": "compare", "at_mm": at}
+    plain_record = whole["LohiEdge"]
+    spotted = warned(plain_record, spot)
+    for record, limits in ((plain_record, None), (spotted, None), (spotted, "Blurs sulci.")):
+        whole["LohiEdge"] = {**record, "model_limits": limits}
         receipt.write_text(json.dumps(whole))
         with Image.open(report.write(receipt)[1]) as sheet:
             sheets.append(np.asarray(sheet))
