@@ -14,7 +14,7 @@ from lohi_edge import delivery, finished, nifti, receipt, signing, source
 from lohi_edge.clock import Clock
 from lohi_edge.device import recorded
 from lohi_edge.errors import BadInput, BundleError, UsageError
-from lohi_edge.files import read_bytes, sha256
+from lohi_edge.files import is_directory, is_file, read_bytes, sha256
 from lohi_edge.models import Models
 from lohi_edge.nifti_write import Grid
 from lohi_edge.pipeline import enhance
@@ -197,11 +197,11 @@ def _check_scan(folder: Path, entry: dict[str, Any], scan: Path | None) -> str:
         return _check_file(folder, {**entry, "path": str(scan.absolute())} if scan else entry)
     if scan is None and not isinstance(entry.get("path"), str):
         return "missing"
+    scan = scan or folder / entry["path"]  # a folder, where the daemon moved the originals
     try:
-        scan = scan or folder / entry["path"]  # a folder, where the daemon moved the originals
         origin = source.read(source.resolve(scan), None, Clock()).origin
     except BadInput:
-        return "missing"
+        return "changed" if is_file(scan) or is_directory(scan) else "missing"
     return "ok" if origin and origin.sha256 == entry.get("sha256") else "changed"
 
 

@@ -59,21 +59,20 @@ def write(
     """
     record = finished.require_receipt(receipt)
     images, page = find_images(receipt.parent, record, scan), page_path(receipt)
+    series = record["source"].get("kind") == "dicom"  # of which no --scan helps
     if images.notes and page.exists():
-        raise BadInput(
-            f"{page} is there, and this one would show less: {'; '.join(images.notes).lower()}; "
-            "name the scan with --scan, or remove that page first"
-        )
+        way = "remove that page first" if series else "name the scan with --scan, or remove it"
+        notes = "; ".join(f"{note[0].lower()}{note[1:]}" for note in images.notes)
+        raise BadInput(f"{page} is there, and this one would show less: {notes}; {way}")
     edited = rejudge.check(record) == "changed"
     made = pages(receipt, record, images, edited)
     if edited:
         told(f"{page}: {_EDITED}")
     for note in images.notes:
-        # Pictures are made of NIfTI files alone: of a series no --scan helps.
-        series = record["source"].get("kind") == "dicom"
         find = scan is None and note.startswith("The scan") and not series
         advice = "; say where it lies with --scan" if find else ""
-        told(f"{page}: {note[0].lower()}{note[1:]}: its pictures are missing{advice}")
+        lack = "" if series else ": its pictures are missing"
+        told(f"{page}: {note[0].lower()}{note[1:]}{lack}{advice}")
     return made
 
 

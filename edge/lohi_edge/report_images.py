@@ -13,6 +13,7 @@ from lohi_edge.receipt import is_withheld, preferred
 from lohi_edge.volume import Volume
 
 _GONE, _CHANGED = "is not where the receipt says", "was changed since, or is another"
+_SERIES = "is a DICOM series, and pictures are made of NIfTI files alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ def find_images(folder: Path, record: dict[str, Any], source: Path | None = None
 def _read(folder: Path, entry: dict[str, Any], prefer: Prefer | None) -> tuple[Volume | None, str]:
     """The very volume that an entry of a receipt names; else None, and in words why."""
     path = entry.get("path")
+    if "dicom" in (entry.get("kind"), entry.get("format")):
+        return None, _SERIES
     if not isinstance(path, str) or not nifti.is_nifti_name(folder / path):
         return None, _GONE
     try:

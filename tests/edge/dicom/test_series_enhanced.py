@@ -13,9 +13,10 @@ import pydicom
 import pytest
 
 from dicom_series import enhanced, instances, save, slices
-from lohi_edge import enhance
+from lohi_edge import delivery, enhance, report
 from lohi_edge.dicom.folder import write_folder
 from lohi_edge.errors import BadInput, UsageError
+from lohi_edge.provenance import explain
 from lohi_edge.quality.verdict import shipped
 from lohi_edge.volume import Volume
 
@@ -142,3 +143,31 @@ def test_a_folder_of_series_on_the_command_line(tmp_path, identity_bundle, capsy
     assert [path.name[:9] for path in (tmp_path / "out").iterdir() if path.is_dir()] == [
         "series-2-"
     ]
+
+
+def test_a_series_that_was_changed_is_changed_and_not_missing(tmp_path, identity_bundle):
+    folder = save(tmp_path / "in", slices())
+    result = enhance(folder, out=tmp_path / "out", bundle=identity_bundle)
+
+    def source():
+        return explain(result.path, identity_bundle, folder)["checks"]["source"]
+
+    assert source() == "ok"
+    sorted(folder.iterdir())[3].write_bytes(bytes(100))
+    assert source() == "changed"
+    folder.rename(tmp_path / "elsewhere")
+    assert source() == "missing"
+
+
+def test_a_page_of_a_series_says_why_it_has_no_pictures(tmp_path, identity_bundle):
+    folder = save(tmp_path / "in", slices())
+    result = enhance(folder, out=tmp_path / "out", bundle=identity_bundle)
+    told = []
+    page, sheet = report.write(delivery.receipt_path(result.path), folder, told.append)
+    assert sheet is None
+    assert [line.removeprefix(f"{page}: ") for line in told] == [
+        "the scan is a DICOM series, and pictures are made of NIfTI files alone",
+        "the result is a DICOM series, and pictures are made of NIfTI files alone",
+    ]
+    with pytest.raises(BadInput, match=r"show less: the scan is a DICOM .*; remove that page"):
+        report.write(delivery.receipt_path(result.path), folder)
