@@ -60,7 +60,8 @@ def limits(
     to `enhance` and `qc` as --limits, to the daemon as enhance.limits. Name receipts of one
     scanner only; learn again after its coil or sequence was changed.
 
-    Exit codes: 0 done, 2 usage, 3 no contrast has enough scans, 5 unusable bundle, 6 disk.
+    Exit codes: 0 done, 2 usage, 3 no contrast has enough scans or no such FOLDER, 5 unusable
+    bundle, 6 disk.
 
     Examples:
 

@@ -29,6 +29,7 @@ METRICS: dict[str, tuple[bool, float]] = {
     "shading_up": (False, 0.05),
 }
 _ONE_SIDED = {"noise"}
+TINIEST = 1e-4  # noise that no scan has
 ODD = 5  # robust standard deviations off the median: one such figure would widen every limit
 
 Limit = dict[str, list[float | None]]
@@ -44,7 +45,7 @@ class Learned:
         left_out: because the limits that ship would hold them.
         limits: metric -> limits, as in limits.json; empty where the scans are too few.
         medians: metric -> median of these scans.
-        counts: metric -> of how many of them the figure counts.
+        counts: metric -> of how many of them the figure counts; fewer than FEWEST give no limit.
         beyond: share of these scans that limits learned from the others would warn of, or hold.
     """
 
@@ -77,7 +78,7 @@ def learn(scans: Iterable[Mapping[str, float | None]], base: Limits) -> Learned:
         len(given) - len(usable),
         limits,
         {name: _figure(float(np.nanmedian(columns[name])), name) for name in limits},
-        {name: int(np.isfinite(columns[name]).sum()) for name in limits},
+        {name: int(np.isfinite(values).sum()) for name, values in columns.items()},
         _left_out_in_turn(usable, columns, base) if limits else {},
     )
 
@@ -94,7 +95,7 @@ def _values(scans: list[Mapping[str, float | None]], name: str, base: Limits) ->
     found = (scan.get(name) for scan in scans)
     values = np.array([math.nan if v is None or breach(v, limit) else v for v in found], float)
     if log:
-        values = np.log(np.where(values > 0, values, math.nan))
+        values = np.log(np.where(values > TINIEST, values, math.nan))
     known = values[np.isfinite(values)]
     if len(known):
         middle = float(np.median(known))

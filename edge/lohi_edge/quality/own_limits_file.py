@@ -40,6 +40,8 @@ def learn(
     for record in records:
         by_contrast.setdefault(record["contrast"]["name"], []).append(figures(record))
     learned, few = {}, []
+    for other in sorted(by_contrast.keys() - set(CONTRASTS)):
+        tell(f"{len(by_contrast[other])} of {other} left out: it is none of {', '.join(CONTRASTS)}")
     for contrast in CONTRASTS:
         scans = by_contrast.get(contrast, [])[-last:]
         try:
@@ -50,17 +52,25 @@ def learn(
         found = own_limits.learn(scans, verdict.limits_for(contrast, metrics)["scan"])
         if found.limits:
             learned[contrast] = found
+            _tell_missing(contrast, found, tell)
         elif scans:
             few.append(f"{found.scans} of {contrast}")
     if not learned:
         raise BadInput(
             f"expected receipts of at least {FEWEST} scans of one contrast that the quality check "
-            f"does not hold, got {', '.join(few) or 'none'} (a scan that came again counts once); "
-            "try again when there are more"
+            f"does not hold, got {', '.join(few) or 'none'} (a scan that came again counts once)"
         )
     for words in few:
         tell(f"{words}: too few to learn from, at least {FEWEST} are needed")
     return learned
+
+
+def _tell_missing(contrast: str, found: Learned, tell: Callable[[str], None]) -> None:
+    for name in own_limits.METRICS.keys() - found.limits.keys():
+        tell(
+            f"no limits of {name} for {contrast}: known of {found.counts[name]} of {found.scans} "
+            f"scans, at least {FEWEST} are needed"
+        )
 
 
 def write(path: Path, learned: dict[str, Learned]) -> None:

@@ -162,6 +162,28 @@ def test_what_no_limit_for_any_scanner_sees_the_device_s_own_do(history, tmp_pat
     assert {clean[name] for name in watched} == {"pass"}
 
 
+def test_a_metric_that_few_receipts_know_has_no_limits_and_that_is_said(history, tmp_path):
+    for number in range(8):
+        path = history / f"s{number}_desc-synthetic.json"
+        record = json.loads(path.read_text())
+        record["LohiEdge"]["metrics"]["scan"]["noise"]["value"] = (0.0, "0.02", None, True)[
+            number % 4
+        ]
+        path.write_text(json.dumps(record))
+    own = tmp_path / "own.json"
+    run = CliRunner().invoke(app, ["limits", str(history), "-o", str(own)])
+    assert run.exit_code == 0, run.output
+    assert "no limits of noise for T1w: known of 12 of 20 scans, at least 15" in run.stderr
+    assert verdict.read(own)["scan"]["T1w"].keys() == {*SLOPES}
+
+
+def test_receipts_of_no_contrast_are_left_out_and_said(history, tmp_path):
+    path = history / "s23_desc-synthetic.json"
+    path.write_text(path.read_text().replace('"T2w"', '"PDw"'))
+    run = CliRunner().invoke(app, ["limits", str(history), "-o", str(tmp_path / "own.json")])
+    assert "1 of PDw left out: it is none of T1w, T2w, FLAIR" in run.stderr
+
+
 def test_limits_as_json_tells_what_is_written(history, tmp_path):
     own = tmp_path / "own.json"
     run = CliRunner().invoke(app, ["limits", str(history), "-o", str(own), "--json"])
