@@ -87,8 +87,12 @@ def _through_the_daemon(
     (found,) = [*outbox.rglob("*_desc-synthetic*.json"), *outbox.rglob("*.reason.txt")]
     receipt = finished.read_receipt(found) if found.suffix == ".json" else None
     if receipt is None:
-        reason = found.read_text().strip().replace("\n", " ")
-        why = f"the daemon delivered no result of the scan that ships: {reason}"
+        # The rest of the text is for whoever brought a patient's scan.
+        lines = found.read_text().splitlines()
+        reason = next((line for line in lines if line.startswith("Why: ")), " ".join(lines))
+        why = (
+            f"the daemon delivered no result of the scan that ships: {reason.removeprefix('Why: ')}"
+        )
         held = found.relative_to(outbox).parts[0] == "held"
         raise SelfTestFailed(why) if held else NotTested(f"{why}; {_UNKNOWN}")
     return receipt, nifti.read(found.parent / receipt["result"]["path"])

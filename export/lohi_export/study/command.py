@@ -43,6 +43,11 @@ def study(
     session.set_up_cpu(threads)
     where = choose_device(device).type
     study = Study(loaded, where, threads)
+    if loaded.reference not in loaded.models:
+        words = (
+            f"reference {loaded.reference} is not among the models: nothing is tested against it"
+        )
+        session.console.print(words, markup=False)
     for line in study.outsiders():
         session.console.print(line, markup=False)
     with alone(loaded.out):
