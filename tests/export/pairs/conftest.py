@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lohi_export.pairs import simulate
+
 SHAPE = (72, 80, 72)
 # (label, half-axis along the second dimension in mm), from the scalp inwards
 SHELLS = ((511, 34), (507, 31), (515, 26), (24, 23), (3, 21), (2, 17), (4, 5))
@@ -19,6 +21,13 @@ def ellipsoid_head() -> np.ndarray:
     for label, half in SHELLS:
         labels[radius < half] = label
     return labels
+
+
+@pytest.fixture
+def small_field_of_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans of 64 x 72 x 60 mm, which the ellipsoids fill."""
+    monkeypatch.setattr(simulate.simulate_pair, "__defaults__", ("T1w", (64, 72, 60), None, None))
+    monkeypatch.setattr(simulate.pose, "__defaults__", ((64, 72, 60), None))
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,7 @@ PAIR = (
 DSEG = "sub-01/ses-3T/anat/sub-01_ses-3T_run-01_dseg.nii.gz"
 
 
-@pytest.fixture(autouse=True)
-def _small_field_of_view(monkeypatch):
-    monkeypatch.setattr(simulate.simulate_pair, "__defaults__", ("T1w", (64, 72, 60), None, None))
-    monkeypatch.setattr(simulate.pose, "__defaults__", ((64, 72, 60), None))
+pytestmark = pytest.mark.usefixtures("small_field_of_view")
 
 
 def invoke(*arguments):

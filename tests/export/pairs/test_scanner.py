@@ -14,11 +14,7 @@ from lohi_export.pairs import acquisition, simulate
 from lohi_export.pairs.command import simulate as command
 from lohi_export.pairs.ranges import LOADING, of_scanner, ranges_for
 
-
-@pytest.fixture(autouse=True)
-def _small_field_of_view(monkeypatch):
-    monkeypatch.setattr(simulate.simulate_pair, "__defaults__", ("T1w", (64, 72, 60), None, None))
-    monkeypatch.setattr(simulate.pose, "__defaults__", ((64, 72, 60), None))
+pytestmark = pytest.mark.usefixtures("small_field_of_view")
 
 
 def invoke(*arguments):
