@@ -40,6 +40,7 @@ _PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|\[")
 
 _JETSON = "needs a Jetson"
 _TEST = "is a test itself"
+_SCANNERS = "needs 16 scans of each scanner; test_ownbench.py judges and measures less"
 NOT_RUN = {
     "make test": "runs these very tests",
     "pytest tests/deploy/test_device.py -m slow -s": _TEST,
@@ -71,6 +72,17 @@ NOT_RUN = {
     "lohi-edge bench --quality pairs -o quality-bench": (
         "an hour on that data set; test_bench.py runs a small one"
     ),
+    **dict.fromkeys(
+        (
+            "lohi-edge limits outbox/",
+            "lohi-edge limits outbox/ -o own-limits.json --json",
+            "sudo lohi-edge limits /var/lib/lohi-edge/outbox -o /etc/lohi-edge/own-limits.json",
+        ),
+        "needs 15 receipts of one scanner; test_own_limits.py makes them",
+    ),
+    "lohi-edge bench --scanner scanner-1/ --scanner scanner-2/ -o own-limits-bench/": _SCANNERS,
+    "lohi-edge bench --scanner scanner-1 --scanner scanner-2 --scanner scanner-3 "
+    "--scanner scanner-4 --scanner scanner-5 -o own-bench": _SCANNERS,
     'make wheelhouse TARGET=jetpack6 EXTRA_WHEELS="$(echo wheels/*.whl)"': (
         "needs a wheel that was built on a Jetson"
     ),

@@ -43,7 +43,7 @@ def test_golden_slices_are_run_once_where_nothing_was_recorded(bundle, monkeypat
     plain = acceptance.examine
 
     def examine(bundle, runtime, onnx):
-        seen.append(runtime.precision)
+        seen.append((runtime.name, runtime.precision))
         return plain(bundle, runtime, onnx)
 
     monkeypatch.setattr(acceptance, "examine", examine)
