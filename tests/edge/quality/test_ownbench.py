@@ -27,14 +27,14 @@ def quiet(heads):
 
 def test_every_head_is_judged_by_the_others():
     faulty = [
-        row(head, 0.03, fault, strength)
+        row(head, 0.036, fault, strength)
         for head in range(1, 17)
         for fault in ownbench.FAULTS
         for strength in (1, 2)
     ]
-    judged = ownbench.judge([*quiet(15), row(16, 0.02), *faulty], "T1w")
+    judged = ownbench.judge([*quiet(15), row(16, 0.017), *faulty], "T1w")
     words = {(r.head, r.fault): (shipped, own) for r, shipped, own in judged}
-    # Head 16 is twice as noisy as all others: had it judged itself, it would have passed.
+    # Head 16 is far noisier than all others: had it judged itself, it would have passed.
     assert words[16, ""][0] == "pass" != words[16, ""][1]
     assert words[1, ""] == ("pass", "pass")
     assert {words[head, "noise"][0] for head in range(1, 17)} == {"pass"}
