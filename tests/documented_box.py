@@ -106,6 +106,7 @@ def write_box(box: Path) -> Path:
     write_scans(box)
     write_models(box)
     result = enhance(box / "scan.nii.gz", out=box, bundle=box / "t1w-edge", contrast="T1w")
+    (box / "outgoing").mkdir()  # a queue of `send` from which all was sent
     for folder in ("outbox/scan", "results"):  # as a daemon and an earlier command left it
         (box / folder).mkdir(parents=True, exist_ok=True)
         for file in box.glob(f"{result.path.name[:-7]}*"):
