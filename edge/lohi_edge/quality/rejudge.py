@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lohi_edge.quality.fitness import MIN_SLICES
 from lohi_edge.quality.measure import FAILED
 from lohi_edge.quality.verdict import PARTS, breach, worst
 
@@ -46,7 +47,11 @@ def _reasons_fit(record: dict[str, Any]) -> bool:
         said = {(r["name"], r["level"]) for r in record["reasons"] if r["level"] != "note"}
     except (TypeError, KeyError):
         return False
-    return said == due or (FEW in said and said <= due)
+    return said == due or (FEW in said and said <= due and _is_few(record["metrics"]["scan"]))
+
+
+def _is_few(scan: dict[str, Any]) -> bool:
+    return bool(scan["slices"]["value"] < MIN_SLICES)  # a figure, for it is held
 
 
 def _statuses(entry: dict[str, Any]) -> set[str]:

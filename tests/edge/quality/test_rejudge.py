@@ -132,6 +132,9 @@ def test_the_few_slices_of_a_scan_may_be_its_one_reason():
     held = {**record, "verdict": "hold", "reasons": few.reasons}
     assert rejudge.check(held) == "ok"
     assert rejudge.check({**held, "reasons": record["reasons"]}) == "changed"
+    held["metrics"]["scan"]["slices"]["value"] = 8.0  # of which the other metrics tell
+    assert rejudge.check(held) == "changed"
+    assert rejudge.check({**held, "reasons": few.reasons + record["reasons"]}) == "ok"
 
 
 def test_metrics_that_were_taken_out_are_changed():
