@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from lohi_edge.quality import robust
-from lohi_edge.quality.verdict import breach
+from lohi_edge.quality.verdict import Verdict, breach, worst
 
 FEWEST = 15  # scans
 # Shares of a scanner's own scans that may lie beyond its limits, all of its metrics together.
@@ -79,7 +79,7 @@ def learn(scans: Iterable[Mapping[str, float | None]], base: Limits) -> Learned:
         limits,
         {name: _figure(float(np.nanmedian(columns[name])), name) for name in limits},
         {name: int(np.isfinite(values).sum()) for name, values in columns.items()},
-        _left_out_in_turn(usable, columns, base) if limits else {},
+        _left_out_in_turn(usable, {n: columns[n] for n in limits}, base) if limits else {},
     )
 
 
@@ -156,12 +156,11 @@ def _left_out_in_turn(
     }
 
 
-def worst_of(scan: Mapping[str, float | None], limits: Limits) -> str:
+def worst_of(scan: Mapping[str, float | None], limits: Limits) -> Verdict:
     """pass, warn or hold of a scan's figures under some limits."""
     found = [
         breach(value, limits[name])
         for name, value in scan.items()
         if name in limits and value is not None
     ]
-    levels = {one[0] for one in found if one}
-    return "hold" if "hold" in levels else "warn" if levels else "pass"
+    return worst([one[0] for one in found if one])
