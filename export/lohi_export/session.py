@@ -31,6 +31,7 @@ from lohi_export.splits import default_split, outsiders, without_pair
 from lohi_export.steps import INIT_STEPS, Steps
 from lohi_export.stopping import Stop
 from lohi_export.train import Report, Trainer, choose_device
+from lohi_export.updates import emulates_half
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -152,8 +153,12 @@ def train(run: Run, device: str, max_minutes: float | None) -> int:
     """
     with alone(run.folder) if processes.is_first() else nullcontext():
         trainer = Trainer(run, choose_device(device))
-        if trainer.step:
+        if trainer.step >= run.config.steps:
+            console.print(f"all {trainer.step} steps were made before")
+        elif trainer.step:
             console.print(f"resuming at step {trainer.step}")
+        if run.config.amp and emulates_half(trainer.device):
+            console.print("--amp: this processor emulates 16 bits, which is slower than without it")
         with Stop(max_minutes) as stop, _reporting(trainer) as report:
             trainer.fit(stop, report)
     if trainer.step < run.config.steps:

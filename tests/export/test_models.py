@@ -24,6 +24,7 @@ from lohi_export.networks import GENERATORS, build_generator
 from lohi_export.onnx_export import export
 from lohi_export.run import Run, open_run
 from lohi_export.stopping import Stop
+from lohi_export.updates import emulates_half
 
 STEPS = 4
 LOHIRES = {"Relu", "Add", "Concat", "Resize"}
@@ -188,3 +189,20 @@ def test_mixed_precision_trains_and_resumes_alike(
         rows = [next(csv.DictReader(file)) for file in (one, two)]
     assert rows[0] != rows[1]
     assert float(rows[0]["loss_l1"]) == pytest.approx(float(rows[1]["loss_l1"]), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("processor", "device", "slow"),
+    [
+        ({"avx512_bf16": False, "amx_bf16": False}, "cpu", True),
+        ({"avx512_bf16": True, "amx_bf16": False}, "cpu", False),
+        ({"avx512_bf16": False, "amx_bf16": False}, "cuda", False),
+        ({"architecture": "aarch64"}, "cpu", False),
+    ],
+)
+def test_a_processor_that_emulates_16_bits_is_known(
+    processor: dict[str, Any], device: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = {"architecture": "x86_64", **processor}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: has)
+    assert emulates_half(torch.device(device)) is slow

@@ -18,6 +18,7 @@ from lohi_export.alone import alone
 from lohi_export.checkpoint import read_tensors
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.stopping import Stop
+from lohi_export.updates import emulates_half
 
 STEPS = 10
 
@@ -141,6 +142,19 @@ def test_two_processes_do_not_train_in_one_folder(
         session.train(run, "cpu", None)
     assert not run.checkpoint.exists()
     assert session.train(run, "cpu", None) == 0
+
+
+def test_a_finished_run_says_that_it_is_finished(
+    toy: Path, tmp_path: Path, toy_options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start(toy, tmp_path / "run", {**toy_options, "amp": True})
+    for said in ("", f"all {run.config.steps} steps were made before"):
+        capsys.readouterr()
+        assert session.train(run, "cpu", None) == 0
+        told = capsys.readouterr().err
+        assert "resuming" not in told
+        assert said in told
+        assert ("--amp" in told) == emulates_half(torch.device("cpu"))
 
 
 def test_the_time_limit_stops_with_success(
