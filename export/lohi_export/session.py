@@ -25,6 +25,7 @@ from lohi_export.evaluation import evaluate as evaluate_slices
 from lohi_export.json_files import write_json
 from lohi_export.pairs import alignment
 from lohi_export.pairs.matching import Pair
+from lohi_export.pairs.twins import twins
 from lohi_export.record import CONFIG, Scans, began_with, read_record, settle_scans
 from lohi_export.run import Run, data_digest, settle_place, start_run
 from lohi_export.splits import default_split, outsiders, without_pair
@@ -80,7 +81,7 @@ def prepare(
     wanted = {part: select(pairs, config.split[part], part) for part in ("train", "validation")}
     for line in [*left_out(data, config.contrast), *outsiders(config.split, pairs)]:
         console.print(line, markup=False)
-    count, scans = _cut(wanted, config, cache or data / ".slices")
+    count, scans = _cut(wanted, config, cache or data / ".slices", twins(pairs))
     if epochs is not None:
         total = max(1, math.ceil(epochs * count / config.batch))
         config = TrainConfig.from_dict(config.to_dict() | {"steps": total})
@@ -116,13 +117,15 @@ def _warn_of_init(run: Run, begins: bool) -> None:
             )
 
 
-def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> tuple[int, Scans]:
+def _cut(
+    wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path, known: list[str]
+) -> tuple[int, Scans]:
     """Cache the slices of every pair; how many of them train, and the digests of all.
 
     Raises:
-        BadInput: names every pair that cannot be used.
+        BadInput: every problem `known` already, and every pair that cannot be used.
     """
-    count, problems = 0, []
+    count, problems = 0, list(known)
     scans: dict[str, dict[str, str]] = {part: {} for part in wanted}
     with _progress("slices") as (advance, begin):
         begin(sum(map(len, wanted.values())))
@@ -132,7 +135,7 @@ def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> tup
                     slices = load_slices(pair, config.contract, cache)
                     doubt = alignment.warning(pair, slices.digest, cache)
                 except BadInput as error:
-                    problems.append(error)
+                    problems.append(str(error))
                     continue
                 finally:
                     advance()
@@ -141,7 +144,7 @@ def _cut(wanted: dict[str, list[Pair]], config: TrainConfig, cache: Path) -> tup
                 if doubt:
                     console.print(doubt, markup=False)
     if problems:
-        raise BadInput(listed(f"{len(problems)} pairs cannot be used", problems))
+        raise BadInput(listed("the data set cannot be used", problems))
     return count, scans
 
 

@@ -25,6 +25,7 @@ from lohi_export.pairs.matching import Survey, survey
 from lohi_export.pairs.overlay import overlay
 from lohi_export.pairs.registration_report import Outcome
 from lohi_export.pairs.scans import Field, Override, Scan
+from lohi_export.pairs.twins import twins
 
 REGISTRATION = 1  # raised whenever the same scans give another result
 NOMINAL: dict[Field, float] = {"low": 0.064, "high": 3.0}  # tesla, where metadata name none
@@ -75,7 +76,8 @@ def plan(data: Path, out: Path, kind: str, override: Override) -> tuple[list[Job
 
     Raises:
         UsageError: another kind than rigid or affine, or `out` is the data set itself.
-        BadInput: no pairs, or findings that must be mended first: all of them.
+        BadInput: no pairs, or findings that must be mended first: all of them; or two subjects
+            share a scan.
     """
     if kind not in KINDS:
         raise UsageError(f"expected a transform of {', '.join(KINDS)}; got {kind!r}")
@@ -86,6 +88,8 @@ def plan(data: Path, out: Path, kind: str, override: Override) -> tuple[list[Job
         raise BadInput(listed(f"{data} cannot be used", found.grave))
     if not found.pairs:
         raise BadInput(listed(f"expected pairs of 64 mT and 3 T scans in {data}", found.findings))
+    if shared := twins(found.pairs):
+        raise BadInput(listed(f"{data} cannot be used", shared))
     scans = {scan.path: scan for scan in found.scans}
     return [Job(scans[p.low], scans[p.high], out, kind) for p in found.pairs], found
 

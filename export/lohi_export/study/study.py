@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lohi_edge.errors import UsageError
+from lohi_edge.errors import BadInput, UsageError
 from lohi_edge.files import read_bytes, sha256
 from lohi_export import session
 from lohi_export.config import TrainConfig
-from lohi_export.dataset import SlicePair, describe, find_pairs, load_slices, select
+from lohi_export.dataset import SlicePair, describe, find_pairs, listed, load_slices, select
+from lohi_export.pairs.twins import twins
 from lohi_export.record import LEARNED, Origin, began_with, read_record
 from lohi_export.run import Run, data_digest, open_run
 from lohi_export.splits import Split, outsiders
@@ -86,6 +87,8 @@ class Study:
         self._device = device
         self._stages = Stages(config.out / "stages")
         self._pairs = find_pairs(config.data, config.contrast)
+        if shared := twins(self._pairs):
+            raise BadInput(listed(f"{config.data} cannot be used", shared))
         self._splits = splits(config, self._pairs)
         tests = [self._select(split, "test") for split in self._splits]
         self._total = len(self._splits) * len(config.models) + sum(map(len, tests))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def test_pairs_that_lost_their_raw_scans_keep_their_rows(
     for subject in ("A", "D"):
         for name in (LOW, HIGH):
             (data / name.format(subject)).parent.mkdir(parents=True)
-            (data / name.format(subject)).write_bytes((raw / name.format("A")).read_bytes())
+            volume = nifti.read(raw / name.format("A"))
+            put(data / name.format(subject), volume.with_data(volume.data * ord(subject)))
 
     def rows() -> dict[str, tuple[str, str]]:
         table = csv.DictReader((out / "registration.csv").read_text().splitlines())
@@ -143,6 +145,18 @@ def test_pairs_that_lost_their_raw_scans_keep_their_rows(
     again = invoke("register", data, "--out", out, "--transform", "affine", *FIELDS)
     assert "done anew" not in again.stderr
     assert rows() == {"A": ("kept", "rigid"), "D": ("kept", "affine")}
+
+
+def test_a_scan_that_two_subjects_share_is_not_registered(raw: Path, tmp_path: Path) -> None:
+    data = tmp_path / "raw"
+    shutil.copytree(raw, data)
+    for name in (LOW, HIGH):
+        (data / name.format("D")).parent.mkdir(parents=True)
+        shutil.copy(data / name.format("A"), data / name.format("D"))
+    with pytest.raises(BadInput, match=r"sub-D.*same bytes as a scan of sub-A") as refused:
+        registered.plan(data, tmp_path / "out", "rigid", Override(("ses-HFC",), ("ses-GE",)))
+    assert str(refused.value).count("\n") == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_register_leaves_the_raw_data_alone(raw: Path) -> None:
@@ -221,10 +235,15 @@ def test_training_names_every_bad_pair_and_who_is_left_out(
     with pytest.raises(BadInput, match=r"named T1w, but SeriesDescription .* says T2w"):
         session.prepare(bad, bad / "run", toy_options, 1, None, None, None)
     (bad / "sub-03/ses-3T/anat/sub-03_ses-3T_run-01_T1w.json").unlink()
-    with pytest.raises(BadInput, match="2 pairs cannot be used") as refused:
+    with pytest.raises(BadInput, match="the data set cannot be used") as refused:
         session.prepare(bad, bad / "run", toy_options, 1, None, None, None)
-    for name in ("sub-01_ses-64mT_run-01_T1w.nii.gz", "sub-03_ses-64mT_run-01_T1w.nii.gz"):
-        assert name in str(refused.value)
+    assert str(refused.value).count("\n") == 3
+    for problem in (
+        "sub-01_ses-64mT_run-01_T1w.nii.gz: ",
+        "sub-03_ses-64mT_run-01_T1w.nii.gz: ",
+        "sub-03_ses-3T_run-01_T1w.nii.gz: the same bytes as a scan of sub-02",
+    ):
+        assert problem in str(refused.value)
     said = capsys.readouterr().err
     assert "sub-04_ses-64mT_run-01_T1w.nii.gz: has no partner: left out" in said
     assert "test subjects without a pair in the data set: 04" in said

@@ -191,6 +191,14 @@ def test_one_study_at_a_time_works_in_its_folder(finished: Path) -> None:
     assert "another process works there; wait until it has ended" in str(result.exception)
 
 
+def test_heads_that_share_a_scan_are_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    config = make_study(tmp_path)
+    low = "sub-{0}/ses-64mT/anat/sub-{0}_ses-64mT_run-01_T1w.nii.gz"
+    shutil.copy(tmp_path / "pairs" / low.format("01"), tmp_path / "pairs" / low.format("04"))
+    with pytest.raises(BadInput, match=r"sub-04.* the same bytes as a scan of sub-01"):
+        studies.Study(configuration.load(config), "cpu", 1)
+
+
 def test_a_model_more_is_the_same_study(finished: Path) -> None:
     config = finished.parent / "more.toml"
     text = (finished.parent / "study.toml").read_text().replace("steps = 4", "steps = 2")
