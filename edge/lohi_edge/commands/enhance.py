@@ -54,7 +54,9 @@ def enhance(
     bundle: BundleOption = None,
     contrast: Annotated[
         Contrast | None,
-        typer.Option(help="Contrast of the scans.  [default: by file name, then sidecar]"),
+        typer.Option(
+            help="Contrast of the scans.  [default: by file name, sidecar or DICOM, then by image]"
+        ),
     ] = None,
     grid: Annotated[
         Grid | None,

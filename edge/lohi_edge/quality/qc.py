@@ -9,14 +9,16 @@ from typing import Any
 from lohi_edge import bundle as bundles
 from lohi_edge import contrast as contrasts
 from lohi_edge import receipt, source
-from lohi_edge.bundle import CONTRASTS
+from lohi_edge.bundle import CONTRASTS, Manifest
 from lohi_edge.clock import Clock
 from lohi_edge.device import installed
 from lohi_edge.device.library import Library
 from lohi_edge.dicom import Series
-from lohi_edge.errors import BundleError, LohiError, OtherContrast, UsageError
+from lohi_edge.errors import BadInput, BundleError, LohiError, OtherContrast, UsageError
 from lohi_edge.nifti_header import Prefer
 from lohi_edge.quality.inspect import inspect
+from lohi_edge.slices import SliceContract, place
+from lohi_edge.volume import Volume
 
 
 def check(
@@ -46,7 +48,9 @@ def check(
         fine = volume.isotropic()
         sidecar = volume.origin.sidecar if volume.origin else None
         name, rule = contrasts.decide(contrast, source.stem(resolved), sidecar, fine)
-        seen = inspect(volume, fine, name, None, bundle_metrics(name, bundle), limits)
+        manifest = _serving(name, bundle)
+        metrics = manifest.metrics if manifest else {}
+        seen = inspect(volume, fine, name, None, metrics, limits)
     except LohiError as error:
         if isinstance(error, UsageError | BundleError) and not isinstance(error, OtherContrast):
             raise
@@ -54,12 +58,13 @@ def check(
             "source": {"path": scan.name},
             "error": {"exit_code": error.exit_code, "message": str(error)},
         }
+    refused = _refusal(fine, manifest.slice_contract if manifest else SliceContract())
     return {
         "source": {"path": scan.name},
         "contrast": {"name": name, "rule": rule},
         "metrics": seen.metrics,
-        "verdict": seen.verdict,
-        "reasons": [*seen.reasons, *receipt.notes(volume)],
+        "verdict": "hold" if refused else seen.verdict,
+        "reasons": [*refused, *seen.reasons, *receipt.notes(volume)],
     }
 
 
@@ -70,16 +75,31 @@ def bundle_metrics(contrast: str, bundle: Path | None) -> dict[str, Any]:
         OtherContrast: the bundle was not made for it.
         BundleError: it cannot be used.
     """
+    manifest = _serving(contrast, bundle)
+    return dict(manifest.metrics) if manifest else {}
+
+
+def _serving(contrast: str, bundle: Path | None) -> Manifest | None:
+    """The manifest of a bundle, or of the one in use for a contrast; raises as `bundle_metrics`."""
     if bundle is not None:
         manifest = bundles.load(bundle).manifest
         bundles.require_contrast(bundle, manifest, contrast)
-        return dict(manifest.metrics)
+        return manifest
     Library().pointer()  # where it cannot be read, nothing is guessed
     try:
         path = installed.resolve(contrast)
     except BundleError:
-        return {}
-    return dict(bundles.read_manifest(path)[0].metrics)
+        return None
+    return bundles.read_manifest(path)[0]
+
+
+def _refusal(fine: Volume, contract: SliceContract) -> list[dict[str, Any]]:
+    """Why `enhance` would refuse a scan (1 mm) whatever its quality, as reasons; or none."""
+    try:
+        place(fine, contract)
+    except BadInput as error:
+        return [{"name": "input", "level": "hold", "text": f"not to be enhanced: {error}"}]
+    return []
 
 
 def line(record: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
+from lohi_edge.quality.measure import NotApplicable
 from lohi_edge.quality.scan import WORK_MM, Mask, block_mean
 from lohi_edge.volume import Float32, Float64
 
@@ -191,7 +192,12 @@ def clipped(native: Float32, level: float) -> float:
 
     One voxel has the top value in any scan and does not count. The bright voxels are counted on
     every second voxel along each axis.
+
+    Raises:
+        NotApplicable: no voxel is that bright, as in a scan whose sign was turned.
     """
     thin = native[::2, ::2, ::2]
     bright = native.size / thin.size * np.count_nonzero(thin > level / 2)
-    return float(np.count_nonzero(native == native.max()) - 1) / max(bright, 1.0)
+    if not bright:
+        raise NotApplicable("no voxel is as bright as tissue")
+    return min(1.0, float(np.count_nonzero(native == native.max()) - 1) / bright)

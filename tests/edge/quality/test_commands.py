@@ -19,7 +19,7 @@ from lohi_edge import nifti
 from lohi_edge.cli import app
 from lohi_edge.device.library import POINTER, Library
 from lohi_edge.device.pointer import Pointer
-from lohi_edge.errors import BundleError, Held, UsageError
+from lohi_edge.errors import BadInput, BundleError, Held, UsageError
 from lohi_edge.files import sha256
 from lohi_edge.pipeline import enhance
 from lohi_edge.quality import qc
@@ -138,6 +138,18 @@ def test_qc_prints_a_verdict_and_exits_with_it(write_scan, strict):
     free.write_text(json.dumps({"base": "none"}))
     assert CliRunner().invoke(app, ["qc", str(path), "--limits", str(free)]).exit_code == 0
     assert CliRunner().invoke(app, ["qc", str(path.with_name("no.nii"))]).exit_code == 3
+
+
+def test_qc_holds_what_enhance_would_refuse(write_scan, identity_bundle, strict):
+    free = strict.with_name("free.json")
+    free.write_text(json.dumps({"base": "none"}))
+    path = write_scan("wide_T1w.nii.gz", affine=np.diag([6.0, 2.8, 9.0, 1.0]))
+    with pytest.raises(BadInput, match="expected a head of at most") as refused:
+        enhance(path, bundle=identity_bundle, limits=free)
+    found = qc.check(path, limits=free, bundle=identity_bundle)
+    assert found["verdict"] == "hold"
+    (reason,) = found["reasons"]
+    assert reason["text"].removeprefix("not to be enhanced: ") in str(refused.value)
 
 
 def test_qc_takes_folders_as_enhance_does(write_scan, tmp_path, strict):

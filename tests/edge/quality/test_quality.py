@@ -69,6 +69,14 @@ def test_a_strong_fault_moves_its_metric(clean, fault, metric, up):
     assert (value > clean[metric] * 1.1 + 1e-6) if up else (value < clean[metric] * 0.9)
 
 
+def test_no_share_is_above_one_where_the_sign_was_turned():
+    measure = assess(-head_phantom()).measures["clipped"]
+    assert (measure.value, measure.failed) == (None, False)
+    assert measure.note == "no voxel is as bright as tissue"
+    masked = assess(head_phantom().max() - head_phantom() * (head_phantom() > 100))
+    assert 0.5 < masked.measures["clipped"].value <= 1
+
+
 @pytest.mark.parametrize("stated", [None, "3", True, 640, float("nan"), [3]])
 def test_a_field_strength_that_is_not_in_tesla_is_none(tmp_path, stated):
     path = tmp_path / "a_T1w.nii.gz"
