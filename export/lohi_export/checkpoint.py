@@ -22,14 +22,24 @@ from lohi_edge.files import atomic_write
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all; the same content gives the same bytes.
 
     Raises:
         DiskError: the disk would not take it; what stood there stands.
     """
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with atomic_write(path) as file:
-        file.write(save(plain, dict(metadata)))
+        file.write(_in_order(save(plain, dict(metadata))))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors
+    return b"".join([len(text).to_bytes(8, "little"), text, content[begin:]])
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

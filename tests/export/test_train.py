@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lohi_edge.errors import BadInput, DiskError, UsageError
 from lohi_export import session, train
 from lohi_export.alone import alone
-from lohi_export.checkpoint import read_tensors
+from lohi_export.checkpoint import read_tensors, write_tensors
 from lohi_export.networks import LoHiResGenerator
 from lohi_export.stopping import Stop
 from lohi_export.updates import emulates_half
@@ -142,6 +144,26 @@ def test_two_processes_do_not_train_in_one_folder(
         session.train(run, "cpu", None)
     assert not run.checkpoint.exists()
     assert session.train(run, "cpu", None) == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    metadata=st.dictionaries(st.text(), st.text(), min_size=1, max_size=6),
+    count=st.integers(min_value=0, max_value=5),
+)
+def test_equal_tensors_and_metadata_are_equal_files(
+    metadata: dict[str, str], count: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("equal") / "weights.safetensors"
+    tensors = {str(n): torch.arange(n, dtype=torch.float64) for n in range(count)}
+    contents = set()
+    for order in (metadata, dict(reversed(metadata.items()))):
+        write_tensors(path, tensors, order)
+        contents.add(path.read_bytes())
+        found, said = read_tensors(path)
+        assert said == metadata
+        torch.testing.assert_close(found, tensors, rtol=0, atol=0)
+    assert len(contents) == 1
 
 
 def test_a_finished_run_says_that_it_is_finished(
