@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from lohi_export.cli import app
 
 
-def run(config: Path) -> str:
+def run(config: Path, *options: str) -> str:
     """`lohi-export study` in this process; what it printed."""
-    result = CliRunner().invoke(app, ["study", str(config), "--device", "cpu", "--threads", "1"])
+    words = ["study", str(config), "--device", "cpu", "--threads", "1", *options]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from lohi_edge.errors import BadInput, UsageError
@@ -33,6 +35,13 @@ def scan(data: Path, subject: str, field: str = "64mT") -> Path:
     return path
 
 
+def put_like(path: Path, other: Path) -> None:
+    """A scan like another's, of other bytes: two subjects may not share one."""
+    image = nib.load(other)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(data + np.ones_like(data), image.affine), path)
+
+
 def test_other_scans_do_not_resume_a_run(
     own: Path, tmp_path: Path, toy_options: dict[str, Any]
 ) -> None:
@@ -41,10 +50,10 @@ def test_other_scans_do_not_resume_a_run(
     out = tmp_path / "run"
     prepare(own, out, toy_options)
     record = (out / "config.json").read_bytes()
-    scan(own, "04").write_bytes(scan(own, "03").read_bytes())  # learned from by nobody
+    put_like(scan(own, "04"), scan(own, "03"))  # learned from by nobody
     prepare(own, out, toy_options)
 
-    scan(own, "01").write_bytes(scan(own, "02").read_bytes())
+    put_like(scan(own, "01"), scan(own, "02"))
     for path in [*(own / "sub-02").rglob("*.nii.gz")]:
         path.rename(path.with_name(path.name.replace("run-01", "run-02")))
     with pytest.raises(
@@ -63,7 +72,7 @@ def test_a_drawn_split_stays_when_somebody_joins_the_data_set(
     for path in (own / "sub-01").rglob("*.nii.gz"):
         there = Path(str(path).replace("sub-01", "sub-05"))
         there.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, there)
+        put_like(there, path)
     assert prepare(own, tmp_path / "run", toy_options).config.split == drawn
 
 
@@ -99,7 +108,7 @@ def test_a_run_that_kept_no_scans_takes_those_it_finds(
     prepare(own, out, toy_options)
     assert "did not keep which scans it learned from" in capsys.readouterr().err
     assert read_record(out)["scans"] == scans
-    scan(own, "01").write_bytes(scan(own, "02").read_bytes())
+    put_like(scan(own, "01"), scan(own, "02"))
     with pytest.raises(UsageError, match="changed: sub-01_run-01"):
         prepare(own, out, toy_options)
 
@@ -127,7 +136,7 @@ def test_provenance_tells_of_the_scans_that_were_learned_from(
     run = prepare(own, tmp_path / "run", toy_options)
     session.train(run, "cpu", None)
     before = provenance(run)
-    scan(own, "01").write_bytes(scan(own, "02").read_bytes())
+    put_like(scan(own, "01"), scan(own, "02"))
     assert provenance(run) == before
 
 

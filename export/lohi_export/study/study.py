@@ -12,6 +12,7 @@ from lohi_edge.files import read_bytes, sha256
 from lohi_export import session
 from lohi_export.config import TrainConfig
 from lohi_export.dataset import SlicePair, describe, find_pairs, listed, load_slices, select
+from lohi_export.pairs.matching import Pair
 from lohi_export.pairs.twins import twins
 from lohi_export.record import LEARNED, Origin, began_with, read_record
 from lohi_export.run import Run, data_digest, open_run
@@ -21,6 +22,7 @@ from lohi_export.study.bench import RAW, TRUTH, Bench, Trained
 from lohi_export.study.cases import segmentation_digest
 from lohi_export.study.config import StudyConfig, splits
 from lohi_export.study.segmenting import Segmenting
+from lohi_export.study.side_by_side import share, side_by_side
 from lohi_export.study.stages import Result, Stages, digest
 from lohi_export.train import choose_device
 
@@ -79,11 +81,15 @@ class Study:
         config: what was asked for.
         device: auto, cpu or cuda.
         threads: of the CPU; None for all.
+        jobs: scans that are measured at a time, each in a process of its own.
     """
 
-    def __init__(self, config: StudyConfig, device: str, threads: int | None) -> None:
+    def __init__(
+        self, config: StudyConfig, device: str, threads: int | None, jobs: int = 1
+    ) -> None:
         self.config = config
-        self._segmenting = Segmenting(threads) if config.morphometry else None
+        self._jobs, self._threads = jobs, share(jobs, threads)
+        self._segmenting = Segmenting(self._threads) if config.morphometry else None
         self._device = device
         self._stages = Stages(config.out / "stages")
         self._pairs = find_pairs(config.data, config.contrast)
@@ -107,7 +113,7 @@ class Study:
         for number, split in enumerate(self._splits):
             models = [self._trained(model, number, split) for model in self.config.models]
             slices = self._slices(split, "test", models[0].run.config)
-            scans += [self._measured(pair, number, models) for pair in slices]
+            scans += self._all_measured(slices, number, models)
             folds.append(Fold(split, data_digest(slices), models))
         return Outcome(folds, scans, self._segmenting.digest if self._segmenting else None)
 
@@ -186,9 +192,25 @@ class Study:
     def _of(self, fold: int) -> str:
         return f", fold {fold + 1} of {self.config.folds}" if self.config.folds > 1 else ""
 
+    def _all_measured(
+        self, slices: list[SlicePair], fold: int, models: list[Trained]
+    ) -> list[Scan]:
+        if self._jobs == 1:
+            found = []
+            for one in slices:
+                self._say(f"measure {one.pair.name}{self._of(fold)}")
+                found.append(self._measured(one, fold, models))
+            return found
+        done = {}
+        pairs = [one.pair for one in slices]
+        elsewhere = partial(_measured_elsewhere, self, fold, models)
+        for pair, scan in side_by_side(elsewhere, pairs, self._jobs, self._threads):
+            self._say(f"measured {pair.name}{self._of(fold)}")
+            done[pair] = scan
+        return [done[pair] for pair in pairs]
+
     def _measured(self, slices: SlicePair, fold: int, models: list[Trained]) -> Scan:
         pair = slices.pair
-        self._say(f"measure {pair.name}{self._of(fold)}")
         bench = Bench(slices, models, choose_device(self._device), self._segmenting)
         segmenter = self._segmenting.digest if self._segmenting else None
         labels = segmentation_digest(pair)
@@ -204,6 +226,12 @@ class Study:
                     f"{name}-volumes", inputs, partial(bench.volumes, system)
                 )
         return Scan(pair.subject, pair.name, fold, results)
+
+
+def _measured_elsewhere(study: Study, fold: int, models: list[Trained], pair: Pair) -> Scan:
+    """In a process of its own, which reads the slices for itself."""
+    slices = load_slices(pair, models[0].run.config.contract, study._cache)
+    return study._measured(slices, fold, models)
 
 
 def _opened(model: str, run: Run, data: dict[str, str], began: tuple[Origin, ...] = ()) -> Trained:

@@ -67,6 +67,18 @@ def test_a_second_run_computes_nothing_and_writes_the_same(
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
+def test_scans_measured_side_by_side_have_the_same_figures(
+    make_study: MakeStudy, finished: Path, tmp_path: Path
+) -> None:
+    config = make_study(tmp_path)
+    shutil.copytree(finished, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "stages" / "scan")
+    (tmp_path / "study" / "metrics.csv").unlink()
+    assert "measured sub-04_run-01" in run(config, "--jobs", "2")
+    for name in ("metrics.csv", "summary.csv"):
+        assert (tmp_path / "study" / name).read_bytes() == (finished / name).read_bytes()
+
+
 def loading(finished: Path, name: str, more: dict[str, object]) -> Path:
     """A study that loads the finished LoHiResGAN as one that began with other weights."""
     (folder,) = (finished / "runs").glob("lohiresgan-0-*")

@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from lohi_export import session
@@ -102,7 +104,9 @@ def test_an_image_the_segmenter_does_not_understand_is_named(
 @pytest.mark.slow
 def test_cross_validation_holds_every_head_out_once(make_study: MakeStudy, tmp_path: Path) -> None:
     config = make_study(tmp_path, "folds = 2")
-    run(config)
+    said = run(config, "--jobs", "2")
+    for number in ("01", "02", "03", "04"):
+        assert said.count(f"measured sub-{number}_run-01, fold ") == 1
     rows = table(tmp_path / "study", "metrics")
     assert {row["subject"] for row in rows} == {"01", "02", "03", "04"}
     summary = table(tmp_path / "study", "summary")
@@ -119,7 +123,9 @@ def test_new_data_are_measured_and_the_rest_is_kept(make_study: MakeStudy, tmp_p
     trained = {p: p.stat().st_mtime_ns for p in (tmp_path / "study" / "runs").rglob("*.*")}
     (scan,) = (tmp_path / "pairs").glob("sub-04/ses-64mT/anat/*.nii.gz")
     (other,) = (tmp_path / "pairs").glob("sub-02/ses-64mT/anat/*.nii.gz")
-    scan.write_bytes(other.read_bytes())
+    image = nib.load(other)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(data + np.ones_like(data), image.affine), scan)
     run(config)
     assert {p: p.stat().st_mtime_ns for p in trained} == trained
     after = table(tmp_path / "study", "metrics")
