@@ -27,7 +27,7 @@ def study(
     --jobs measures several scans at a time, on an equal part of the CPU each unless --threads says
     otherwise; it takes about 2.5 GB of memory a scan. Training is one run at a time.
 
-    Example: lohi-export study study.toml --write-example; lohi-export study study.toml --jobs 4
+    Example: lohi-export study study.toml --write-example; lohi-export study study.toml --jobs 2
     """
     from lohi_export.study import config as configuration
     from lohi_export.study import same
