@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
+from lohi_edge.errors import UsageError
 from lohi_export import session
 from lohi_export.pairs.files import unstarted_dropped
 from lohi_export.pairs.matching import Pair
@@ -28,6 +30,7 @@ def side_by_side(
     """Every pair and what `measure`, which must be picklable, makes of it, as each is done.
 
     Raises:
+        UsageError: one of the processes was killed, as where memory is short.
         What `measure` raises; pairs not yet begun are not begun then.
     """
     with ProcessPoolExecutor(
@@ -36,4 +39,11 @@ def side_by_side(
         futures = {pool.submit(measure, pair): pair for pair in pairs}
         with unstarted_dropped(pool):
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    raise UsageError(
+                        f"expected {jobs} processes side by side, one was killed, perhaps for want "
+                        "of memory; the same command with fewer --jobs goes on where it was"
+                    ) from None
+                yield futures[future], result
