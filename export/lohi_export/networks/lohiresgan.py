@@ -13,6 +13,9 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+# Where no feature fires the result is tanh of this. Features after a ReLU learn first to darken, so
+# a young generator shows nothing brighter, and the bias moves by no more than the rate a step.
+HEAD_BIAS = 1.0
 WIDEST = 6  # channels stop growing at this multiple of the base width
 
 
@@ -91,9 +94,8 @@ class LoHiResGenerator(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        # Start near zero, where tanh is steep.
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.head.bias, HEAD_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.encoder[0](self.stem(x))

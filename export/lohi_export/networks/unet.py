@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from lohi_export.networks.lohiresgan import conv_norm
+from lohi_export.networks.lohiresgan import HEAD_BIAS, conv_norm
 
 
 class UNet(nn.Module):
@@ -38,9 +38,8 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        # Start near zero, where tanh is steep.
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.head.bias, HEAD_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.encoder[0](x)
