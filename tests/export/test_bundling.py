@@ -62,7 +62,7 @@ def test_the_graph_is_clean_and_answers_as_pytorch_does(name: str) -> None:
     stack = np.random.default_rng(1).uniform(-1, 1, (3, 3, 48, 64)).astype(np.float32)
     with torch.inference_mode():
         wanted = module(torch.from_numpy(stack)).numpy()
-    assert wanted.std() > 0.1
+    assert wanted.std() > 0.05  # an answer that says something
     np.testing.assert_allclose(infer(data, stack), wanted, atol=1e-4)
 
 
