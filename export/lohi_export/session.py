@@ -160,7 +160,7 @@ def train(run: Run, device: str, max_minutes: float | None) -> int:
             console.print(f"all {trainer.step} steps were made before")
         elif trainer.step:
             console.print(f"resuming at step {trainer.step}")
-        if run.config.amp and emulates_half(trainer.device):
+        if trainer.step < run.config.steps and run.config.amp and emulates_half(trainer.device):
             console.print("--amp: this processor emulates 16 bits, which is slower than without it")
         with Stop(max_minutes) as stop, _reporting(trainer) as report:
             trainer.fit(stop, report)

@@ -42,7 +42,7 @@ def generator(name: str = "lohiresgan") -> nn.Module:
                 assert tensor is not None
                 tensor.uniform_(-0.2, 0.2)
     last = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1]
-    nn.init.normal_(last.weight, std=0.1)
+    nn.init.normal_(last.weight, std=0.15)
     return module.eval()
 
 
@@ -62,7 +62,7 @@ def test_the_graph_is_clean_and_answers_as_pytorch_does(name: str) -> None:
     stack = np.random.default_rng(1).uniform(-1, 1, (3, 3, 48, 64)).astype(np.float32)
     with torch.inference_mode():
         wanted = module(torch.from_numpy(stack)).numpy()
-    assert wanted.std() > 0.05  # an answer that says something
+    assert wanted.std() > 0.1
     np.testing.assert_allclose(infer(data, stack), wanted, atol=1e-4)
 
 

@@ -60,7 +60,8 @@ def qc(
 
     Judges as the daemon does here: by the bundle, limits, contrast and affine that its settings
     name (enhance.bundle, .limits, .contrast, .prefer), where they name any. --limits,
-    --contrast and --prefer go before them.
+    --contrast and --prefer go before them. Holds as well what enhance would refuse, such as a head
+    wider than the model's window.
 
     Exit codes: 0 pass or warn, 2 usage or settings, 3 bad input, 4 hold, 5 unusable bundle, or
     one that is not made for the contrast.

@@ -6,10 +6,8 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,11 @@ from lohi_export.pairs.files import (
     label_nifti_bytes,
     nifti_bytes,
     read_labels,
-    unstarted_dropped,
     write_whole,
 )
 from lohi_export.pairs.plan import Job
 from lohi_export.pairs.simulate import Pair, scan_again, simulate_pair
+from lohi_export.side_by_side import side_by_side
 
 SIMULATOR = 4  # raised whenever the same seed gives other voxels
 SESSIONS = {"64mT": 0.064, "3T": 3.0}  # tesla
@@ -74,12 +72,7 @@ def write_pairs(jobs: list[Job], workers: int = 1) -> Iterator[tuple[Job, bool]]
         for job in jobs:
             yield job, write_pair(job)
         return
-    # spawn: a forked child would inherit the locks of BLAS and progress threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(write_pair, job): job for job in jobs}
-        with unstarted_dropped(pool):
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+    yield from side_by_side(write_pair, jobs, workers)
 
 
 def write_pair(job: Job) -> bool:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +71,6 @@ def described(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     return read_object(path) if path.is_file() else {}
-
-
-@contextmanager
-def unstarted_dropped(pool: Executor) -> Iterator[None]:
-    """What fails or is interrupted ends with the jobs that run: the others are not begun."""
-    try:
-        yield
-    except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
 
 
 def describe_beside(folder: Path, own: dict[str, Any], tool: str) -> None:

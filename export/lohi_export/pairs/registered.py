@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,14 @@ from lohi_edge.files import read_bytes, sha256
 from lohi_edge.source import refuse_synthetic
 from lohi_edge.volume import Volume
 from lohi_export.dataset import listed
-from lohi_export.pairs.files import as_json, nifti_bytes, unstarted_dropped, write_whole
+from lohi_export.pairs.files import as_json, nifti_bytes, write_whole
 from lohi_export.pairs.linear import KINDS, Registration, register, resample
 from lohi_export.pairs.matching import Survey, survey
 from lohi_export.pairs.overlay import overlay
 from lohi_export.pairs.registration_report import Outcome
 from lohi_export.pairs.scans import Field, Override, Scan
 from lohi_export.pairs.twins import twins
+from lohi_export.side_by_side import side_by_side
 
 REGISTRATION = 1  # raised whenever the same scans give another result
 NOMINAL: dict[Field, float] = {"low": 0.064, "high": 3.0}  # tesla, where metadata name none
@@ -99,11 +98,8 @@ def register_all(jobs: list[Job], workers: int = 1) -> Iterator[Outcome]:
     if workers <= 1:
         yield from map(register_pair, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(register_pair, job) for job in jobs]
-        with unstarted_dropped(pool):
-            for future in as_completed(futures):
-                yield future.result()
+    for _, outcome in side_by_side(register_pair, jobs, workers):
+        yield outcome
 
 
 def register_pair(job: Job) -> Outcome:

@@ -25,7 +25,7 @@ def study(
     Stopped or killed at any moment, it goes on where it was when the same command is given again.
 
     --jobs measures several scans at a time, on an equal part of the CPU each unless --threads says
-    otherwise; it takes about 2.5 GB of memory a scan. Training is one run at a time.
+    otherwise; it takes about 1.5 GB of memory a scan. Training is one run at a time.
 
     Example: lohi-export study study.toml --write-example; lohi-export study study.toml --jobs 2
     """

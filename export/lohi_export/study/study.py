@@ -16,13 +16,13 @@ from lohi_export.pairs.matching import Pair
 from lohi_export.pairs.twins import twins
 from lohi_export.record import LEARNED, Origin, began_with, read_record
 from lohi_export.run import Run, data_digest, open_run
+from lohi_export.side_by_side import share, side_by_side
 from lohi_export.splits import Split, outsiders
 from lohi_export.study import measure
 from lohi_export.study.bench import RAW, TRUTH, Bench, Trained
 from lohi_export.study.cases import segmentation_digest
 from lohi_export.study.config import StudyConfig, splits
 from lohi_export.study.segmenting import Segmenting
-from lohi_export.study.side_by_side import share, side_by_side
 from lohi_export.study.stages import Result, Stages, digest
 from lohi_export.train import choose_device
 
@@ -204,7 +204,8 @@ class Study:
         done = {}
         pairs = [one.pair for one in slices]
         elsewhere = partial(_measured_elsewhere, self, fold, models)
-        for pair, scan in side_by_side(elsewhere, pairs, self._jobs, self._threads):
+        set_up = (session.set_up_cpu, (self._threads,))
+        for pair, scan in side_by_side(elsewhere, pairs, self._jobs, *set_up):
             self._say(f"measured {pair.name}{self._of(fold)}")
             done[pair] = scan
         return [done[pair] for pair in pairs]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import nibabel as nib
 import numpy as np
@@ -206,27 +204,6 @@ def test_a_preview_that_cannot_be_written_is_found_before_anything_is_simulated(
     with pytest.raises(DiskError):
         invoke(*words, tmp_path / "no" / "p.png")
     assert not (tmp_path / "out").exists()
-
-
-def test_what_was_not_begun_when_one_failed_is_not_begun_any_more():
-    begun = []
-
-    def work(number: int) -> None:
-        begun.append(number)
-        time.sleep(0.05)
-        if number == 2:
-            raise DiskError("full")
-
-    def run_all() -> None:
-        with ThreadPoolExecutor(1) as pool:
-            futures = [pool.submit(work, n) for n in range(50)]
-            with files.unstarted_dropped(pool):
-                for future in as_completed(futures):
-                    future.result()
-
-    with pytest.raises(DiskError):
-        run_all()
-    assert len(begun) < 10
 
 
 def test_ill_heads_come_beside_the_healthy_ones_with_partners_of_their_own(labels, tmp_path):

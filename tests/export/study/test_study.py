@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from lohi_export.cli import app
 from lohi_export.study import bench, same
 from lohi_export.study import config as configuration
 from lohi_export.study import study as studies
-from lohi_export.study.side_by_side import share, side_by_side
 from lohi_export.study.tables import METRICS
 from studies import run, table
 
@@ -79,16 +77,6 @@ def test_scans_measured_side_by_side_have_the_same_figures(
     assert "measured sub-04_run-01" in run(config, "--jobs", "2")
     for name in ("metrics.csv", "summary.csv"):
         assert (tmp_path / "study" / name).read_bytes() == (finished / name).read_bytes()
-
-
-def test_a_killed_process_beside_others_is_told_as_too_many() -> None:
-    with pytest.raises(UsageError, match=r"2 processes side by side, one was killed.*fewer --jobs"):
-        list(side_by_side(os._exit, [1, 1, 1], 2, 1))
-
-
-@pytest.mark.parametrize(("jobs", "asked", "each"), [(1, None, None), (4, 3, 3), (10_000, None, 1)])
-def test_processes_share_the_cpu(jobs: int, asked: int | None, each: int | None) -> None:
-    assert share(jobs, asked) == each
 
 
 def loading(finished: Path, name: str, more: dict[str, object]) -> Path:
