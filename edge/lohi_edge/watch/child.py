@@ -105,7 +105,8 @@ class Child:
         for line in sys.stdin:
             command = json.loads(line)
             kind = command.pop("do")
-            (self._reads if kind == "read" else self._tasks).put((kind, command))
+            # A scan that is forgotten may be read again at once: one after the other, as asked.
+            (self._reads if kind in ("read", "forget") else self._tasks).put((kind, command))
         os._exit(0)
 
     def start(self) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import sys
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+import watch_parts
 from lohi_edge import bundle as bundles
 from lohi_edge.errors import BundleError, Held, ModelFault
 from lohi_edge.runtime.chooser import Request, cpu_candidates
@@ -45,6 +50,27 @@ def test_a_scan_that_is_held_is_computed_and_the_worker_goes_on(compute):
     said, ended = compute(Held("scan.nii: held: too dark"))
     assert said == [("computed", {"id": 1})]  # its receipt is written beside the next scan's work
     assert "go_on" in ended
+
+
+def test_a_scan_forgotten_and_read_again_is_there_however_busy_the_model(
+    tmp_path, identity_bundle, monkeypatch
+):
+    """As where the outbox could not be written for a moment: that must not cost a strike."""
+    path = str(watch_parts.save_scan(tmp_path / "a_T1w.nii.gz", 0))
+    read = {"do": "read", "id": 1, "path": path, "files": None}
+    said = []
+    options = asdict(Enhance(bundle=str(identity_bundle), threads=1, contrast="T1w"))
+    worker = child.Child(options, lambda event, **facts: said.append(event))
+    commands = [read, {"do": "forget", "id": 1}, read]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, commands))))
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    worker.listen()
+    for tasks in (worker._reads, worker._tasks):  # the model is busy until all are read
+        tasks.put(("end", {}))
+        with pytest.raises(AttributeError, match="_end"):
+            worker._do(tasks)
+    assert said == ["loaded", "read", "loaded", "read"]
+    assert list(worker._volumes) == [1]
 
 
 def test_a_model_that_breaks_ends_the_worker_and_costs_no_scan_its_place(compute):

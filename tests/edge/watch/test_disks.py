@@ -175,7 +175,7 @@ def test_outbox_that_turns_read_only_and_back(box, tmpfs):
     subprocess.run([word.format("rw") for word in remount], check=True)
     box.wait_states(done=2)
     assert box.stop() == 0
-    assert {row["strikes"] for row in box.rows()} == {0}
+    assert {row["strikes"] for row in box.rows()} == {0}, box.read_log()
     box.assert_exactly_once(2)
 
 
@@ -194,5 +194,5 @@ def test_every_fortieth_sync_fails_with_eio(box):
     box.wait_states(done=4)
     assert "intake.paused" in box.read_log()
     assert box.stop() == 0
-    assert {row["strikes"] for row in box.rows()} == {0}
+    assert {row["strikes"] for row in box.rows()} == {0}, box.read_log()
     box.assert_exactly_once(4)
