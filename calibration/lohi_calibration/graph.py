@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from lohi_calibration.overflow import overflows
 from lohi_edge.errors import BundleError
 
 Float32 = NDArray[np.float32]
@@ -98,7 +99,7 @@ def macs(model: onnx.ModelProto) -> int:
 def session(
     model: onnx.ModelProto | bytes, threads: int = 0, literal: bool = False
 ) -> ort.InferenceSession:
-    """A CPU session.
+    """A CPU session. INT8 is computed in FP32 where this processor's own sums overflow.
 
     Args:
         threads: 0 is one per core.
@@ -109,6 +110,8 @@ def session(
     if literal:
         model = _quantized_from_fp32(model)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif overflows():
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     data = model if isinstance(model, bytes) else model.SerializeToString()

@@ -43,6 +43,7 @@ def calibrate(
 
       lohi-export calibrate t1w-edge --data pairs --out t1w-edge-int8 --budget-db 0.2
     """
+    from lohi_calibration.overflow import overflows
     from lohi_edge.bundle import load
     from lohi_edge.errors import UsageError
     from lohi_export import precision, precision_data
@@ -54,6 +55,11 @@ def calibrate(
     precision_data.refuse_reported(data, opened.manifest, named)
     names = named or precision_data.part_of(opened.manifest, "validation")
     chosen = precision_data.load(data, opened.manifest, names, slices, seed, cache)
+    if overflows():
+        sys.stderr.write(
+            "INT8 sums overflow on this processor (x86 without VNNI): what INT8 computes "
+            "elsewhere is told in FP32, and no INT8 of this bundle will be accepted here\n"
+        )
     with _progress() as stage:
         manifest = precision.calibrate(opened, chosen, out, budget_db, stage)
     sys.stdout.write(json.dumps(manifest.metrics["precision"], indent=2) + f"\n{out}\n")

@@ -100,6 +100,14 @@ def test_the_unsigned_form_computes_the_same_from_the_same_scales(found, slices)
     assert np.median(error) < 0.01
 
 
+def test_int8_is_computed_as_written_on_every_processor(found, slices):
+    """Of an unsigned model: where sums overflow it would be off by tenths in bright places."""
+    model, reach = found
+    int8 = qdq.quantize(model, reach, unsigned=True)
+    error = np.abs(graph.run(int8, slices) - graph.run(int8, slices, literal=True))
+    assert error.mean() < 0.005
+
+
 def test_the_input_is_never_unsigned(found):
     model, reach = found
     nodes = {n.name: n for n in qdq.quantize(model, reach, unsigned=True).graph.node}
