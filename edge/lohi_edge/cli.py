@@ -20,6 +20,7 @@ from lohi_edge.commands import quality as quality_commands
 from lohi_edge.commands import queue as queue_commands
 from lohi_edge.commands import volumes as volumes_commands
 from lohi_edge.commands import watch as watch_commands
+from lohi_edge.commands.options import print_json
 from lohi_edge.errors import LohiError
 
 RESEARCH = "Research use only: results are synthetic images, not for diagnosis."
@@ -46,7 +47,10 @@ app.command()(bench_commands.demo)
 
 
 def run_app(command: Callable[..., Any]) -> None:
-    """Run a Typer app; a user's error becomes one line on stderr and its exit code."""
+    """Run a Typer app; a user's error becomes one line on stderr and its exit code.
+
+    With `--json` it stands on stdout too, where a program looks for it.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # The name of a file is bytes, and may be none of the terminal's characters.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -54,6 +58,8 @@ def run_app(command: Callable[..., Any]) -> None:
         command()
     except LohiError as error:
         sys.stderr.write(f"error: {error}\n")
+        if "--json" in sys.argv:
+            print_json({"error": str(error), "exit_code": error.exit_code})
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -51,6 +51,15 @@ def test_of_several_scans_every_error_names_its_own(write_scan, identity_bundle,
         assert error.count(str(path)) == 1
 
 
+@pytest.mark.parametrize("words", [("explain", "nowhere"), ("bundle", "show", "nowhere")])
+def test_an_error_is_json_too_where_json_was_asked_for(words):
+    done = run(*words, "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == told["exit_code"] > 1
+    assert done.stderr == f"error: {told['error']}\n"
+    assert run(*words).stdout == ""
+
+
 def test_image_and_receipt_agree(scan, identity_bundle, tmp_path):
     out = tmp_path / "out"
     done = run("enhance", scan, "-o", out, "--bundle", identity_bundle, "--threads", 1)
