@@ -62,6 +62,6 @@ def _openvino(model: bytes, one: Float32) -> Callable[[], Any] | None:
 
 
 def _onnxruntime(model: bytes, one: Float32) -> Callable[[], Any]:
-    running = session(model, 1)
+    running = session(model, 1, timed=True)
     name = running.get_inputs()[0].name
     return lambda: running.run(None, {name: one})

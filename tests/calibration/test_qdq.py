@@ -9,6 +9,7 @@ from onnx import numpy_helper
 
 from lohi_calibration import graph, half, qdq, ranges
 from lohi_calibration.accuracy import measure
+from lohi_calibration.overflow import overflows
 from lohi_edge.errors import BundleError
 
 
@@ -106,6 +107,15 @@ def test_int8_is_computed_as_written_on_every_processor(found, slices):
     int8 = qdq.quantize(model, reach, unsigned=True)
     error = np.abs(graph.run(int8, slices) - graph.run(int8, slices, literal=True))
     assert error.mean() < 0.005
+
+
+def test_what_is_timed_is_what_the_processor_itself_computes(found, slices):
+    model, reach = found
+    int8 = qdq.quantize(model, reach, unsigned=True)
+    running = graph.session(int8, timed=True)
+    (itself,) = running.run(None, {running.get_inputs()[0].name: slices[:1]})
+    error = np.abs(itself - graph.run(int8, slices[:1], literal=True))
+    assert (error.mean() > 0.005) == overflows()
 
 
 def test_the_input_is_never_unsigned(found):
