@@ -6,6 +6,7 @@ import http.server
 import ipaddress
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -149,6 +150,10 @@ class _Bounded(http.server.ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a browser that left is no fault
+            super().handle_error(request, client_address)
 
 
 class _Six(_Bounded):
