@@ -58,7 +58,7 @@ def calibrate(
     if overflows():
         sys.stderr.write(
             "INT8 sums overflow on this processor (x86 without VNNI): what INT8 computes "
-            "elsewhere is told in FP32, and no INT8 of this bundle will be accepted here\n"
+            "elsewhere is told in FP32, and this processor will run no INT8\n"
         )
     with _progress() as stage:
         manifest = precision.calibrate(opened, chosen, out, budget_db, stage)

@@ -35,12 +35,6 @@ def test_more_connections_than_there_is_room_for_are_closed(monkeypatch):
         server.stop()
 
 
-def ask(server):
-    one = socket.create_connection((web.LOOPBACK, server.port), 5)
-    one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    return one
-
-
 @pytest.mark.parametrize(("fault", "told"), [(None, False), (ValueError, True)])
 def test_a_browser_that_leaves_in_the_middle_is_not_told_of_and_a_fault_is(fault, told, capfd):
     large = web.Answer(200, "text/plain", bytes(50_000_000))
@@ -52,13 +46,14 @@ def test_a_browser_that_leaves_in_the_middle_is_not_told_of_and_a_fault_is(fault
 
     server = web.Server(web.LOOPBACK, 0, "http.page", answer)
     try:
-        one = ask(server)
+        one = socket.create_connection((web.LOOPBACK, server.port), 5)
+        one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.recv(1)
         one.close()  # with a reset, in the middle of the answer
-        waiting = [t for t in threading.enumerate() if "process_request_thread" in t.name]
-        for thread in waiting:
-            thread.join(10)
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:
+                thread.join(10)
     finally:
         server.stop()
     assert ("Traceback" in capfd.readouterr().err) == told
